@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.finish import FinishMaxPool2d
+from proxconnect.kernels.epilogue import FinishMaxPool2d
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
-from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.epilogue import Add, Affine, Clamp, Finish, Slope, Step
 from proxconnect.kernels.fused_conv import FusedInt8Conv2d
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")

@@ -16,8 +16,7 @@ from torch.nn import functional
 from proxconnect import Accumulator, kernels
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Signs, Slope, Step
-from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Finish, Signs, Slope, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedLinear
 

@@ -1,14 +1,13 @@
 """Conversion of a float model into a binary one."""
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from proxconnect._support.arguments import require_module
 from proxconnect._support.text import some
-from proxconnect.conversion.bypass import projections_out, takers
-from proxconnect.conversion.eligibility import FORMS, WeightLayer, binary_form, registered_edges, survey
+from proxconnect.conversion.eligibility import FORMS, Include, WeightLayer, float_inputs, registered_edges, survey
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
@@ -19,9 +18,10 @@ from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale
 
-ONE_SIGN = "its input has one sign only"
+_ONE_SIGN = "its input has one sign only"
 
-Include = type[nn.Module] | tuple[type[nn.Module], ...] | list[type[nn.Module]]
+_Decision = tuple[WeightLayer, AnyPair | None, AnyPair | None, str]
+"""A layer, the pairs of its weights and of its inputs (None: float), and the reason why one of them is float."""
 
 
 def binarize(
@@ -75,11 +75,11 @@ def binarize(
     result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
-        if not any(not decision.layer.obstacle for decision in decisions):
+        if all(layer.obstacle for layer, *_ in decisions):
             known = ", ".join(form.float_name() for form in FORMS)
             advice = f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
         raise ValueError(f"no layer would become binary:\n{result}\n{advice}")
-    if constant := [row.name for row in result.rows if row.reason == ONE_SIGN]:
+    if constant := [row.name for row in result.rows if row.reason == _ONE_SIGN]:
         warnings.warn(
             f"on the example the input of {some(constant)} has one sign only, as a ReLU leaves it: binary it is the "
             "same for every example and says nothing. Put batch norm, PReLU or Hardtanh before it instead, or leave it "
@@ -124,13 +124,6 @@ def plan(
     return _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)[0]
 
 
-class _Decision(NamedTuple):
-    layer: WeightLayer
-    weights: AnyPair | None
-    activations: AnyPair | None
-    reason: str
-
-
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
@@ -138,11 +131,7 @@ def _decide(
     require_binary_input(accumulator, activations)
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
-    classes = tuple(include) if isinstance(include, tuple | list) else (include,)
-    for cls in classes:
-        if not isinstance(cls, type) or binary_form(cls) is None:
-            raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
-    layers = survey(model, classes)
+    layers = survey(model, include)
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = resolve_choice(activations, layers, "activations")
     for pair in weight_pairs.values():
@@ -158,12 +147,8 @@ def _decide(
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
     bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
-    float_inputs = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
-    attention_of = projections_out(model)
-    for module in bypassed:
-        if module not in attention_of or attention_of[module] in bypassed:
-            float_inputs.setdefault(module, "its forward is bypassed")
-    decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_inputs, one_sign) for layer in layers]
+    float_for = float_inputs(model, bypassed)
+    decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers]
     rows = []
     for layer, *pairs, reason in decisions:
         weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
@@ -173,16 +158,16 @@ def _decide(
 
 def _decision(
     layer: WeightLayer, weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None],
-    kept_for: dict[str, str], float_inputs: dict[nn.Module, str], one_sign: set[nn.Module],
+    kept_for: dict[str, str], float_for: dict[nn.Module, str], one_sign: set[nn.Module],
 ) -> _Decision:  # fmt: skip
     pattern = first_match(layer, weights)
     pair = None if pattern is None else weights[pattern]
     reason = layer.obstacle or kept_for.get(layer.name, "")
     if reason or pair is None:
         unfit = "weights: no pattern fits it" if pattern is None else f"weights: {pattern!r} says float"
-        return _Decision(layer, None, None, reason or unfit)
+        return layer, None, None, reason or unfit
     input_pattern = first_match(layer, activations)
     input_pair = None if input_pattern is None else activations[input_pattern]
-    if input_pair is not None and layer.module in float_inputs:
-        return _Decision(layer, pair, None, float_inputs[layer.module])
-    return _Decision(layer, pair, input_pair, ONE_SIGN if input_pair and layer.module in one_sign else "")
+    if input_pair is not None and layer.module in float_for:
+        return layer, pair, None, float_for[layer.module]
+    return layer, pair, input_pair, _ONE_SIGN if input_pair and layer.module in one_sign else ""

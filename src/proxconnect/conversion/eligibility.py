@@ -1,4 +1,7 @@
-"""The layers of a model that can become binary, and the obstacles of the others."""
+"""The layers of a model that can become binary, the obstacles of the others, and layers that other code bypasses.
+
+A bypassed layer is one by whose weight other code multiplies without calling the layer, so that its input stays float.
+"""
 
 import re
 from dataclasses import dataclass
@@ -10,19 +13,23 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect._support.text import some
-from proxconnect.layers import BinaryLayer, BinaryLinear, BinaryMultiheadAttention, BinaryTransposedLinear
-from proxconnect.layers.converted import (
+from proxconnect.layers import (
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
     BinaryConvTranspose1d,
     BinaryConvTranspose2d,
     BinaryConvTranspose3d,
-    ConvertedLayer,
+    BinaryLayer,
+    BinaryLinear,
+    BinaryMultiheadAttention,
+    BinaryTransposedLinear,
 )
+from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
+Include = type[nn.Module] | tuple[type[nn.Module], ...] | list[type[nn.Module]]
 
 FORMS: tuple[Form, ...] = (
     BinaryLinear,
@@ -38,6 +45,12 @@ FORMS: tuple[Form, ...] = (
 """The binary layers that a float layer can become."""
 
 _OWN_COMPUTATION = ("forward", "_conv_forward", "__call__")
+
+_TAKEN_BY: dict[str, tuple[str, ...]] = {
+    "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
+    "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": ("qkv", "proj"),
+}
+"""The attributes of bypassed layers, by the class of the module that takes their weights."""
 
 _NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
 
@@ -66,16 +79,16 @@ class WeightLayer:
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
 
-def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[WeightLayer]:
+def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
     """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
 
-    Args:
-        model: a float model.
-        include: subclasses of convertible layers that are no obstacle although they override `forward`.
-
-    Raises:
-        ValueError: the model is binary already, has lazy parameters, or has integer weights.
+    Only the subclasses of convertible layers in `include` can become binary although they override `forward`; TypeError
+    for another class there. ValueError if the model is binary already, has lazy parameters, or has integer weights.
     """
+    classes = tuple(include) if isinstance(include, tuple | list) else (include,)
+    for cls in classes:
+        if not isinstance(cls, type) or binary_form(cls) is None:
+            raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -89,7 +102,7 @@ def survey(model: nn.Module, include: tuple[type[nn.Module], ...] = ()) -> list[
         form = binary_form(type(module))
         if form is None and not _owns_weight(module):
             continue
-        obstacle = _obstacle(module, form, include) or _tie(module, form, aliases[0], owners)
+        obstacle = _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
@@ -124,7 +137,6 @@ def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, s
 
 
 def _refuse_unready(names: dict[nn.Module, list[str]]) -> None:
-    """Raise ValueError for a model that is binary, not initialised or not float."""
     binary = [aliases[0] for module, aliases in names.items() if isinstance(module, BinaryLayer)]
     if binary:
         raise ValueError(
@@ -172,16 +184,25 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
     if form is None:
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
         return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
-    names = form.float_weights(module)
-    if recomputed := _recomputation(module, names):
-        return recomputed
+    if parametrize.is_parametrized(module):
+        return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
+    parameters = module._parameters
+    if "weight_g" in parameters:
+        return "weight-normed"
+    if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in module._buffers):
+        return "pruned: prune.remove() makes it permanent"
+    if "weight_orig" in parameters:
+        return "spectral-normed"
+    weights = [parameters.get(name) for name in form.float_weights(module)]
+    if any(weight is None for weight in weights):
+        return "its weight is no parameter of its own"
     if "forward" in module.__dict__:
         return "its forward is replaced on the instance (by a hook library?): remove that first"
     float_class = form.float_class(type(module))
     overridden = [m for m in _OWN_COMPUTATION if getattr(type(module), m, None) is not getattr(float_class, m, None)]
     if overridden and not isinstance(module, include):
         return f"{kind} overrides {overridden[0]}: include=({kind},) replaces it by {form.__name__}"
-    for weight in (module._parameters[name] for name in names):
+    for weight in weights:
         assert weight is not None
         if weight.numel() == 0:
             return "its weight is empty"
@@ -192,21 +213,6 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
     return ""
 
 
-def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
-    """Describe what recomputes the weight or bias of `module` at each forward pass, or return an empty string."""
-    if parametrize.is_parametrized(module):
-        return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
-    parameters, buffers = module._parameters, module._buffers
-    if "weight_g" in parameters:
-        return "weight-normed"
-    if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in buffers):
-        return "pruned: prune.remove() makes it permanent"
-    if "weight_orig" in parameters:
-        return "spectral-normed"
-    absent = any(parameters.get(name) is None for name in names)
-    return "its weight is no parameter of its own" if absent else ""
-
-
 def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list[str]]) -> str:
     for key in ("weight",) if form is None else form.float_weights(module):
         weight = module._parameters.get(key)
@@ -214,6 +220,37 @@ def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list
         if others:
             return f"tied to {others[0]}"
     return ""
+
+
+def float_inputs(model: nn.Module, bypassed: set[nn.Module]) -> dict[nn.Module, str]:
+    """Map the layers whose input stays float, since other code bypasses them, to the reasons.
+
+    `bypassed` are the layers that a run found so. The `out_proj` of an `nn.MultiheadAttention` that was not bypassed
+    itself does not count: torch's forward only takes its weight, but after `call_every_layer` the attention calls it.
+    """
+    reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
+    attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))
+    attention_of = {m.out_proj: m for m in attentions if _definer_of_forward(type(m)) is nn.MultiheadAttention}
+    for module in bypassed:
+        if module not in attention_of or attention_of[module] in bypassed:
+            reasons.setdefault(module, "its forward is bypassed")
+    return reasons
+
+
+def takers(model: nn.Module) -> dict[nn.Module, str]:
+    """Map each layer of `model` that another module is known to bypass to the name of that module's class."""
+    found: dict[nn.Module, str] = {}
+    for parent in model.modules():
+        cls = _definer_of_forward(type(parent))
+        for attribute in _TAKEN_BY.get(f"{cls.__module__}.{cls.__qualname__}", ()):
+            child = getattr(parent, attribute, None)
+            if isinstance(child, nn.Module):
+                found[child] = cls.__name__
+    return found
+
+
+def _definer_of_forward(cls: type[nn.Module]) -> type:
+    return next(base for base in cls.__mro__ if "forward" in vars(base))
 
 
 def _is_matrix(parameter: Tensor) -> bool:

@@ -1,12 +1,13 @@
 """The flow of data through layers to outputs, found by watching all operations of one run.
 
-Each tensor has a taint: an int whose bits stand for its sources, namely the raw input, an embedding of the input, and
-the calls of the watched layers. The results of an operation get the union of the taints of its arguments.
+Each tensor has a taint: an int whose bits stand for its sources, namely the raw input (`RAW`), an embedding of it
+(`EMBEDDED`), and the calls of the watched layers, one bit each, in order. The results of an operation get the union of
+the taints of its arguments.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
 from typing import Any
@@ -34,29 +35,39 @@ class Call:
 
     layer: WeightLayer
     upstream: int
-    """The taint of the input: bits for its sources (`RAW`, `EMBEDDED`, earlier calls)."""
+    """The taint of the input: one bit for each of its sources (`RAW`, `EMBEDDED`, earlier calls)."""
     forward: bool
     """True if the layer's own forward made the call."""
     one_sign: bool = False
     """True if all values of the input had the same sign."""
 
 
-@dataclass
-class Flow:
-    """What one run of a model showed: the calls of its watched layers, and the taint of each output of the model.
+class Flow(TorchDispatchMode):
+    """The calls of the watched layers in one run of a model, and the taint of each of its outputs; made by `trace`.
 
-    A call is any use of a layer's weight. A taint is an int whose bits say what a tensor was computed from: the raw
-    input (`RAW`), an embedding of it (`EMBEDDED`), and the calls, one bit each, in the order of `calls`.
+    A taint is an int whose bits say what a tensor was computed from: the raw input, an embedding of it, or calls.
     """
 
-    calls: list[Call] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
+    def __init__(self, layers: list[WeightLayer]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.outputs: list[int] = []
+        self._layers = layers
+        self._taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        # Weights, and tensors computed from weights alone, with a bit for each layer.
+        self._weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        self._written: dict[StorageWeakRef, int] = {}  # taints of in-place writes, which all views share
+        self._active: dict[int, int] = {}
+        self._entered = False
+        for index, layer in enumerate(layers):
+            for weight in layer.weights:
+                self._weights[weight] = 1 << index
 
     def edges(self) -> dict[str, str]:
         """Map the names of the edge layers to the reasons why they are edges.
 
-        A layer sees the raw input if one of its calls has the input upstream, but no traced layer and no embedding of
-        the input. It makes an output if the output depends on it, and on no traced layer that has it upstream.
+        A layer sees the raw input if one of its calls has the input upstream, but no watched layer and no embedding of
+        the input. It makes an output if the output depends on it, and on no watched layer that has it upstream.
         """
         edges = {call.layer.name: "edge: sees the raw input" for call in self.calls if call.upstream == RAW}
         for taint in set(self.outputs):
@@ -74,100 +85,47 @@ class Flow:
         """Return the layers whose inputs had one sign only in every call."""
         return _modules(self.calls) - _modules(call for call in self.calls if not call.one_sign)
 
-
-def _modules(calls: Iterable[Call]) -> set[nn.Module]:
-    return {call.layer.module for call in calls}
-
-
-def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
-    """Run `model` on `example` and return the calls of `layers` and how the outputs depend on them.
-
-    The model stays as it was. `example` is a tensor, a tuple of arguments or a mapping of keyword arguments.
-    """
-    watch = _Watch(layers)
-    with watch.hooked(model), watch:
-        answer = run(model, example)
-    outputs = tensors_in(answer)
-    if isinstance(answer, dict):  # without the by-products of Hugging Face's models, unless nothing else is left
-        results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
-        outputs = tensors_in(results) or outputs
-    watch.flow.outputs = [watch.taint_of(tensor) for tensor in outputs]
-    return watch.flow
-
-
-class _Watch(TorchDispatchMode):
-    """A mode that propagates taints through every operation below it."""
-
-    def __init__(self, layers: list[WeightLayer]) -> None:
-        super().__init__()
-        self.flow = Flow()
-        self.layers = layers
-        self.taints: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
-        # Weights, and tensors computed from weights alone, with a bit for each layer.
-        self.weights: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
-        self.written: dict[StorageWeakRef, int] = {}  # taints of in-place writes, which all views share
-        self.active: dict[int, int] = {}
-        self.entered = False
-        for index, layer in enumerate(layers):
-            for weight in layer.weights:
-                self.weights[weight] = 1 << index
-
-    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Mark the tensors among the arguments of the model's first call as `RAW`: a forward pre-hook."""
-        if not self.entered:
-            self.entered = True
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not self._entered:
+            self._entered = True
             for tensor in tensors_in((args, kwargs)):
-                self.taints[tensor] = RAW
+                self._taints[tensor] = RAW
 
-    def taint_of(self, tensor: Tensor) -> int:
-        """Return the taint of `tensor`, the bits of its sources, including in-place writes to its storage."""
-        taint = self.taints.get(tensor, 0)
-        if self.written and (storage := _storage(tensor)) is not None:
-            taint |= self.written.get(storage, 0)
+    def _taint_of(self, tensor: Tensor) -> int:
+        """Return the taint of `tensor`, with those of in-place writes to its storage."""
+        taint = self._taints.get(tensor, 0)
+        if self._written and (storage := _storage(tensor)) is not None:
+            taint |= self._written.get(storage, 0)
         return taint
-
-    @contextmanager
-    def hooked(self, model: nn.Module) -> Iterator[None]:
-        """Hook, within the context, the forward of each layer to note its calls, and that of `model` to run `enter`."""
-        handles: list[Any] = []
-        try:
-            for index, layer in enumerate(self.layers):
-                handles.append(layer.module.register_forward_pre_hook(partial(self._before, index), with_kwargs=True))
-                handles.append(layer.module.register_forward_hook(partial(self._after, index)))
-            handles.append(model.register_forward_pre_hook(self.enter, with_kwargs=True, prepend=True))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _before(self, index: int, layer: nn.Module, args: Any, kwargs: Any) -> None:
         inputs = tensors_in((args, kwargs))
-        self.active[index] = self._new_call(index, self._union(inputs), forward=True)
-        self.flow.calls[-1].one_sign = of_one_sign(inputs)
+        self._active[index] = self._new_call(index, self._union(inputs), forward=True)
+        self.calls[-1].one_sign = of_one_sign(inputs)
 
     def _after(self, index: int, layer: nn.Module, args: Any, output: Any) -> None:
-        bit = self.active.pop(index)
+        bit = self._active.pop(index)
         for tensor in tensors_in(output):
-            self.taints[tensor] = self.taint_of(tensor) | bit
+            self._taints[tensor] = self._taint_of(tensor) | bit
 
     def _new_call(self, index: int, upstream: int, forward: bool) -> int:
-        self.flow.calls.append(Call(self.layers[index], upstream, forward))
-        return 1 << (len(self.flow.calls) - 1 + _FIRST_CALL_BIT)
+        self.calls.append(Call(self._layers[index], upstream, forward))
+        return 1 << (len(self.calls) - 1 + _FIRST_CALL_BIT)
 
     def _union(self, tensors: list[Tensor]) -> int:
-        return reduce(or_, map(self.taint_of, tensors), 0)
+        return reduce(or_, map(self._taint_of, tensors), 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        data, weights = self._union(inputs), reduce(or_, (self.weights.get(tensor, 0) for tensor in inputs), 0)
+        data, weights = self._union(inputs), reduce(or_, (self._weights.get(tensor, 0) for tensor in inputs), 0)
         result = func(*args, **kwargs)
         upstream = data
         for index in range(weights.bit_length()):
             if not weights >> index & 1:
                 continue
-            if index in self.active:
-                data |= self.active[index]
+            if index in self._active:
+                data |= self._active[index]
             elif upstream:
                 data |= self._new_call(index, upstream, forward=False)
         if data & RAW and func.overloadpacket.__name__ in _EMBEDDINGS:
@@ -176,14 +134,40 @@ class _Watch(TorchDispatchMode):
         if data:
             written = _written(func, args, kwargs)
             for tensor in (*outputs, *written):
-                self.taints[tensor] = self.taints.get(tensor, 0) | data
+                self._taints[tensor] = self._taints.get(tensor, 0) | data
             for tensor in written:
                 if (storage := _storage(tensor)) is not None:
-                    self.written[storage] = self.written.get(storage, 0) | data
+                    self._written[storage] = self._written.get(storage, 0) | data
         elif weights:
             for tensor in outputs:
-                self.weights[tensor] = weights
+                self._weights[tensor] = weights
         return result
+
+
+def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
+    """Run `model` on `example` and return the calls of `layers` and the taints of the outputs.
+
+    The model stays as it was. `example` is a tensor, a tuple of arguments or a mapping of keyword arguments.
+    """
+    flow = Flow(layers)
+    with ExitStack() as stack:
+        for index, layer in enumerate(layers):
+            before, after = partial(flow._before, index), partial(flow._after, index)
+            stack.callback(layer.module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            stack.callback(layer.module.register_forward_hook(after).remove)
+        stack.callback(model.register_forward_pre_hook(flow._enter, with_kwargs=True, prepend=True).remove)
+        stack.enter_context(flow)
+        answer = run(model, example)
+    outputs = tensors_in(answer)
+    if isinstance(answer, dict):  # without the by-products of Hugging Face's models, unless nothing else is left
+        results = {key: value for key, value in answer.items() if not str(key).endswith(_BY_PRODUCTS)}
+        outputs = tensors_in(results) or outputs
+    flow.outputs = [flow._taint_of(tensor) for tensor in outputs]
+    return flow
+
+
+def _modules(calls: Iterable[Call]) -> set[nn.Module]:
+    return {call.layer.module for call in calls}
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

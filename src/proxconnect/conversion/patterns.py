@@ -25,17 +25,10 @@ def first_match(layer: WeightLayer, patterns: Iterable[str]) -> str | None:
 def require_match(
     pattern: str, layers: list[WeightLayer], argument: str, words: tuple[str, ...] = ()
 ) -> list[WeightLayer]:
-    """Return the layers that the glob `pattern` fits.
+    """Return the layers that the glob `pattern` fits; ValueError if there is none, TypeError unless it is a string.
 
-    Args:
-        pattern: a glob on qualified layer names.
-        layers: the layers to choose from.
-        argument: the user's argument that holds the pattern, for the messages.
-        words: other values of that argument, which the message also suggests.
-
-    Raises:
-        ValueError: no layer fits; the message lists close matches.
-        TypeError: the pattern is no string.
+    The message names `argument`, the user's argument that holds the pattern, and lists close matches among the names of
+    the layers and `words`, other values of that argument.
     """
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
@@ -54,14 +47,8 @@ def require_match(
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
     """Return `choice` as a mapping from glob patterns to pairs, or to None for float; a single pair gets "*".
 
-    Args:
-        choice: the user's `weights` or `activations`.
-        layers: the layers of the model, for the checks.
-        argument: "weights" or "activations", for the messages.
-
-    Raises:
-        ValueError: a pair is unknown, the mapping is empty, or a pattern fits no layer. A pattern other than "*" that
-            gives a pair must also fit a layer that can be binary.
+    ValueError if a pair is unknown, the mapping is empty, a pattern fits none of `layers`, or a pattern other than "*"
+    gives a pair to layers that cannot be binary. The message names `argument`, which is "weights" or "activations".
     """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}
@@ -85,10 +72,11 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     if keep is None:
         return {}
     if callable(keep):
-        chosen = [
-            layer for layer in layers if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
-        ]
-        return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
+        return {
+            layer.name: "keep: the callable chose it"
+            for layer in layers
+            if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+        }
     if not isinstance(keep, Iterable):
         raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
@@ -97,7 +85,6 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
         require_match(pattern, layers, "keep", words=("edges",))
     reasons = edges() if "edges" in words else {}
     for layer in layers:
-        matched = first_match(layer, patterns)
-        if matched is not None:
+        if (matched := first_match(layer, patterns)) is not None:
             reasons.setdefault(layer.name, f"keep: {matched!r}")
     return reasons

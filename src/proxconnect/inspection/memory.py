@@ -4,16 +4,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
-
 
 def own_peak() -> int | None:
     """Return the most bytes of main memory that this process has held so far; None on systems that do not report it.
 
     On Linux it comes from /proc: there `ru_maxrss` starts at the peak of the parent process.
     """
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
     try:

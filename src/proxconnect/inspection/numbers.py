@@ -177,9 +177,6 @@ def _totals(summary: Summary) -> list[str]:
     return lines
 
 
-_PACKED_TENSORS = ("latent", "bits", "levels", "scale")
-
-
 def summary(model: nn.Module, example: Any = None) -> Summary:
     """Summarize the layers of a float, binary or packed model: bits, bytes and multiply-adds.
 
@@ -237,7 +234,7 @@ class _Size:
 
 
 def _sizes(specs: dict[nn.Module, LayerSpec | None], vectors: Vectors) -> dict[nn.Module, _Size]:
-    """Return the size of the state of each module; a shared tensor counts in the first one."""
+    """Return the size of the tensors of each module; a shared tensor counts in the first one."""
     sizes = {module: _Size() for module in specs}
     latents = set()
     for module, size in sizes.items():
@@ -253,7 +250,7 @@ def _sizes(specs: dict[nn.Module, LayerSpec | None], vectors: Vectors) -> dict[n
             size.float_bytes += spec.entries * spec.dtype.itemsize
     counted: set[int] = set()
     for module, size in sizes.items():
-        packed = () if specs[module] is None else _PACKED_TENSORS
+        packed = () if specs[module] is None else ("latent", "bits", "levels", "scale")
         buffers = {name: b for name, b in module._buffers.items() if name not in module._non_persistent_buffers_set}
         for name, tensor in {**module._parameters, **buffers}.items():
             if tensor is None or name in packed or id(tensor) in counted:
@@ -267,7 +264,6 @@ def _sizes(specs: dict[nn.Module, LayerSpec | None], vectors: Vectors) -> dict[n
 
 
 def _stored_bytes(tensor: Tensor, vectors: Vectors) -> int:
-    """Return the bytes of a tensor in the packed file."""
     half = None if vectors == "float32" or tensor.is_meta else as_half(tensor.detach())
     return tensor.nbytes if half is None else half.nbytes
 

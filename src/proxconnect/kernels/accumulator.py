@@ -1,7 +1,7 @@
 """Accumulators of few bits, in which the integer sums of ±1 products overflow."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,11 +10,6 @@ from proxconnect._support.arguments import require_number
 
 Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
-
-MOST_BITS = 24
-"""The most bits of an accumulator: float32, which computes the sums, holds all integers of 24 bits."""
-STEEPEST = 1000
-"""The largest slope of a cyclic activation."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +45,13 @@ class Accumulator:
     derivative: Derivative = "exact"
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or not 2 <= self.bits <= MOST_BITS:
-            raise ValueError(f"bits must be an integer from 2 to {MOST_BITS}; got {self.bits!r}")
+        if type(self.bits) is not int or not 2 <= self.bits <= 24:  # float32, which adds, holds all integers of 24 bits
+            raise ValueError(f"bits must be an integer from 2 to 24; got {self.bits!r}")
         if self.overflow not in get_args(Overflow):
             raise ValueError(f"overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}")
         require_number(self.slope, "slope")
-        if not 0 < self.slope <= STEEPEST:
-            raise ValueError(f"slope must be positive and at most {STEEPEST}; got {self.slope!r}")
+        if not 0 < self.slope <= 1000:
+            raise ValueError(f"slope must be positive and at most 1000; got {self.slope!r}")
         if self.derivative not in get_args(Derivative):
             raise ValueError(f"derivative must be one of {', '.join(get_args(Derivative))}; got {self.derivative!r}")
 
@@ -70,8 +65,8 @@ class Accumulator:
         held = self._map(sums)
         if self.derivative == "exact":
             return held
-        clamped: Tensor = _WithDerivativeOf.apply(held.detach(), sums.clamp(-self.bound, self.bound - 1))
-        return clamped
+        clamped = sums.clamp(-self.bound, self.bound - 1)
+        return held.detach() + (clamped - clamped.detach())  # the value of the first, the derivative of the second
 
     def overflows(self, sums: Tensor) -> Tensor:
         """Return a bool tensor of the shape of `sums`: True for sums that the accumulator cannot hold."""
@@ -95,21 +90,3 @@ class Accumulator:
             return wrapped
         falling = self.slope * (self.bound - wrapped.abs())
         return torch.where(wrapped.abs() <= falling, wrapped, falling * wrapped.sign())
-
-
-class _WithDerivativeOf(torch.autograd.Function):
-    """Return `value` in the forward pass; send the gradient to `other` in the backward pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, other: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient

@@ -11,11 +11,8 @@ CPU = torch.device("cpu")
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
 SIGNS, ROUNDED, INT8, FIXED_POINT = 2**31 - 1, 2**24, 2**17, 2**15
-"""The most entries that a row or a patch may have, so that 32 bits hold their sum (`csrc/proxconnect.h`).
-
-They are for signs times signs, inputs rounded to 8 bits times signs, inputs rounded to 8 bits times 8-bit weights, and
-floats of three bytes times floats of three bytes.
-"""
+"""The most entries of a row or a patch for which 32 bits hold the sum: for signs times signs, inputs rounded to 8 bits
+times signs, such inputs times 8-bit weights, and numbers of three bytes times each other."""
 
 
 def require_entries(entries: int, most: int | None) -> None:
@@ -36,10 +33,7 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return (number of scales, address of the scale, address of the bias), the fields of `CAffine`.
-
-    A missing scale gives 0 and None, a missing bias None. Tensors must be contiguous, and you must keep them alive.
-    """
+    """Return (number of scales, its address, that of the bias), 0 and None for absent ones; keep the tensors alive."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
@@ -53,9 +47,8 @@ def as_rows(input: Tensor) -> Tensor:
 def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
     """Return `input - threshold`, or the input if `threshold` is None.
 
-    The threshold has one entry for each feature or one for all. The features are the dimension that `after` dimensions
-    follow: 0 for rows (…, in), 2 for images (N, in, H, W). TypeError unless it is float32 on the CPU, ValueError for
-    another number of entries.
+    `after` is the number of dimensions after the features: 0 for rows (…, in), 2 for images (N, in, H, W). Raise unless
+    the threshold is float32 on the CPU, with one entry for each feature or one for all.
     """
     if threshold is None:
         return input
@@ -75,11 +68,9 @@ def require_weight(
     panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
     dtype: torch.dtype = torch.int64,
 ) -> None:  # fmt: skip
-    """Raise unless a prepacked weight, its scale and its bias fit each other.
+    """Raise unless a prepacked weight has this shape and dtype, contiguous on the CPU, and its scale and bias fit it.
 
-    `panels` must be contiguous on the CPU and have this shape and dtype. The scale must have 1 or `channels` entries,
-    the bias `channels`, both float32 on the CPU; either may be None. TypeError for a dtype, device or type, ValueError
-    for a shape.
+    The scale must have 1 or `channels` entries, the bias `channels`, both float32 on the CPU; either may be None.
     """
     if not isinstance(panels, Tensor):
         raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")

@@ -1,24 +1,26 @@
-"""Fused kernels and their epilogues: sums pass through steps and become floats, or they become signs."""
+"""Epilogues of kernels: sums pass through steps and become floats, or they become signs.
+
+`Finish` and `FinishMaxPool2d` run the steps on floats that torch computed.
+"""
 
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import signature
 from math import prod
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, scale_and_bias
-from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
+from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, resolved, scale_and_bias
+from proxconnect.kernels.geometry import can_take_the_largest, window_of
+from proxconnect.kernels.library import CFused, COutput, CSigns, CStep, loaded
 
 PLANS = 256
 """The number of input shapes for which a kernel caches its call."""
-
-BEYOND = 80
-"""How many entries follow those of the channels in memory, because kernels read whole vectors."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,10 @@ class Layout:
 
 
 class Epilogue:
-    """The conversion of a kernel's sums into its output, as a C structure with the tensors that it points to.
+    """The conversion of a kernel's sums into its output, as a C structure at `address`; keep it alive while C reads.
 
     Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
-    bias is added, and the steps `then` follow. `address` is that of the structure; keep the epilogue alive while C
-    reads it.
+    bias is added, and the steps `then` follow.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Epilogue:
     ) -> None:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
-        self._adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
         self._alive: list[object] = []
         scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
         if bias is None:  # −0 changes no number
@@ -143,58 +144,51 @@ class Epilogue:
         return Layout(shape, strides, 0 in shape, rows)
 
     def run(
-        self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...]
-    ) -> Tensor | Bits:
+        self, function: Callable[..., int], arguments: tuple[object, ...], layout: Layout, others: tuple[Tensor, ...],
+        nan: tuple[None, ...] = (None,),
+    ) -> Tensor | Bits:  # fmt: skip
         """Call a C function, and return its output: floats, or `Bits` with `Signs`.
 
-        Args:
-            function: the C function.
-            arguments: its arguments before the address of the epilogue.
-            layout: the layout of the output.
-            others: the addends of the `Add` steps.
+        `arguments` are those before the address of the epilogue, `others` the addends of the `Add` steps. `nan` is ()
+        for functions without an argument for a NaN map, which cannot return signs.
         """
-        others = self.added(others, layout.shape)
-        added = addresses(others)
+        _others, added = self.added(others, layout.shape)
         if not self.makes_signs:
             output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32, device=CPU)
             if not layout.is_empty:
-                function(*arguments, self.address, added, output.data_ptr(), None, torch.get_num_threads())
+                function(*arguments, self.address, added, output.data_ptr(), *nan, torch.get_num_threads())
             return output
         words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64, device=CPU)
         threads = torch.get_num_threads()
         if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
             return Bits(words, None, self.channels)
         # Inputs hold NaN: once more, to learn what it reaches.
-        nan = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
-        function(*arguments, self.address, added, words.data_ptr(), nan.data_ptr(), threads)
-        return Bits(words, nan if nan.any() else None, self.channels)
+        reached = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
+        function(*arguments, self.address, added, words.data_ptr(), reached.data_ptr(), threads)
+        return Bits(words, reached if reached.any() else None, self.channels)
 
-    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Return the addends as C reads them, with lazy negation carried out.
+    def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[tuple[Tensor, ...], object]:
+        """Return addends to keep alive and a C array of their addresses; raise unless they suit the `Add` steps.
 
-        ValueError unless there is one for each `Add` step, of this shape and in the epilogue's memory format; TypeError
-        unless all are float32 on the CPU.
+        There must be one for each step, float32 on the CPU, of this shape and in the epilogue's memory format.
         """
-        if len(others) != self._adds:
-            raise ValueError(f"the steps add {self._adds} other tensors; got {len(others)}")
+        if len(others) != self.adds:
+            raise ValueError(f"the steps add {self.adds} other tensors; got {len(others)}")
         if not others:
-            return others
+            return others, None
         for other in others:
-            if other.dtype is not torch.float32 or not other.is_cpu:
-                require_float32("what is added", other)
+            require_float32("what is added", other)
             if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
                 raise ValueError(
                     f"what is added must be {tuple(shape)}, contiguous in {self.memory_format}; got "
                     f"{tuple(other.shape)} with strides {other.stride()}: use .contiguous(memory_format="
                     f"{self.memory_format})"
                 )
-        return tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
+        others = tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
+        return others, (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
-        """Return a copy that repeats the first entries of each row after its last (`BEYOND`), and keep it alive."""
-        channels = values.shape[-1]
-        whole = values.detach()[..., torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
-        self._alive.append(whole)
+        self._alive.append(whole := padded(values))
         return whole
 
     def _vector(self, name: str, values: Tensor) -> int:
@@ -244,10 +238,9 @@ class FusedKernel:
     """
 
     _made_of: tuple[object, ...]
-    """The arguments of the constructor, in its order."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Create the kernel, and keep the arguments of the constructor, from which copies and pickles are built."""
+        """Create the kernel, and keep the arguments of the constructor, with which it is copied and pickled."""
         new = super().__new__(cls)
         bound = signature(cls.__init__).bind(new, *args, **kwargs)
         bound.apply_defaults()
@@ -258,9 +251,10 @@ class FusedKernel:
         return type(self), self._made_of
 
 
-def addresses(others: tuple[Tensor, ...]) -> object:
-    """Return the addresses of addends as a C array, or None without addends; keep the tensors alive during the call."""
-    return (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others]) if others else None
+def padded(values: Tensor) -> Tensor:
+    """Return a copy whose last dimension repeats for 80 more entries, because kernels read whole vectors."""
+    entries = values.shape[-1]
+    return values.detach()[..., torch.arange(entries + 80, device=CPU) % entries].contiguous()
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
@@ -278,3 +272,101 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
             f"{nan.device}"
         )
     return words.contiguous(), nan.data_ptr()
+
+
+class Finish(FusedKernel):
+    """Epilogue steps in one pass over an array of floats.
+
+    Call it with x and the addends of the `Add` steps, which must have the shape and memory format of x. x is float32 on
+    the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format channels_last. It returns a tensor
+    like x, or writes into `out`, which may be x. Gradients do not flow through.
+
+    Args:
+        steps: the epilogue steps, in order.
+        channels: the number of channels of x, at least 1.
+        instruction_set: one of `instruction_sets()`, by default the best.
+        in_place: if True, overwrite x unless `out` is given.
+
+    Raises: as in `binary_linear`, and ValueError for another layout.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None, in_place: bool = False
+    ) -> None:
+        if channels < 1:
+            raise ValueError(f"there must be at least 1 channel; got {channels}")
+        kernels, self._number = loaded(instruction_set)
+        self._finish, self._channels, self._in_place = kernels.px_finish, channels, in_place
+        self._rows, self._images = (
+            Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
+        )
+
+    def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return x after all steps, in `out`, in x if `in_place`, or in a new tensor; `others` are the addends."""
+        if out is not None and out.is_neg():  # its memory would be read with the other sign
+            return out.copy_(self(x, *others))
+        x = resolved("x", x)
+        shape = x.shape
+        if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
+            epilogue = self._images
+        elif len(shape) > 0 and shape[-1] == self._channels and x.is_contiguous():
+            epilogue = self._rows
+        else:
+            raise ValueError(
+                f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
+                f"channels_last; got {tuple(shape)} with strides {x.stride()}"
+            )
+        _others, added = epilogue.added(others, shape)
+        if out is None:
+            out = x if self._in_place else torch.empty_like(x)
+        elif out is not x:
+            require_float32("out", out)
+            if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
+                raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
+        self._finish(
+            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
+            out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+class FinishMaxPool2d(FusedKernel):
+    """Epilogue steps and `nn.MaxPool2d` in one pass over images of floats; a window that contains NaN becomes NaN.
+
+    Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
+    H', W') in the same format. Gradients do not flow through.
+
+    Args:
+        steps, channels, instruction_set: as in `Finish`, but without `Add` steps.
+        pool: the max pool, without dilation and indices.
+
+    Raises: as in `Finish`, and ValueError for `Add` steps and for a pool with dilation or indices.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
+    ) -> None:
+        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
+        if self._epilogue.adds or not can_take_the_largest(pool):
+            raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
+        kernels, self._number = loaded(instruction_set)
+        self._pool, self._channels = kernels.px_finish_max_pool2d, channels
+        self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the max pool of x after all steps."""
+        x = resolved("x", x)
+        if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
+            raise ValueError(
+                f"x must be (N, {self._channels}, H, W) in the memory format channels_last; got {tuple(x.shape)} with "
+                f"strides {x.stride()}"
+            )
+        batch, channels, height, width = x.shape
+        window, size = self._windows(height, width)
+        y = torch.empty((batch, channels, *size), dtype=torch.float32, device=CPU, memory_format=torch.channels_last)
+        if y.numel() > 0:
+            self._pool(
+                self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),
+                torch.get_num_threads(),
+            )  # fmt: skip
+        return y

@@ -11,24 +11,20 @@ from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
 
-_LEAST_KEYS, _MOST_KEYS, _MOST_WIDTH = 16, 1024, 256
-"""The limits of the kernel: fewer keys do not fill a tile; more, or wider heads, exceed the second cache."""
+_NUMBER = NUMBERS["amx"]
 
-_SET = "amx"
-_NUMBER = NUMBERS[_SET]
-
-_Call = tuple[tuple[int, ...], object]
-"""The shape of the output, (batch, queries, heads, width), and the `CAttention` by reference."""
+_Call = tuple[tuple[int, ...], CAttention]
+"""The shape of the output, (batch, queries, heads, width), and the sizes of the inputs."""
 
 
 @cache
 def has_attention() -> bool:
     """Return True if this machine has the kernel of `attention`, which needs AMX for bfloat16."""
     kernels = library()
-    if kernels is None or _SET not in instruction_sets():
+    if kernels is None or "amx" not in instruction_sets():
         return False
     try:
-        kernels.px_attention(_NUMBER, None, None, None, ctypes.byref(CAttention(0, 1, 1, 16, 16)), None, 1)
+        kernels.px_attention(_NUMBER, None, None, None, CAttention(0, 1, 1, 16, 16), None, 1)
     except RuntimeError:
         return False
     return True
@@ -67,9 +63,10 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
     if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
         qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
-        call = _plan_of_rows(batch, tokens, entries, qkv.stride(), heads, scale)
+        width, strides = entries // 3 // heads, qkv.stride()
+        shape, strides = (batch, heads, tokens, width), (strides[0], width, *strides[1:])
         at, part = qkv.data_ptr(), entries // 3 * qkv.element_size()
-        answer = _run(call, at, at + part, at + 2 * part)
+        answer = _run(_plan(shape, shape, shape, strides, strides, strides, scale), at, at + part, at + 2 * part)
         if answer is not None:
             return answer
     q, k, v = qkv.reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
@@ -81,21 +78,9 @@ def _run(call: _Call | None, q: int, k: int, v: int) -> Tensor | None:
     kernels = library()
     if call is None or kernels is None:
         return None
-    shape, attention = call
+    shape, sizes = call
     y = torch.empty(shape, dtype=torch.float32, device=CPU)
-    return None if kernels.px_attention(_NUMBER, q, k, v, attention, y.data_ptr(), torch.get_num_threads()) else y
-
-
-@lru_cache(PLANS)
-def _plan_of_rows(
-    batch: int, tokens: int, entries: int, strides: tuple[int, ...], heads: int, scale: float | None
-) -> _Call | None:
-    """Return the call of `attention_of_rows` for such rows; None if the kernel does not support them."""
-    width = entries // 3 // heads
-    if 3 * heads * width != entries or strides[2] != 1:
-        return None
-    shape, views = (batch, heads, tokens, width), (strides[0], width, strides[1], 1)
-    return _plan(shape, shape, shape, views, views, views, scale)
+    return None if kernels.px_attention(_NUMBER, q, k, v, sizes, y.data_ptr(), torch.get_num_threads()) else y
 
 
 @lru_cache(PLANS)
@@ -103,11 +88,12 @@ def _plan(
     q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...],
     q_strides: tuple[int, ...], k_strides: tuple[int, ...], v_strides: tuple[int, ...], scale: float | None,
 ) -> _Call | None:  # fmt: skip
-    """Return the call for tensors of such shapes and strides; None if the kernel does not support them."""
+    """Return the call for such shapes and strides of q, k and v; None if the kernel does not support them."""
     if len(q) != 4 or k != v or len(k) != 4 or (q[0], q[1], q[3]) != (k[0], k[1], k[3]) or 0 in q:
         return None
     (batch, heads, queries, width), keys = q, k[2]
-    if width % 16 or not 0 < width <= _MOST_WIDTH or not _LEAST_KEYS <= keys <= _MOST_KEYS:
+    # Fewer keys do not fill a tile; more, or wider heads, exceed the second cache.
+    if width % 16 or not 0 < width <= 256 or not 16 <= keys <= 1024:
         return None
     if any(strides[3] != 1 for strides in (q_strides, k_strides, v_strides)):
         return None
@@ -116,5 +102,4 @@ def _plan(
         return None
     three = ctypes.c_int64 * 3
     strides = (three(*s[:3]) for s in (q_strides, k_strides, v_strides))
-    attention = CAttention(batch, heads, queries, keys, width, *strides, scale)
-    return (batch, queries, heads, width), ctypes.byref(attention)
+    return (batch, queries, heads, width), CAttention(batch, heads, queries, keys, width, *strides, scale)

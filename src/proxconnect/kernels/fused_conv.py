@@ -1,51 +1,20 @@
 """Convolve signs, or floats in 8 bits or in fixed point, and apply an epilogue, in one pass."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import (
-    CPU,
-    FIXED_POINT,
-    INT8,
-    SIGNS,
-    require_entries,
-    require_float32,
-    require_weight,
-    resolved,
-)
-from proxconnect.kernels.epilogue import (
-    BEYOND,
-    PLANS,
-    Add,
-    Bits,
-    Epilogue,
-    FusedKernel,
-    Layout,
-    Signs,
-    Step,
-    addresses,
-    words_and_nan,
-)
-from proxconnect.kernels.geometry import (
-    How,
-    c_geometry,
-    can_take_means,
-    can_take_the_largest,
-    convolution,
-    require_convolvable,
-    window_of,
-)
-from proxconnect.kernels.library import CGeometry, has_float_conv, loaded
-from proxconnect.kernels.prepacked import can_be_fixed, conv_panels_shape, fixed_point_panels, int8_panels_shape
+from proxconnect.kernels.arguments import CPU, INT8, SIGNS, require_entries, require_float32, require_weight, resolved
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, padded, words_and_nan
+from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, convolution, window_of
+from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, loaded
+from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape
 
-_Call = tuple[object, bool, Layout]
+_Call = tuple[CGeometry, bool, Layout]
 """For inputs of one shape and strides: the geometry, True if the input must be copied, and the output's layout."""
 
 
@@ -96,7 +65,14 @@ class FusedConv2d(FusedKernel):
         kernels, self._number = loaded(instruction_set)
         self._convolve, self._panels = kernels.px_fused_conv2d, panels
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
-        shift = None if input_shift is None else _cyclic(input_shift, weight[1] * groups)
+        shift = None
+        if input_shift is not None:
+            require_float32("input_shift", input_shift)
+            if input_shift.shape != (channels := weight[1] * groups,):
+                raise ValueError(
+                    f"input_shift must have {channels} entries, one a channel; got {tuple(input_shift.shape)}"
+                )
+            shift = padded(input_shift)
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
@@ -120,14 +96,11 @@ def _plan(
     how: How, shift: Tensor | None, epilogue: Epilogue, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> _Call:
     """Return the call for float images. It holds the address of the shift, which you must keep alive."""
-    planned = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
-    batch, _, *size = planned.output
-    geometry: Any = planned.geometry
+    geometry, output, is_copied = convolution(shape, strides, how, has_planes=False, reads_rows_apart=True)
     if shift is not None:  # in a copy, because other layers share the cached geometry
-        own = CGeometry.from_buffer_copy(geometry._obj)
-        own.input_shift = shift.data_ptr()
-        geometry = ctypes.byref(own)
-    return geometry, planned.is_copied, epilogue.layout((batch,), tuple(size))
+        geometry = CGeometry.from_buffer_copy(geometry)
+        geometry.input_shift = shift.data_ptr()
+    return geometry, is_copied, epilogue.layout(output[:1], output[2:])
 
 
 def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels: int) -> _Call:
@@ -135,26 +108,17 @@ def _plan_of_bits(how: How, epilogue: Epilogue, shape: tuple[int, ...], channels
         raise ValueError(f"words of images are (N, H, W, words); got {tuple(shape)}")
     batch, height, width, words = shape
     image = (batch, channels, height, width)
-    require_convolvable(image, how)
     geometry = c_geometry(image, (height * width * words, 1, width * words, words), how)
-    return ctypes.byref(geometry), False, epilogue.layout((batch,), tuple(geometry.out_size))
+    return geometry, False, epilogue.layout((batch,), tuple(geometry.out_size))
 
 
-def _cyclic(shift: Tensor, channels: int) -> Tensor:
-    """Check a shift, and return a copy that repeats its first entries, because kernels read whole vectors."""
-    require_float32("input_shift", shift)
-    if shift.shape != (channels,):
-        raise ValueError(f"input_shift must have {channels} entries, one a channel; got {tuple(shift.shape)}")
-    return shift.detach()[torch.arange(channels + BEYOND, device=CPU) % channels].contiguous()
-
-
-_ImageCall = tuple[object, object, object, tuple[int, ...], Layout]
-"""For inputs of one shape and strides: the C structures of the mean, the convolution and the pool, the shape of the
-addends, and the layout of the output."""
+_ImageCall = tuple[CWindow | None, CGeometry, CWindow | None, tuple[int, ...], Layout]
+"""For inputs of one shape and strides: the average pool, the convolution, the max pool, the shape of the addends, the
+layout of the output."""
 
 
 class _FusedImageConv(FusedKernel):
-    """Float images through an optional average pool, a convolution, epilogue steps and an optional max pool."""
+    """An optional average pool, a convolution, epilogue steps and an optional max pool, for float images."""
 
     def __init__(
         self, function: tuple[Callable[..., int], int], panels: Tensor, how: Sequence[Sequence[int]],
@@ -163,28 +127,27 @@ class _FusedImageConv(FusedKernel):
     ) -> None:  # fmt: skip
         if mean is not None and not can_take_means(mean):
             raise ValueError(f"a mean must have neither padding nor a divisor of its own; got {mean}")
-        if pool is not None and (not can_take_the_largest(pool) or any(isinstance(step, Add) for step in then)):
-            raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         (self._convolve, self._number), self._panels = function, panels
         weight, stride, padding, dilation = (tuple(numbers) for numbers in how)
         if bias is None:  # as torch adds it, which makes 0 of -0
             bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
         self._epilogue = Epilogue(weight[0], then, scale, bias, memory_format=torch.channels_last)
+        if pool is not None and (not can_take_the_largest(pool) or self._epilogue.adds):
+            raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._call = lru_cache(PLANS)(
             partial(_plan_of_image, (weight, stride, padding, dilation, 1, 0), mean, pool, self._epilogue)
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
-        """Return the output, or None for images that the C function does not support. `others` are the addends."""
         input = resolved("input", input)
-        mean, geometry, pool, added, output = self._call(input.shape, input.stride())
-        others = self._epilogue.added(others, added)
+        mean, geometry, pool, shape, output = self._call(input.shape, input.stride())
+        _others, added = self._epilogue.added(others, shape)
         y = torch.empty_strided(output.shape, output.strides, dtype=torch.float32, device=CPU)
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address,
-            addresses(others), pool, y.data_ptr(), torch.get_num_threads(),
+            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address, added,
+            pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
 
@@ -262,15 +225,10 @@ class FusedFloatConv2d(_FusedImageConv):
         pool: nn.MaxPool2d | None = None,
     ) -> None:
         require_float32("weight", weight)
-        if not can_be_fixed(weight):
-            raise ValueError(
-                f"a weight is (out, in, height, width), of at most {FIXED_POINT} entries a patch, and finite, the "
-                f"largest of an output 0 or within 2^±60; got {tuple(weight.shape)}"
-            )
+        panels, scale = fixed_point_panels(weight.detach(), dilation)
         kernels, number = loaded(None)
         if not has_float_conv():
             raise RuntimeError("this machine has no kernels for float convolutions, which take AMX")
-        panels, scale = fixed_point_panels(weight.detach(), dilation)
         require_weight(panels, tuple(panels.shape), len(weight), scale, bias, torch.int8)
         how = weight.shape, stride, padding, dilation
         super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool)
@@ -281,19 +239,19 @@ def _plan_of_image(
     strides: tuple[int, ...],
 ) -> _ImageCall:  # fmt: skip
     outputs = how[0][0]
-    require_convolvable(shape, ((outputs, shape[1], 1, 1), (1, 1), (0, 0), (1, 1), 1, 0))  # that it is of images
+    if len(shape) != 4 or min(shape[2:]) < 1:
+        raise ValueError(f"input must be (N, in, H, W), H and W at least 1; got {tuple(shape)}")
     means = windows = None
     size = shape[2], shape[3]
     if mean is not None:
         means, size = window_of(mean, size)
     image = (*shape[:2], *size)
-    require_convolvable(image, how)
     geometry = c_geometry(image, _plain_strides(shape, strides), how)
     size = geometry.out_size[0], geometry.out_size[1]
     added = (shape[0], outputs, *size)
     if pool is not None:
         windows, size = window_of(pool, size)
-    return means, ctypes.byref(geometry), windows, added, epilogue.layout((shape[0],), size)
+    return means, geometry, windows, added, epilogue.layout((shape[0],), size)
 
 
 def _plain_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:

@@ -2,23 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, SIGNS, as_rows, require_entries, require_weight, resolved
-from proxconnect.kernels.epilogue import (
-    PLANS,
-    Bits,
-    Epilogue,
-    FusedKernel,
-    Layout,
-    Signs,
-    Step,
-    addresses,
-    words_and_nan,
-)
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, words_and_nan
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
 
@@ -35,21 +26,21 @@ class _FusedRows(FusedKernel):
         self._layout = lru_cache(PLANS)(partial(_layout, sizes[0], epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
-        """Multiply the input and run the steps; `others` are the addends."""
+        rows, layout, stride = self._rows(input)
+        arguments = (*self._how, rows.data_ptr(), *self._weight(layout, stride))
+        return cast(Tensor, self._epilogue.run(self._multiply, arguments, layout, others, nan=()))
+
+    def _rows(self, input: Tensor) -> tuple[Tensor, Layout, int]:
+        """Return the input with contiguous rows, the layout of the output, and the stride of the rows."""
         input = resolved("input", input)
-        layout, stride = self._layout(input.shape), self._in_features
-        if not input.is_contiguous():
-            input = as_rows(input)
-            stride = input.stride(0)
-        others = self._epilogue.added(others, layout.shape)
-        output = torch.empty(layout.shape, dtype=torch.float32, device=CPU)
-        if not layout.is_empty:
-            self._multiply(
-                *self._how, input.data_ptr(), layout.rows, self._in_features, stride, self._panels.data_ptr(),
-                self._out_features, self._epilogue.address, addresses(others), output.data_ptr(),
-                torch.get_num_threads(),
-            )  # fmt: skip
-        return output
+        layout = self._layout(input.shape)
+        if input.is_contiguous():
+            return input, layout, self._in_features
+        input = as_rows(input)
+        return input, layout, input.stride(0)
+
+    def _weight(self, layout: Layout, stride: int) -> tuple[int, ...]:
+        return layout.rows, self._in_features, stride, self._panels.data_ptr(), self._out_features
 
 
 class FusedLinear(_FusedRows):
@@ -87,20 +78,15 @@ class FusedLinear(_FusedRows):
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:  # type: ignore[override]  # it gives bits too
         """Multiply the input and run the epilogue; return floats or bits. `others` are the addends."""
-        stride = self._in_features
         if isinstance(input, Bits):
             words, nan = words_and_nan(input)
-            layout = self._layout((*words.shape[:-1], input.channels))
+            layout, stride = self._layout((*words.shape[:-1], input.channels)), self._in_features
             source: tuple[int | None, ...] = None, words.data_ptr(), nan
         else:
-            input = resolved("input", input)
-            layout = self._layout(input.shape)
-            if not input.is_contiguous():
-                input = as_rows(input)
-                stride = input.stride(0)
-            source = input.data_ptr(), None, None
-        weight = self._in_features, stride, self._panels.data_ptr(), self._out_features
-        return self._epilogue.run(self._multiply, (*self._how, *source, layout.rows, *weight), layout, others)
+            rows, layout, stride = self._rows(input)
+            source = rows.data_ptr(), None, None
+        arguments = (*self._how, *source, *self._weight(layout, stride))
+        return self._epilogue.run(self._multiply, arguments, layout, others)
 
 
 class FusedFloatLinear(_FusedRows):

@@ -1,11 +1,7 @@
-"""The geometry of convolutions and pools as C takes it.
-
-That of a convolution is cached, because computing it takes longer than a small convolution.
-"""
+"""The geometry of convolutions and pools as C takes it."""
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,42 +16,23 @@ How = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], 
 """A weight's shape, stride, padding, dilation, groups and padding value, as of `nn.Conv2d`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Convolution:
-    """The input's layout for a convolution kernel, and the output's, for inputs of one shape and strides."""
-
-    geometry: object
-    """The `CGeometry`, by reference."""
-    output: tuple[int, ...]
-    memory_format: torch.memory_format
-    is_copied: bool
-    """True if you must pass a contiguous copy of the input."""
-    is_empty: bool
-
-
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # computing it takes longer than a small convolution
 def convolution(
     shape: tuple[int, ...], strides: tuple[int, ...], how: How, *, has_planes: bool, reads_rows_apart: bool
-) -> Convolution:
-    """Return how to call a kernel for an input of this shape and these strides; ValueError unless they fit the weight.
+) -> tuple[CGeometry, tuple[int, ...], bool]:
+    """Return the geometry for an input of this shape and layout, the output's shape, and whether to copy the input.
 
-    The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is True if the kernel accepts gaps
-    between the rows of an image whose channels are adjacent.
+    A copied input is contiguous. The output is contiguous if `has_planes`, else channels_last. `reads_rows_apart` is
+    True if the kernel accepts gaps between the rows of an image whose channels are adjacent. ValueError unless the
+    input fits the weight.
     """
-    require_convolvable(shape, how)
+    geometry = c_geometry(shape, strides, how, has_planes)
     (height, width), (row_stride, pixel_stride) = shape[2:], strides[2:]
     are_equidistant = min(height, width) <= 1 or row_stride == width * pixel_stride
     is_copied = not (are_equidistant or (reads_rows_apart and strides[1] == 1))
     if is_copied:
-        strides = torch.empty(shape, device="meta").stride()
-    geometry = c_geometry(shape, strides, how, has_planes)
-    output = (shape[0], how[0][0], *geometry.out_size)
-    return Convolution(ctypes.byref(geometry), output, memory_format(has_planes), is_copied, 0 in output)
-
-
-def memory_format(has_planes: bool) -> torch.memory_format:
-    """Return contiguous_format for a True `has_planes`, else channels_last."""
-    return torch.contiguous_format if has_planes else torch.channels_last
+        geometry = c_geometry(shape, torch.empty(shape, device="meta").stride(), how, has_planes)
+    return geometry, (shape[0], how[0][0], *geometry.out_size), is_copied
 
 
 def out_size(
@@ -90,7 +67,8 @@ def require_convolvable(shape: Sequence[int], how: How) -> None:
 
 
 def c_geometry(shape: Sequence[int], strides: Sequence[int], how: How, has_planes: bool = False) -> CGeometry:
-    """Return the C structure for an input of this shape and these strides, which `require_convolvable` accepts."""
+    """Return the C structure for an input of this shape and these strides; ValueError unless `how` fits the shape."""
+    require_convolvable(shape, how)
     weight, stride, padding, dilation, groups, padding_value = how
     (batch, channels, height, width), (image_stride, channel_stride, row_stride, pixel_stride) = shape, strides
     if width <= 1:  # of a size of 1 the stride says nothing
@@ -115,11 +93,11 @@ def can_take_the_largest(pool: nn.MaxPool2d) -> bool:
     return not pool.return_indices and _pair(pool.dilation) == (1, 1)
 
 
-def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple[object, tuple[int, int]]:
-    """Return the `CWindow` for images of this height and width, by reference, and the output's height and width."""
+def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple[CWindow, tuple[int, int]]:
+    """Return the structure of a pool for images of this height and width, and the output's height and width."""
     blank = torch.empty(1, 1, *size, device="meta")
     kernel, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
     of_torch: Any = functional.max_pool2d if isinstance(pool, nn.MaxPool2d) else functional.avg_pool2d
     answer = of_torch(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
     made = answer.shape[-2], answer.shape[-1]
-    return ctypes.byref(CWindow(size, made, kernel, stride, padding)), made
+    return CWindow(size, made, kernel, stride, padding), made

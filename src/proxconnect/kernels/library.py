@@ -1,7 +1,4 @@
-"""Load the compiled library, declare its C interface, and find the instruction sets that this machine runs.
-
-The structures mirror those of `csrc/proxconnect.h`.
-"""
+"""Load the compiled library, declare its interface (`csrc/proxconnect.h`), and find this machine's instruction sets."""
 
 import ctypes
 import os
@@ -65,7 +62,7 @@ class CFused(ctypes.Structure):
 
 
 class CWindow(ctypes.Structure):
-    """The geometry of a pool over images."""
+    """The sizes of a pool over images, for height and width."""
 
     _fields_ = tuple((name, _TWO) for name in ("size", "out_size", "kernel", "stride", "padding"))
 
@@ -126,13 +123,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),
     "px_quantize_backward": (_INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 5),
 }
-"""The argument types of each function that returns a status.
-
-The number of an instruction set comes before these arguments, and the number of threads after them.
-"""
-
-_QUESTIONS = {"px_layout": (ctypes.POINTER(_LONG), _INT), "px_supports": (_INT,)}
-"""The argument types of the functions that return a number."""
+"""The argument types of each function that returns a status, between the numbers of instruction set and threads."""
 
 DONE, LACKS_INSTRUCTIONS, NOT_TAKEN, OUT_OF_MEMORY = range(4)
 """The statuses of `csrc/proxconnect.h`. NOT_TAKEN means that the function does not support the input."""
@@ -173,7 +164,8 @@ def _require_same_interface(found: ctypes.CDLL) -> None:
     for structure in _STRUCTURES:
         expected += [ctypes.sizeof(structure), *(getattr(structure, field[0]).offset for field in structure._fields_)]
     numbers = (ctypes.c_int64 * len(expected))()
-    declared = _QUESTIONS | {name: (_INT, *arguments, _INT) for name, arguments in _FUNCTIONS.items()}
+    declared = {name: (_INT, *arguments, _INT) for name, arguments in _FUNCTIONS.items()}
+    declared |= {"px_layout": (ctypes.POINTER(_LONG), _INT), "px_supports": (_INT,)}  # which return a number
     try:
         for name, arguments in declared.items():
             function = getattr(found, name)
@@ -194,13 +186,10 @@ def is_built() -> bool:
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """Return the instruction sets that the kernels may use on this machine, the best last.
+    """Return the instruction sets that the kernels may use on this machine, the best last; none if they are not built.
 
-    There are none if the kernels were not built. The environment variable PROXCONNECT_INSTRUCTION_SET names the best
-    set that they may use. It is read once.
-
-    Raises:
-        ValueError: if the variable names a set that this machine lacks.
+    The environment variable PROXCONNECT_INSTRUCTION_SET names the best set that they may use. It is read once.
+    ValueError if it names a set that this machine lacks.
     """
     kernels = library()
     if kernels is None:

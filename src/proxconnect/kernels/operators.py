@@ -3,10 +3,9 @@
 Each operator has one line of `_SPECIFICATION` and calls the C function `px_NAME`.
 """
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -26,8 +25,8 @@ from proxconnect.kernels.arguments import (
     require_weight,
     scale_and_bias,
 )
-from proxconnect.kernels.geometry import Convolution, How, convolution, memory_format, out_size
-from proxconnect.kernels.library import CAffine, COutput, loaded
+from proxconnect.kernels.geometry import How, convolution, out_size
+from proxconnect.kernels.library import CAffine, CGeometry, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 
 _LIBRARY = Library("proxconnect", "DEF")
@@ -44,8 +43,6 @@ class Operator:
     name: str
     weight: str
     """The part of the schema about the weight's sizes and, for convolutions, stride, padding, dilation and groups."""
-    shape: Callable[[tuple[int, ...], tuple[int, ...], int], tuple[int, ...]]
-    """Returns the shape of the prepacked weight for a weight's shape, a dilation and a number of groups."""
     most: int | None
     """The largest number of products in a sum; None for no bound."""
     dtype: torch.dtype = torch.int64
@@ -79,9 +76,9 @@ class Operator:
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
         output = input.new_empty((*input.shape[:-1], out_features))
-        getattr(kernels, self._function)(
+        getattr(kernels, f"px_{self.name}")(
             number, rows.data_ptr(), rows.shape[0], columns, rows.stride(0), panels.data_ptr(), out_features,
-            self._output(scale, bias, rest[:-1]), output.data_ptr(), torch.get_num_threads(),
+            _output(scale, bias, rest[:-1]), output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return output
 
@@ -89,22 +86,23 @@ class Operator:
         self, input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int],
         dilation: list[int], *rest: Any,
     ) -> Tensor:  # fmt: skip
-        moves, missing = self._moves
-        scale, bias, weight = rest[moves], rest[moves + 1], tuple(weight_shape)
-        how: Any = (weight, tuple(stride), tuple(padding), tuple(dilation), *rest[:moves], *missing)
+        count = self.weight.count(", int ")  # of groups and padding value, which are 1 and 0 if the schema lacks them
+        scale, bias, weight = rest[count], rest[count + 1], tuple(weight_shape)
+        how: Any = (weight, tuple(stride), tuple(padding), tuple(dilation), *rest[:count], *(1, 0)[count:])
         has_planes = self.keeps_format and input.is_contiguous()
-        planned, shape = _planned(self, tuple(input.shape), input.stride(), how, has_planes)
+        geometry, made, is_copied, shape = _planned(self, tuple(input.shape), input.stride(), how, has_planes)
         require_float32("input", input)
         require_weight(panels, shape, weight[0], scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
-        image = input.contiguous() if planned.is_copied else input
-        output = torch.empty(planned.output, dtype=torch.float32, device=CPU, memory_format=planned.memory_format)
-        if planned.is_empty:
+        image = input.contiguous() if is_copied else input
+        kept = torch.contiguous_format if has_planes else torch.channels_last
+        output = torch.empty(made, dtype=torch.float32, device=CPU, memory_format=kept)
+        if 0 in made:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
-        getattr(kernels, self._function)(
-            number, image.data_ptr(), planned.geometry, panels.data_ptr(),
-            self._output(scale, bias, rest[moves + 2 : -1]), output.data_ptr(), torch.get_num_threads(),
+        getattr(kernels, f"px_{self.name}")(
+            number, image.data_ptr(), geometry, panels.data_ptr(), _output(scale, bias, rest[count + 2 : -1]),
+            output.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return output
 
@@ -113,62 +111,55 @@ class Operator:
         dilation: list[int], *rest: Any,
     ) -> Tensor:  # fmt: skip
         size = out_size(input.shape, weight_shape[2:], stride, padding, dilation)
-        kept = memory_format(self.keeps_format and input.is_contiguous())
+        has_planes = self.keeps_format and input.is_contiguous()
+        kept = torch.contiguous_format if has_planes else torch.channels_last
         shape = (input.shape[0], weight_shape[0], *size)
         return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=kept)
 
-    @cached_property
-    def _function(self) -> str:
-        """The name of the C function."""
-        return f"px_{self.name}"
+    def panels_shape(
+        self, weight: tuple[int, ...], dilation: tuple[int, ...] = (1, 1), groups: int = 1
+    ) -> tuple[int, ...]:
+        """Return the shape of the prepacked weight; `weight` is (out, in) or (out, in/groups, height, width)."""
+        if self.dtype is torch.int8:
+            return int8_panels_shape(weight, dilation)
+        if self.has_accumulator:
+            return conv_panels_shape(weight, groups)
+        return panels_shape(weight[0] // groups, prod(weight[1:]), groups)
 
-    @cached_property
-    def _moves(self) -> tuple[int, tuple[int, ...]]:
-        """How many of (groups, padding value) the schema has, and the defaults (1, 0) of those that it lacks."""
-        count = self.weight.count(", int ")
-        return count, (1, 0)[count:]
 
-    def _output(self, scale: Tensor | None, bias: Tensor | None, overflow: Sequence[Any]) -> object:
-        """Return the C structure of the outputs by reference; scale and bias must be contiguous."""
-        at = scale_and_bias(scale, bias)
-        return ctypes.byref(COutput(*overflow, *at) if overflow else CAffine(*at))
+def _output(scale: Tensor | None, bias: Tensor | None, overflow: Sequence[Any]) -> COutput | CAffine:
+    at = scale_and_bias(scale, bias)
+    return COutput(*overflow, *at) if overflow else CAffine(*at)
 
 
 @lru_cache(maxsize=4096)
 def _planned(
     operator: Operator, shape: tuple[int, ...], strides: tuple[int, ...], how: How, has_planes: bool
-) -> tuple[Convolution, tuple[int, ...]]:
-    """Return how to convolve an input of this shape and layout, and the shape of the prepacked weight."""
-    keeps = operator.keeps_format
-    planned = convolution(shape, strides, how, has_planes=has_planes, reads_rows_apart=keeps)
+) -> tuple[CGeometry, tuple[int, ...], bool, tuple[int, ...]]:
+    """Return what `convolution` does, and the shape of the prepacked weight."""
+    planned = convolution(shape, strides, how, has_planes=has_planes, reads_rows_apart=operator.keeps_format)
     require_entries(prod(how[0][1:]), operator.most)
-    return planned, operator.shape(how[0], how[3], how[4])
+    return *planned, operator.panels_shape(how[0], how[3], how[4])
 
 
 @lru_cache(maxsize=4096)
 def _checked_shape(operator: Operator, outputs: int, columns: int) -> tuple[int, ...]:
     """Return the shape of the prepacked weight of a product of rows; ValueError if a sum has too many entries."""
     require_entries(columns, operator.most)
-    return operator.shape((outputs, columns), (1, 1), 1)
+    return operator.panels_shape((outputs, columns))
 
-
-_cached = lru_cache(maxsize=4096)
-_signs_shape = _cached(lambda weight, _, groups: panels_shape(weight[0] // groups, prod(weight[1:]), groups))
-_conv_shape = _cached(lambda weight, _, groups: conv_panels_shape(weight, groups))
-_int8_shape = _cached(lambda weight, dilation, _: int8_panels_shape(weight, dilation))
 
 _SPECIFICATION = (
-    Operator("binary_linear", "int out_features", _signs_shape, SIGNS, has_accumulator=True),
-    Operator("weight_only_linear", "int out_features", _signs_shape, None),
-    Operator("dynamic_int8_linear", "int out_features", _signs_shape, ROUNDED),
-    Operator("int8_linear", "int out_features", _int8_shape, INT8, torch.int8),
+    Operator("binary_linear", "int out_features", SIGNS, has_accumulator=True),
+    Operator("weight_only_linear", "int out_features", None),
+    Operator("dynamic_int8_linear", "int out_features", ROUNDED),
+    Operator("int8_linear", "int out_features", INT8, torch.int8),
     Operator(
-        "binary_conv2d", f"{_CONV}, int groups, int padding_value", _conv_shape, SIGNS, has_accumulator=True,
-        keeps_format=True,
+        "binary_conv2d", f"{_CONV}, int groups, int padding_value", SIGNS, has_accumulator=True, keeps_format=True,
     ),
-    Operator("weight_only_conv2d", f"{_CONV}, int groups", _signs_shape, None),
-    Operator("dynamic_int8_conv2d", f"{_CONV}, int groups", _signs_shape, ROUNDED),
-    Operator("int8_conv2d", _CONV, _int8_shape, INT8, torch.int8, keeps_format=True),
+    Operator("weight_only_conv2d", f"{_CONV}, int groups", None),
+    Operator("dynamic_int8_conv2d", f"{_CONV}, int groups", ROUNDED),
+    Operator("int8_conv2d", _CONV, INT8, torch.int8, keeps_format=True),
 )  # fmt: skip
 
 OPERATORS = {operator.name: operator.registered() for operator in _SPECIFICATION}

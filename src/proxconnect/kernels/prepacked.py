@@ -58,10 +58,7 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
-    """Return the shape of the prepacked weight from `panels` for a (rows, columns) weight.
-
-    With `groups`, return that of `patch_panels`, for `groups` groups of (rows, columns) each.
-    """
+    """Return the shape of the `panels` of a (rows, columns) weight, or of the `patch_panels` of several such groups."""
     return groups * -(-rows // PANEL), -(-columns // 64), PANEL
 
 
@@ -128,10 +125,7 @@ def int8_panels_shape(weight: Sequence[int], dilation: Sequence[int] = (1, 1)) -
 
 
 def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
-    """Return the number of contiguous pieces of an image that form a patch, and their length.
-
-    A piece is a row of the kernel, or one tap if the width is dilated. A row of a linear layer is one piece.
-    """
+    """Return the number and length of contiguous pieces in a patch: its rows, or its taps if the width is dilated."""
     if len(weight) == 2:
         return 1, weight[1]
     _, channels, height, width = weight
@@ -139,10 +133,9 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
 
 
 def can_be_fixed(weight: Tensor) -> bool:
-    """Return True if `fixed_point_panels` supports a weight (out, in, height, width).
+    """Return True if `fixed_point_panels` supports a weight: (out, in, height, width), none of them 0.
 
-    It must not be empty and have at most 2^15 weights per output. The largest |weight| of each output must be 0 or from
-    2^-60 to 2^60.
+    It has at most 2^15 weights per output, of which the largest magnitude is 0 or from 2^-60 to 2^60.
     """
     if weight.dim() != 4 or min(weight.shape) < 1 or prod(weight.shape[1:]) > FIXED_POINT:
         return False
@@ -151,12 +144,16 @@ def can_be_fixed(weight: Tensor) -> bool:
 
 
 def fixed_point_panels(weight: Tensor, dilation: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Round a float weight to whole numbers of three bytes, and prepack it for `FusedFloatConv2d`.
+    """Round a float weight (out, in, height, width) to whole numbers of three bytes, and prepack it.
 
-    It returns int8 (⌈out/16⌉, 4, bytes), whose index i of dimension 1 holds the rows that give part i of the four parts
-    of a sum, and float32 (out,), by which the kernel scales the sums of each output. `weight` is (out, in, height,
-    width).
+    Return int8 (⌈out/16⌉, 4, bytes), whose index i of dimension 1 is for part i of the four parts of a sum, and float32
+    (out,), by which the kernel multiplies the sums of each output. ValueError unless `can_be_fixed(weight)`.
     """
+    if not can_be_fixed(weight):
+        raise ValueError(
+            f"a weight is (out, in, height, width), of at most {FIXED_POINT} entries a patch, and finite, the largest "
+            f"of an output 0 or within 2^±60; got {tuple(weight.shape)}"
+        )
     wide = weight.double()
     step = wide.abs().flatten(1).amax(1).clamp(min=_LEAST) / _WHOLE
     whole = (wide / step.view(-1, 1, 1, 1)).round_().to(torch.int32)

@@ -127,8 +127,7 @@ def binary_conv2d(
         input: float32, on the CPU.
         panels: the prepacked weight, from `conv_panels()`.
         weight_shape: (out, in/groups, height, width).
-        stride, padding, dilation: for height and width, as in `nn.Conv2d`.
-        groups: as in `nn.Conv2d`.
+        stride, padding, dilation, groups: as in `nn.Conv2d`; the first three are for height and width.
         padding_value: the value of the padding, 0, 1 or -1.
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
         threshold: as in `binary_linear`, with one entry for each input channel or one for all.

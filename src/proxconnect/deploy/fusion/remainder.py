@@ -14,8 +14,7 @@ from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has_kernels
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
-from proxconnect.kernels.epilogue import Add, Step
-from proxconnect.kernels.finish import Finish, FinishMaxPool2d
+from proxconnect.kernels.epilogue import Add, Finish, FinishMaxPool2d, Step
 from proxconnect.kernels.fused_conv import FusedFloatConv2d, FusedInt8Conv2d
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 from proxconnect.kernels.geometry import can_take_means

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from proxconnect._support.arguments import require_module
-from proxconnect.conversion.bypass import takers
+from proxconnect.conversion.eligibility import takers
 from proxconnect.deploy.packed.file.architecture import persistent, transplant
 from proxconnect.deploy.packed.file.metadata import DTYPES, LayerSpec, geometry_of
 from proxconnect.deploy.packed.half_vectors import NOTE, Vectors, halved, is_vector

@@ -5,15 +5,16 @@ file. `interactive_catalogue` writes an HTML page with plotly. `proxconnect.theo
 """
 
 from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, SUFFIXES, save
-from proxconnect.inspection.plots.latencies import plot_contests, plot_latencies
-from proxconnect.inspection.plots.pairs import interactive_catalogue, plot_catalogue, plot_pair
-from proxconnect.inspection.plots.runs import (
+from proxconnect.inspection.plots.measurements import (
     plot_accuracies,
+    plot_contests,
     plot_curves,
     plot_differences,
     plot_excesses,
+    plot_latencies,
     plot_latents,
 )
+from proxconnect.inspection.plots.pairs import interactive_catalogue, plot_catalogue, plot_pair
 
 __all__ = [
     "PAIR_COLOURS",

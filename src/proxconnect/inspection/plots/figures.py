@@ -30,10 +30,7 @@ REACH = 2.5
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write `figure` to the file `path`, as PNG or SVG according to its suffix; ValueError for another suffix.
-
-    The file is written beside `path` and then renamed, so that `path` is never half written.
-    """
+    """Write `figure` to `path`, never half written, as PNG or SVG according to its suffix; ValueError for another."""
     target = require_target(path, "figure.png")
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:

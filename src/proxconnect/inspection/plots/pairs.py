@@ -213,7 +213,6 @@ def _y(line: _Line, mu: float) -> list[float]:
 
 
 def _buttons(legitimate: list[bool]) -> dict[str, Any]:
-    """Make the buttons that show groups of lines."""
     count, heuristic = len(legitimate), [not held for held in legitimate]
     groups = {"all": [True] * count, "legitimate": legitimate, "heuristics": heuristic, "none": [False] * count}
     return {

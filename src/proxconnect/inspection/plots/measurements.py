@@ -1,6 +1,6 @@
-"""Pictures of training runs and studies: courses, bounds, latents, accuracies with their spread, and differences."""
+"""Pictures of measurements: of training runs and studies (courses, bounds, latents, accuracies), and of latencies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 
 from proxconnect._support import extras
+from proxconnect._support.text import shortened
 from proxconnect.inspection.plots.figures import PAIR_COLOURS, SHADES, bare, new_figure, require_some
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_FLOAT, _PACKED, _OTHER = "#969696", SHADES["F"][1], "#d9d9d9"
+
+Quartiles = tuple[float, float, float]
+"""The lower quartile, the median and the upper quartile."""
 
 
 def plot_curves(
@@ -147,7 +153,9 @@ def plot_accuracies(
     """
     require_some(panels, "panels")
     heights = {panel: len(values) + 3 for panel, values in panels.items()}  # title and axis take three lines
-    columns = _in_columns(heights, min(2, len(panels)))
+    middles = [sum([*heights.values()][:place]) + height / 2 for place, height in enumerate(heights.values())]
+    count = sum(middle <= sum(heights.values()) / 2 for middle in middles)  # two columns of about the same height
+    columns = [column for column in ([*heights][:count], [*heights][count:]) if column]
     highest = max(sum(heights[panel] for panel in column) for column in columns)
     figure = new_figure(0.5 + 4.2 * len(columns), 0.8 + 0.23 * highest)
     figure.suptitle(title, fontsize=11)
@@ -168,17 +176,6 @@ def plot_accuracies(
     return figure
 
 
-def _in_columns(heights: Mapping[str, float], count: int) -> list[list[str]]:
-    """Divide the names, in their order, into columns of about the same height."""
-    columns: list[list[str]] = [[]]
-    share = sum(heights.values()) / count
-    for name in heights:
-        if sum(heights[held] for held in columns[-1]) + heights[name] / 2 > share and len(columns) < count:
-            columns.append([])
-        columns[-1].append(name)
-    return columns
-
-
 def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
     for place, (name, accuracies) in enumerate(values.items()):
         colour = PAIR_COLOURS.get(name, "#444444")
@@ -186,18 +183,14 @@ def _draw_spreads(axes: "Axes", values: Mapping[str, Sequence[float]]) -> None:
         mean, sd = _mean_and_sd(percent)
         axes.plot(percent, [place + 0.22] * len(percent), ".", color=colour, markersize=4, alpha=0.6)
         axes.errorbar(mean, place, xerr=sd, fmt="o", color=colour, markersize=5, capsize=3, linewidth=1.3)
-    axes.set_yticks(range(len(values)), list(values))
-    axes.set_ylim(len(values) - 0.4, -0.6)
-    _tidy(axes)
+    _list(axes, values)
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values), stdev(values) if len(values) > 1 else 0.0
 
 
-def plot_differences(
-    panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float] | None]]],
-) -> "Figure":
+def plot_differences(panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float] | None]]]) -> "Figure":
     """Draw mean differences of accuracies with their 95 % intervals as a forest plot, one panel for each comparison.
 
     `panels` has by title ("bnn++ against bnn+") and setting (mean, (low, high)), in [-1, 1]; the interval is None for
@@ -215,16 +208,89 @@ def plot_differences(
             axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.6)
             axes.plot(100 * mean, place, "o" if interval else "x", color=colour, markersize=5)
         axes.axvline(0.0, color="#777777", linewidth=0.8, zorder=0.6)
-        axes.set_yticks(range(len(settings)), list(settings))
-        axes.set_ylim(len(settings) - 0.4, -0.6)
         axes.set_title(panel, fontsize=10, loc="left")
-        _tidy(axes)
+        _list(axes, settings)
     figure.supxlabel("points of accuracy, mean over seeds and 95 % interval; x: one seed", fontsize=9)
     return figure
 
 
+def plot_latencies(
+    networks: Mapping[str, Quartiles], layers: Mapping[str, tuple[float, float]], title: str = ""
+) -> "Figure":
+    """Draw the latency of whole networks, and below it that of their binary layers, as bars in the given order.
+
+    Args:
+        networks: quartiles in seconds by name, drawn as a bar up to the median with a whisker between the outer two.
+            Names that start with "packed" or "float" have colours for these.
+        layers: seconds by name of the layer, (of the float layer, of the packed layer); may be empty.
+        title: the title of the figure.
+
+    Raises:
+        ValueError: there is no network.
+    """
+    require_some(networks, "networks")
+    height = 1.6 + 0.3 * len(networks) + 0.27 * len(layers)
+    figure = new_figure(8.0, max(3.2, height))
+    figure.suptitle(title, fontsize=11)
+    above, below = figure.subplots(2, 1, height_ratios=(0.8 + len(networks), 0.8 + max(1, len(layers))))
+    _draw_networks(above, networks, "the whole network, ms")
+    for side, (name, colour) in enumerate((("float", _FLOAT), ("packed", _PACKED))):
+        places = [place + 0.38 * (side - 0.5) for place in range(len(layers))]
+        below.barh(places, [1e3 * times[side] for times in layers.values()], color=colour, height=0.38, label=name)
+    for place, (before, after) in enumerate(layers.values()):
+        below.annotate(
+            f"{before / after:.2g}x" if after else "", (1e3 * max(before, after), place), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7.5, color="#525252",
+        )  # fmt: skip
+    below.set_yticks(range(len(layers)), [shortened(name, 40) for name in layers])
+    below.set_title("its binary layers, each by itself, ms; how many times as fast", fontsize=10, loc="left")
+    if layers:
+        below.set_ylim(-0.6, len(layers) - 0.4)
+        below.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
+    below.invert_yaxis()
+    _tidy(below)
+    return figure
+
+
+def plot_contests(contests: Mapping[str, Mapping[str, Quartiles]]) -> "Figure":
+    """Draw the latency of the networks of each contest in a panel, as `plot_latencies` does.
+
+    `contests` has by title of the panel the quartiles of its networks, in seconds by name. ValueError without a
+    contest.
+    """
+    require_some(contests, "contests")
+    rows = [0.8 + len(networks) for networks in contests.values()]
+    figure = new_figure(8.0, 0.5 + 0.3 * sum(rows))
+    panels = figure.subplots(len(contests), 1, height_ratios=rows, squeeze=False)[:, 0]
+    for axes, (title, networks) in zip(panels, contests.items(), strict=True):
+        _draw_networks(axes, networks, f"{title}, ms")
+    return figure
+
+
+def _draw_networks(axes: "Axes", networks: Mapping[str, Quartiles], title: str) -> None:
+    for place, (name, (low, median, high)) in enumerate(networks.items()):
+        colour = _FLOAT if name.startswith("float") else _PACKED if name.startswith("packed") else _OTHER
+        axes.barh(place, 1e3 * median, color=colour, height=0.7, label=name)
+        axes.plot([1e3 * low, 1e3 * high], [place, place], color="#252525", linewidth=1.0)
+        axes.annotate(
+            f"{1e3 * median:.3g}", (1e3 * max(median, high), place), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=8,
+        )  # fmt: skip
+    axes.set_yticks(range(len(networks)), list(networks))
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.invert_yaxis()
+    _tidy(axes)
+
+
+def _list(axes: "Axes", names: Collection[str]) -> None:
+    """Write the names of the rows, the first at the top."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    _tidy(axes)
+    axes.tick_params(axis="x", labelsize=8)
+
+
 def _tidy(axes: "Axes") -> None:
-    bare(axes)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(labelsize=8)
     axes.margins(x=0.08)
+    bare(axes)
+    axes.tick_params(axis="y", length=0, labelsize=8)
