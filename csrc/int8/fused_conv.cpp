@@ -27,6 +27,8 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
             } else if (step->kind == SLOPE) {
                 if (!(step->a[c] >= 0)) return false;
                 bound *= std::fmax(step->a[c], 1.0f);
+            } else if (step->kind != CLAMP) {
+                return false;
             }
             largest = std::fmax(largest, bound);
         }

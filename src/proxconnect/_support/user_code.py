@@ -21,7 +21,7 @@ _NOT_THEIRS = tuple(f"{folder}{os.sep}" for folder in (_PACKAGE, *torch.__path__
 
 
 class LoadError(ValueError):
-    """The user's module does not import, lacks a name, or its code raises; the message is one line."""
+    """An object named as MODULE:NAME cannot be loaded, its code raises, or it is not of the kind that is needed."""
 
 
 @contextmanager

@@ -108,8 +108,8 @@ class Certificate:
     def persistent(self) -> str | None:
         """The name of the largest of `terms` over the second half of the run.
 
-        None if the bound over the second half is at most half of that over the first, without a bound, or after one
-        step.
+        None if the bound over the second half is at most 0 or at most half of that over the first, without a bound, or
+        after one step.
         """
         if self.bound is None or self.steps < 2:
             return None

@@ -74,7 +74,10 @@ class Composite:
             self.values, self.gradients = _evaluated(loss, self.weights)
 
     def against(self, points: Tensor) -> "Excess | None":
-        """Return the loss of each step over that of comparison points `points` (m, n); None without a loss."""
+        """Return the loss ℓ∘T of every step less that of every comparison point, and the slacks of convexity.
+
+        `points` are prox points, (m, n). None without a loss.
+        """
         if self.loss is None or self.values is None or self.gradients is None:
             return None
         at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))

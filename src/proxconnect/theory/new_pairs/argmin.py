@@ -23,7 +23,8 @@ ARGMIN_ERROR = 3e-8
 class ArgminProx(Prox):
     """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines for |x| ≤ 1000.
 
-    `error` < 2e-6 bounds the errors of P between its jumps and of their positions, relative to max(1, |P|).
+    `error` estimates the largest error of P between its jumps and of their positions, relative to max(1, |P|). It is
+    usually below 2e-6, and larger where P is very steep.
     """
 
     r: Function
@@ -42,7 +43,7 @@ class ArgminProx(Prox):
 def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     """Make the proximal quantiser of a regulariser r, which need not be convex and may be +∞.
 
-    P(x) = argmin_z ½(z - x)² + r(z) becomes a table, whose error the attribute `error` of the prox bounds. Of two
+    P(x) = argmin_z ½(z - x)² + r(z) becomes a table, whose error the attribute `error` of the prox estimates. Of two
     equally good z, P(x) is the greater.
 
     Args:

@@ -177,9 +177,9 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
 
 
 def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
-    """Draw the re-estimated accuracies of each table of `layout`, and return the figures by its setting in words.
+    """Draw the re-estimated accuracies of each table of `layout` with binary networks; return the figures by setting.
 
-    A figure has a panel for each column of the table, and shows the float networks as a band.
+    A figure has a panel for each column of its table, and shows float networks, if there are any, as a band.
     """
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     floats: dict[str, list[float]] = {}
