@@ -132,7 +132,10 @@ def shapes_of(example: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def shown(shapes: Sequence[Sequence[int]]) -> str:
-    """Return the shapes as text, as in "1×128 and 1×3×224×224"; a shape without dimensions is "a number"."""
+    """Return the shapes as text, joined by " and ", as in "1×128 and 1×3×224×224".
+
+    A shape without dimensions is "a number"; no shapes at all are "no tensor".
+    """
     return " and ".join("×".join(map(str, shape)) or "a number" for shape in shapes) or "no tensor"
 
 

@@ -147,7 +147,10 @@ def _source(path: str, backward: AnyPair | Function) -> Source:
 
 @dataclass(frozen=True)
 class Mended:
-    """The legitimate pair that keeps the B of an illegitimate one: its name, and `code`, Python code that makes it."""
+    """The legitimate pair that keeps the B of an illegitimate one: its name, and Python code that uses it.
+
+    `code` binarizes `model` with the pair. Unless the pair is in the catalogue, it first makes it with `theory.correct`.
+    """
 
     name: str
     mu: float | None

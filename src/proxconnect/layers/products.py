@@ -118,7 +118,7 @@ class LinearProduct(Product):
 
 
 class ProjectionProduct(LinearProduct):
-    """The product of the in-projections of attention, several inputs with one (out, in) weight: see `project`."""
+    """Mixin of the in-projections of attention: several inputs with one (out, in) weight; see `project`."""
 
     def project(
         self, inputs: tuple[Tensor, ...], weight: Tensor, alpha: Tensor | None, bias: Tensor | None
@@ -135,7 +135,7 @@ class ProjectionProduct(LinearProduct):
 
 
 class TransposedLinearProduct(Product):
-    """The product of transformers' `Conv1D`: the weight is (in, out)."""
+    """Mixin of layers that multiply as transformers' `Conv1D` does, with a weight of shape (in, out)."""
 
     channel_dims = (1,)
 
@@ -164,7 +164,7 @@ class SpatialProduct(Product):
 
 
 class ConvProduct(SpatialProduct):
-    """The product of `nn.Conv1d` to `nn.Conv3d`: the weight is (out, in/groups, *kernel)."""
+    """Mixin of layers that convolve as `nn.Conv1d` to `nn.Conv3d`, with a weight of shape (out, in/groups, *kernel)."""
 
     padding_value: int = 0
     """The value that `padding_mode="zeros"` pads with: 0, 1 or -1."""
@@ -181,7 +181,10 @@ class ConvProduct(SpatialProduct):
 
 
 class TransposedConvProduct(SpatialProduct):
-    """The product of `nn.ConvTranspose1d` to `nn.ConvTranspose3d`: the weight is (in, out/groups, *kernel)."""
+    """Mixin of layers that convolve as `nn.ConvTranspose1d` to `nn.ConvTranspose3d` do.
+
+    Their weight has the shape (in, out/groups, *kernel).
+    """
 
     channel_dims = (0, 2)
 

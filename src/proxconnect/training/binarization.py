@@ -68,13 +68,13 @@ def _pair(name: str | None) -> str | AnyPair | None:
 
 @dataclass(frozen=True)
 class Course:
-    """The options of a `Sharpening`: how the sharpness μ moves over a run; null takes the pair's usual start or end.
+    """The options of a `Sharpening`: how the sharpness μ moves over a run.
 
     Args:
-        start: μ before the first step.
-        end: μ at the end.
+        start: μ before the first step; null takes the pair's usual start, or 1 if the shape is cumulative.
+        end: μ at the end; null takes the pair's usual end, or no limit if cumulative. Leave it null if constant.
         shape: exponential, linear, cosine, constant or cumulative.
-        hold: the share of all steps, at the end, in which μ keeps its last value.
+        hold: the share of all steps, at the end, in which μ stays at its end; ignored if constant or cumulative.
     """
 
     start: float | None = None

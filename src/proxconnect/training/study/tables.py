@@ -48,7 +48,7 @@ def spreads(rows: DataFrame, figure: str, less: str | None = None) -> DataFrame:
     """Return the mean over seeds of the column `figure`, or of `figure` minus the column `less`, for each setting.
 
     A setting is a combination of labels of all axes except the seed. Its line has these labels and the columns "seeds"
-    (their number), "mean" and "sd" (NaN for one seed). Lines of `rows` with NaN do not count.
+    (their number), "mean" and "sd" (NaN for one seed). Lines in which the averaged value is NaN do not count.
     """
     if less is not None:
         rows = rows.assign(**{figure: rows[figure] - rows[less]})

@@ -142,7 +142,10 @@ class LayerSpec:
 
     @classmethod
     def from_json(cls, entry: object) -> "LayerSpec":
-        """Parse a JSON object of `to_json`; ValueError for a wrong value, but not for an unknown "type"."""
+        """Parse a layer's JSON object, as `json.loads` gives it.
+
+        ValueError for a wrong value or key, but not for an unknown "type".
+        """
         if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= {"type", "shape", *_DEFAULTS}:
             raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")
         entry = {**_DEFAULTS, **entry}
