@@ -149,7 +149,7 @@ def _source(path: str, backward: AnyPair | Function) -> Source:
 class Mended:
     """The legitimate pair that keeps the B of an illegitimate one: its name, and Python code that uses it.
 
-    `code` binarizes `model` with the pair. Unless the pair is in the catalogue, it first makes it with `theory.correct`.
+    `code` binarizes `model` with the pair, which it first makes by `theory.correct` unless it is in the catalogue.
     """
 
     name: str
