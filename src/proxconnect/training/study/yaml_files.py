@@ -18,7 +18,7 @@ _MOST_REPEATED = 100_000
 
 
 class GridError(ValueError):
-    """The error for a wrong grid file, or a request that does not fit it. Its message, one line, says what to do."""
+    """The error for a wrong grid file, or a request that does not fit it. The message says what is wrong."""
 
 
 def read(path: Path) -> dict[str, Any]:
