@@ -23,7 +23,7 @@ PairNames = str | dict[str, str | None]
 
 @dataclass(frozen=True)
 class Binarization:
-    """The options of a run for `proxconnect.binarize`; ValueError for an unknown name, but no check of MODULE:NAME.
+    """The options of a run for `proxconnect.binarize`; ValueError for an unknown pair; MODULE:NAME is not checked.
 
     Args:
         weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers.

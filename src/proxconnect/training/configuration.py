@@ -73,7 +73,7 @@ class TrainingParser(LightningArgumentParser):
     """Lightning's argument parser, which raises a UsageError for wrong options instead of ending the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a UsageError with `message`, shortened; for an unknown option, name that and close matches instead."""
+        """Raise a UsageError with `message`, shortened; for an unknown option, name that and any close matches."""
         unknown = _UNKNOWN.search(message)
         if unknown is None:
             hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")

@@ -60,7 +60,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a run, a callable: cross entropy with label `smoothing`, mixed with `teacher` divergence if any."""
+    """The loss of a run, a callable: cross entropy with label `smoothing`, and divergence from a `teacher` if any."""
 
     smoothing: float
     options: Teacher | None
@@ -99,7 +99,7 @@ class Training(lightning.LightningModule):
         undecayed: patterns of parameters without weight decay, as "*.bias".
         label_smoothing: of the cross entropy.
         teacher: a float network to learn from; null for none.
-        calibration: batches from which batch norm is re-estimated for the hard network before it is validated.
+        calibration: batches from which batch norm is re-estimated for the hard network, to validate and to pack it.
         compile: run the network by torch.compile.
     """
 
@@ -215,7 +215,7 @@ class Training(lightning.LightningModule):
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the loss and the accuracies, and re-estimate batch norm for the hard network; see `Accuracies`."""
+        """Reset the loss and the accuracies, and re-estimate batch norm if need be; see `Accuracies.begin`."""
         self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and the number of pictures
         self.accuracies.begin(self.calibration_batches())
 

@@ -96,7 +96,7 @@ def _find(root: Path, name: str) -> Path:
 class Dataset:
     """The training and test set of small grey images, named "digits" or "fashion-mnist", as tensors.
 
-    Images are float32 (N, 1, H, W), of zero mean and unit variance over the training set. Labels are int64 (N,).
+    Images are float32 (N, 1, H, W), standardised by the mean and variance of the training set. Labels are int64 (N,).
     """
 
     name: str
@@ -109,7 +109,7 @@ class Dataset:
 def load(name: str, root: str | Path | None = None) -> Dataset:
     """Return the data set "digits", or "fashion-mnist" from the files in `root`, by default `FASHION_MNIST_ROOT`.
 
-    DatasetError for another name or wrong files; MissingExtraError for digits without scikit-learn.
+    DatasetError for another name, or absent or wrong files; MissingExtraError for digits without scikit-learn.
     """
     if name == "digits":
         return digits()

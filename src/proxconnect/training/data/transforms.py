@@ -25,7 +25,10 @@ class Standardisation:
 
     @classmethod
     def of(cls, images: Tensor) -> "Standardisation":
-        """Return the `Standardisation` of uint8 `images` by channel, to mean 0 and, unless constant, variance 1."""
+        """Return the one that gives uint8 `images` (N, C, H, W) mean 0 and variance 1 in each channel.
+
+        A constant channel gets variance 0.
+        """
         values = torch.arange(256, dtype=torch.float64)
         means, deviations = [], []
         for channel in images.unbind(1):

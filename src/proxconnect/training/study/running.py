@@ -66,13 +66,13 @@ class Workers(Protocol):
         """Start to run a row on a free worker, and do not wait; give at most `size` rows at a time."""
 
     def events(self) -> list[Event]:
-        """Wait a second at most, and return the reports since the last call; a row ends in one Entry or Failed."""
+        """Wait a second at most, and return new reports; a row ends in one Entry or Failed."""
 
 
 def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
     """Run a row in this process, unless it has finished before, and return its entry, or Failed if it raises.
 
-    `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt are raised.
+    `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt pass through.
     """
     torch.set_num_threads(order.threads)
     row, folder, finished = order.row, order.workplace.folder(order.row), order.workplace.finished(order.row)

@@ -147,7 +147,8 @@ def verify(
 ) -> dict[StudyRow, tuple[bool, str]]:
     """Run up to `count` random finished rows again in a temporary folder; return and print the `agreement` of each.
 
-    Rows that they start from run first. GridError if no row is finished or the row function does not exist.
+    Rows that they start from run first. A row that fails does not agree. GridError if no row is finished or the row
+    function does not exist.
     """
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}

@@ -156,7 +156,7 @@ def is_float(rows: DataFrame) -> Series:
 
 
 def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
-    """Return `rows` without the axes on which all have one label, except those of `layout` and the seed."""
+    """Return `rows` without the axes on which all lines have the same label, except those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
@@ -174,7 +174,7 @@ def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of `quantity`, one for each combination of labels outside `layout`.
+    """Return tables of means over seeds of `quantity`, one for each combination of labels outside `layout`.
 
     Float networks are in the notes of the tables, not in their lines.
     """

@@ -70,7 +70,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         return mapping
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Turn any error of a constructor, which a tag that does not fit its text raises, into one of YAML."""
+        """Construct the value of `node`; turn the error of a tag that does not fit its text into one of YAML."""
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

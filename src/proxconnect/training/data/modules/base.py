@@ -188,7 +188,7 @@ class SmallImages(ImageData[TensorPictures]):
     `transform` has others. Without `transform` they are augmented a batch at a time.
 
     Args:
-        flip: mirror half of the pictures left to right.
+        flip: mirror pictures left to right with probability 0.5.
         crop: the most pixels to shift pictures by, over a black border.
         transform: let timm transform each picture instead of flip and crop; far slower.
         kwargs: as of ImageData.

@@ -178,7 +178,7 @@ class _ArraysOnly(pickle._Unpickler):
         return _STAND_INS[module, name]
 
     def load_bytearray8(self: Any) -> None:  # the stubs lack the attributes of the base class
-        """Read before allocating, unlike the base class."""
+        """Load a bytearray, but read its bytes before allocating, unlike the base class."""
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))
 
