@@ -34,7 +34,10 @@ class Accuracies:
         self._hardened: list[Tensor] = []
 
     def begin(self, batches: Iterable[Tensor]) -> None:
-        """Reset the counts; re-estimate batch norm of a binary network for hard weights from images (N, C, H, W)."""
+        """Reset the counts; for `update`, re-estimate batch norm of a binary network for hard weights.
+
+        The `batches` are images (N, C, H, W). The network itself stays as it is.
+        """
         for count in self.counts.values():
             count.to(next(self._network.parameters()).device).reset()
         with self.hardened(batches):

@@ -30,7 +30,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Split `network` over "data_parallel" of `mesh`, in place, and return it: each binary layer, then the rest."""
+    """Split `network` in place over the dimension "data_parallel" of `mesh`, binary layers first, and return it."""
     data_parallel = mesh["data_parallel"]
     for module in network.modules():
         if isinstance(module, BinaryLayer):

@@ -208,7 +208,7 @@ Trials = Mapping[tuple[str, ...], DataFrame]
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
     """Choose the best of the `trials` of each combination of labels of `axes`, print it, and write it to `path`.
 
-    Return the content of the file, as `write_best` does. GridError if rows cannot be compared.
+    Return the content of the file, as `write_best` does. GridError as in `trials`.
     """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
