@@ -16,7 +16,8 @@ from proxconnect.layers.modes import soft
 class Accuracies:
     """A meter of the accuracies of a network in `eval()`: call `begin`, then `update` for each batch, then `end`.
 
-    Accuracies are shares of right answers over all processes. A float network has only the first:
+    Accuracies are shares of right answers over all processes. A float network has only "accuracy", that of the network
+    as it is. The accuracies of a binary network are:
 
     - "accuracy": of the hard network with batch norm re-estimated for it, as in the packed file;
     - "accuracy_hard": of the hard network with the batch norm of training, if it has any;
@@ -33,7 +34,10 @@ class Accuracies:
         self._hardened: list[Tensor] = []
 
     def begin(self, batches: Iterable[Tensor]) -> None:
-        """Reset the counts, and re-estimate batch norm for the hard network from images (N, C, H, W)."""
+        """Reset the counts; for `update`, re-estimate batch norm of a binary network for hard weights.
+
+        The `batches` are images (N, C, H, W). The network itself stays as it is.
+        """
         for count in self.counts.values():
             count.to(next(self._network.parameters()).device).reset()
         with self.hardened(batches):
@@ -59,7 +63,7 @@ class Accuracies:
 
     @contextmanager
     def hardened(self, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
-        """Yield the network, with its batch norm re-estimated for hard weights within the context if it is binary."""
+        """Yield the network; within the context, a binary one has its batch norm re-estimated for hard weights."""
         with self._statistics_kept():
             if "accuracy_hard" in self.counts:
                 reestimate_batchnorm(self._network, batches)

@@ -23,7 +23,7 @@ PairNames = str | dict[str, str | None]
 
 @dataclass(frozen=True)
 class Binarization:
-    """The options of a run for `proxconnect.binarize`; ValueError for the name of an unknown pair.
+    """The options of a run for `proxconnect.binarize`; ValueError for an unknown pair; MODULE:NAME is not checked.
 
     Args:
         weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers.
@@ -87,7 +87,7 @@ class Course:
             raise ValueError(f"hold is a share of all steps, from 0 to below 1; got {self.hold}")
 
     def attach(self, optimizer: Optimizer, network: nn.Module, steps: int, part: Part) -> Sharpening:
-        """Return a new `Sharpening`, which moves μ in `network` after each of the `steps` steps of `optimizer`.
+        """Attach a new `Sharpening` of `network` to `optimizer`, for a run of `steps` optimizer steps, and return it.
 
         `part` says which pairs move: those of the "weights", of the "activations", or "both".
         """

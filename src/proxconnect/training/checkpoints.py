@@ -28,7 +28,7 @@ class WholeFiles(TorchCheckpointIO):
     """A Lightning plugin that writes a checkpoint completely or not at all, and runs no code of one that it reads."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to a temporary file, and rename it to `path`; OSError if that fails."""
+        """Write `checkpoint` to a temporary file, and rename it to `path`; OSError if it cannot be written."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             try:
@@ -44,16 +44,20 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Agreement:
-    """A vote of the processes of a run, about once a second, on yes-or-no wishes: that of one counts for all."""
+    """A repeated vote of the processes of a run on yes-or-no wishes: a wish of one process counts for all.
+
+    Votes are about a second apart, or `MOST` calls if that is sooner.
+    """
 
     def __init__(self) -> None:
         self._calls, self._every = 0, 1
         self._asked = time.monotonic()
 
     def of(self, trainer: Trainer, *wishes: bool, at_once: bool = False) -> list[bool]:
-        """Return True for each wish that any process has, if it is time for a vote or `at_once`, else False for all.
+        """Return for each wish whether any process has it; between votes, return False for all wishes.
 
-        Each process must call this equally often.
+        `at_once` makes the call a vote. A single process votes at each call. All processes must call this equally
+        often, with the same `at_once`.
         """
         if trainer.world_size == 1:
             return list(wishes)
@@ -71,13 +75,13 @@ class Agreement:
 class LastCheckpoint(Checkpoint):
     """A callback that writes the checkpoint `last.ckpt` in the run's folder.
 
-    It holds all that the run needs to go on bit-exactly, and is also written after each epoch. After a SIGTERM to any
-    process it is written after the current optimizer step, and the run ends with a TerminatedError that says how to go
-    on. Validation ends at its next batch, without a new checkpoint.
+    The file holds all that the run needs to go on bit-exactly, and is also written after each epoch. After a SIGTERM to
+    any process it is written after the current optimizer step or, with several processes, a few steps later. The run
+    then ends with a TerminatedError. A SIGTERM during validation ends the run without a new checkpoint.
 
     Args:
-        every_minutes: the longest time between two checkpoints.
-        every_steps: optimizer steps between two of them; null for no such limit.
+        every_minutes: minutes after which the next optimizer step writes a checkpoint.
+        every_steps: write one also at multiples of this number of optimizer steps; null for none.
     """
 
     def __init__(self, every_minutes: float = 10.0, every_steps: int | None = None) -> None:
@@ -106,7 +110,10 @@ class LastCheckpoint(Checkpoint):
         self._written = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the checkpoint if it is due, except after the last batch of an epoch; TerminatedError after SIGTERM."""
+        """Write the checkpoint if it is due or a process got SIGTERM; in the latter case raise TerminatedError.
+
+        Do nothing between optimizer steps, or after the last batch of an epoch.
+        """
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
@@ -120,7 +127,7 @@ class LastCheckpoint(Checkpoint):
             raise _terminated(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the checkpoint; raise TerminatedError if a process got SIGTERM."""
+        """Write the checkpoint; raise TerminatedError if a vote, see `Agreement`, shows that a process got SIGTERM."""
         self._write(trainer)
         if any(self._agreement.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
@@ -135,7 +142,7 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Raise TerminatedError on all processes if one of them got SIGTERM."""
+        """Raise TerminatedError on all processes if a vote, see `Agreement`, shows that one of them got SIGTERM."""
         if batch_idx < self._common and any(self._validating.of(trainer, self._sigterm.came)):
             raise _terminated(trainer)
 
@@ -158,7 +165,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return the checkpoint that `fit` wrote to `path`, Lightning's dict; CheckpointError for any other file."""
+    """Return the checkpoint in `path`, Lightning's dict, as `fit` writes it; CheckpointError if it is no such dict."""
     try:
         content = read_torch(path, mmap=False)
     except ValueError as error:

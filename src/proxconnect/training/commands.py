@@ -29,10 +29,11 @@ _TITLES = {
 def run(
     verb: Verb, arguments: Sequence[str], console: Console, manual: Mapping[str, str] | None = None
 ) -> dict[str, Any] | None:
-    """Run `proxconnect VERB` with `arguments`, and print the outcome; UsageError for wrong arguments and files.
+    """Run `proxconnect VERB` with `arguments`, and print the outcome; UsageError for wrong arguments.
 
     `manual` replaces "prog", "description" or "epilog" of the help. Return None on all processes but the first. Else
-    return the names in `Accuracies` with shares or None, and "packed" with the fields of `Shipped` as a dict, or None.
+    return the accuracies by their names in `Accuracies`, None if not measured, and "packed", the fields of `Shipped` as
+    a dict, or None.
     """
     _require_recipes(arguments)
     with importable_folder():

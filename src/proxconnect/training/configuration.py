@@ -55,11 +55,11 @@ _HINTS = {
 
 
 class UsageError(ValueError):
-    """The error for wrong options, or wrong files that they name; the message says what to do."""
+    """The error for wrong options, or wrong files that they name; the message says what is wrong."""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """A help formatter for argparse that keeps the line breaks of a description, and wraps long options at spaces."""
+    """A help formatter for argparse that keeps the line breaks of a description, and wraps long options."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         whole, width = super()._format_action_invocation(action), self._width - self._current_indent
@@ -70,10 +70,10 @@ class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class TrainingParser(LightningArgumentParser):
-    """Lightning's parser, which raises a UsageError of one line instead of ending the process."""
+    """Lightning's argument parser, which raises a UsageError for wrong options instead of ending the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a UsageError with the parser's `message`; for an unknown option, suggest similar names instead."""
+        """Raise a UsageError with `message`, shortened; for an unknown option, name that and any close matches."""
         unknown = _UNKNOWN.search(message)
         if unknown is None:
             hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")
@@ -89,7 +89,7 @@ class TrainingParser(LightningArgumentParser):
 
 
 def nested_names() -> Iterator[str]:
-    """Yield the names of options that the parser does not list, as "model.binary.scale" or "data.init_args.seed"."""
+    """Yield names of nested options that the parser does not list, as "model.binary.scale" or "data.init_args.seed"."""
     for where, cls in _NESTED.items():
         yield from (f"{where}.{field.name}" for field in dataclasses.fields(cls))
     for base in dict.fromkeys(base for cls in DATA for base in cls.__mro__ if issubclass(base, ImageData)):
@@ -148,7 +148,10 @@ class Configured(LightningCLI):
         parser.groups["data"].title = "the data"
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Return the trainer, with `WholeFiles` and, unless turned off, CSV, TensorBoard, a `Bar` and a `Health`."""
+        """Return the trainer, with `WholeFiles`, CSV and TensorBoard loggers, a `Bar` and a `Health`.
+
+        Options can turn off all but the first, and replace the loggers and the bar.
+        """
         given = self.config_init["trainer"]
         if given.logger in (None, True):
             folder = Path(given.default_root_dir)  # a new one below it each time that the run goes on
@@ -175,7 +178,7 @@ class Configured(LightningCLI):
 
 
 class Bar(RichProgressBar):
-    """A progress bar that shows the loss, the mean μ of the weights, and the latest validation accuracy (hard)."""
+    """A progress bar with the loss, mean μ of weights and latest validation accuracy, as far as these are logged."""
 
     def __init__(self) -> None:
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))

@@ -13,13 +13,13 @@ from proxconnect.training.module import Training
 
 
 class DivergedError(ValueError):
-    """The error that ends a run whose loss is NaN or infinite; no later step can mend it."""
+    """The error that ends a run whose mean loss over an epoch so far is NaN or infinite."""
 
 
 class Health(Callback):
     """A callback that logs the `Meters` of each binary layer after each epoch, and warns of what `diagnose` finds.
 
-    It ends a run whose loss is not finite. Under FSDP the numbers are of the part of the first process.
+    It ends a run whose loss is not finite. Under FSDP the numbers are of the first process's part of the weights.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Health(Callback):
         self._told: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Attach meters if the network has binary layers; TypeError if the module is no `Training`."""
+        """Attach meters to the network if it has binary layers; TypeError if the module is no `Training`."""
         if not isinstance(pl_module, Training):
             raise TypeError(f"Health is for proxconnect.training.module.Training; got {type(pl_module).__name__}")
         if any(isinstance(module, BinaryLayer) for module in pl_module.network.modules()):
@@ -45,7 +45,10 @@ class Health(Callback):
             _require_finite(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Log the meters as "health/...", and warn of each problem that `diagnose` finds, once per run."""
+        """Log the meters as "health/...", and warn of each problem that `diagnose` finds, once for each message.
+
+        Do nothing for a float network. DivergedError if the loss is not finite.
+        """
         _require_finite(pl_module)
         if self._meters is None:
             return

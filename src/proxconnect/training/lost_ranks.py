@@ -19,14 +19,14 @@ _LOST = re.compile(r"[Cc]onnection (was )?(closed|reset)|Broken pipe|Read error|
 
 
 class LostRankError(ConnectionError):
-    """The error if another process of the run has ended; the message says how to go on."""
+    """The error if another process of the run has ended; the message says what to do."""
 
 
 @contextmanager
 def noticing_lost_ranks(trainer: Trainer, checkpoint: Path | None = None) -> Iterator[None]:
-    """Raise a LostRankError in the context if the backend reports that another process of the run has ended.
+    """Raise a LostRankError if the backend reports in the context that another process of the run has ended.
 
-    Its message advises to go on from `checkpoint`, if that exists. A rank that Lightning started also ends, with status
+    The message advises to go on from `checkpoint`, if that exists. A rank that Lightning started also ends, with status
     1, soon after the process that started it: Lightning ends ranks only from there, and the backend may wait for half
     an hour. torchrun looks after its ranks.
     """

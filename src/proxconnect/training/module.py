@@ -40,7 +40,7 @@ class Teacher:
     The loss is (1 - share)·CE(answer, label) + share·T²·KL(softmax(teacher/T) ‖ softmax(answer/T)).
 
     Args:
-        checkpoint: the file of the teacher's values; null for the float phase or checkpoint that the run starts from.
+        checkpoint: the file of the teacher's values; null for those that the run starts from, or pretrained ones.
         network: the teacher's architecture; null for the run's own.
         share: of the teacher in the loss, from 0 to 1.
         temperature: T.
@@ -60,7 +60,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a run: cross entropy with label `smoothing`, mixed with the divergence from a `teacher` if any."""
+    """The loss of a run, a callable: cross entropy with label `smoothing`, and divergence from a `teacher` if any."""
 
     smoothing: float
     options: Teacher | None
@@ -82,8 +82,8 @@ class Objective:
 class Training(lightning.LightningModule):
     """A LightningModule that trains a float or binary network to classify pictures.
 
-    The network is built from the data module, for its classes, channels and size. Initial values depend on the seed and
-    the network alone, so that runs of one seed start from the same ones with any pair.
+    The network is built for the classes, channels and image size of the data module. Random initial values depend on
+    the seed and the network alone, so that runs of one seed start from the same ones with any pair.
 
     Args:
         network: the float network.
@@ -99,7 +99,7 @@ class Training(lightning.LightningModule):
         undecayed: patterns of parameters without weight decay, as "*.bias".
         label_smoothing: of the cross entropy.
         teacher: a float network to learn from; null for none.
-        calibration: batches from which batch norm is re-estimated for the hard network before it is validated.
+        calibration: batches from which batch norm is re-estimated for the hard network, to validate and to pack it.
         compile: run the network by torch.compile.
     """
 
@@ -124,19 +124,19 @@ class Training(lightning.LightningModule):
         self.network: nn.Module = nn.Identity()
         self.objective: Objective | None = None
         self.curve: list[dict[str, float]] = []
-        """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it."""
+        """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it if it was validated."""
         self._validated: dict[str, float] = {}
 
     @property
     def data(self) -> Any:
-        """The data module that `trainer.fit` was given, an `ImageData`; RuntimeError if it was given none."""
+        """The data module that the trainer was given, an `ImageData`; RuntimeError if it was given none."""
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise RuntimeError("Training takes its data from a data module: trainer.fit(module, datamodule=...)")
         return data
 
     def configure_model(self) -> None:
-        """Build `network` at the first call, sharded if the strategy is; to train, also build `objective`."""
+        """Build `network` at the first call, sharded if the strategy has a mesh; to train, also build `objective`."""
         if isinstance(self.network, nn.Identity):
             network = self.build()
             mesh = getattr(self.trainer.strategy, "device_mesh", None)
@@ -149,9 +149,9 @@ class Training(lightning.LightningModule):
             self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
 
     def build(self) -> nn.Module:
-        """Return a new network, float or binary, with its starting values: random ones, or those of `start.checkpoint`.
+        """Return a new network, float or binary, with its starting values: random, pretrained or a checkpoint's.
 
-        The checkpoint is left out if the trainer loads one of its own. This reseeds torch with the seed it has.
+        `start.checkpoint` is unused if the trainer loads a checkpoint. This seeds torch again with its latest seed.
         """
         torch.manual_seed(torch.initial_seed())
         network = self.float_network.build(self.data)
@@ -166,7 +166,10 @@ class Training(lightning.LightningModule):
         return network
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, which also moves μ, and its schedule; ValueError if the number of steps is unknown."""
+        """Return the optimizer, which also moves μ of a binary network, and the schedule of its learning rate.
+
+        ValueError if the number of steps is infinite or 0, or an option does not fit.
+        """
         steps = self.trainer.estimated_stepping_batches
         if not 1 <= steps < math.inf:
             raise ValueError("the schedules of the learning rate and of μ need the number of steps: give "
@@ -200,19 +203,19 @@ class Training(lightning.LightningModule):
         return every > 0 and (index + 1) % every == 0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        """Log the loss and the mean μ every `trainer.log_every_n_steps` batches."""
+        """Log the loss and, if a schedule moves it, the mean μ every `trainer.log_every_n_steps` batches."""
         if self.is_logged(index):
             self.log_dict({"loss": outputs["loss"], **self._sharpness()})
 
     def on_train_epoch_end(self) -> None:
-        """Add an entry for this epoch to `curve`, log its mean loss and μ, and start the next mean."""
+        """Add an entry for this epoch to `curve`, log its mean loss and, if it moves, the mean μ; reset the loss."""
         entry = {"epoch": float(self.current_epoch + 1), "loss": self.mean_loss().item()} | self._validated
         self.curve.append(entry)
         self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, sync_dist=True)
         self._forget_losses()
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the loss and the accuracies, and re-estimate batch norm for the hard network; see `Accuracies`."""
+        """Reset the loss and the accuracies, and re-estimate batch norm if need be; see `Accuracies.begin`."""
         self._evaluated = torch.zeros(2, device=self.device)  # the sum of the losses, and the number of pictures
         self.accuracies.begin(self.calibration_batches())
 
@@ -236,12 +239,12 @@ class Training(lightning.LightningModule):
     test_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add "run" to `checkpoint`: the curve, the last accuracies, and the losses of this epoch so far."""
+        """Add "run" to `checkpoint`: the curve, and accuracies, sum of losses and step count of this epoch so far."""
         losses = cast(Tensor, self.trainer.strategy.reduce(self._losses, reduce_op="mean"))
         checkpoint["run"] = {"curve": self.curve, "validated": self._validated, "losses": losses, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` added; CheckpointError if `checkpoint` is of another network."""
+        """Restore "run" from `checkpoint`; CheckpointError if the "state_dict" in it is of another network."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
             require_same_network(checkpoint["state_dict"], self.state_dict())
         if run := checkpoint.get("run"):
@@ -282,9 +285,9 @@ class Training(lightning.LightningModule):
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return groups of trained parameters for an optimizer; those that fit a pattern in `undecayed` do not decay.
+    """Return groups of trained parameters for an optimizer; those whose names fit `undecayed` have no weight decay.
 
-    ValueError if a pattern, as "*.bias", fits the name of no parameter.
+    ValueError if one of these patterns, as "*.bias", fits no name.
     """
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for pattern in undecayed:

@@ -21,10 +21,10 @@ Progress = tuple[int, int]  # optimizer steps that are done, and their total, of
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
     """Train a configuration, as in YAML files of `fit`, from the last checkpoint in `folder` if any, and measure it.
 
-    `on_progress` is called after each batch with the optimizer steps done and in all. UsageError for a wrong option,
-    ValueError if the last epoch was not validated. Return "accuracy" ("reestimated", "hard" and "soft", in [0, 1]),
-    the "curve" of `Training`, "steps", "seconds" without work lost after a checkpoint, "peak_memory_bytes",
-    "float_bytes", "packed_bytes" (None for a float network), and "stays_float", names of layers.
+    `on_progress` is called after each batch with a `Progress`. UsageError for a wrong option, ValueError if the last
+    epoch was not validated. Return "accuracy" (of "reestimated", "hard" and "soft" those that `Accuracies` has, in
+    [0, 1]), the "curve" of `Training`, "steps", "seconds" without work lost after a checkpoint, "peak_memory_bytes",
+    "float_bytes", "packed_bytes" (None for a float network), and "stays_float", names of layers (none for a float one).
     """
     stopwatch = _Stopwatch(on_progress)
     reset_peak()

@@ -29,7 +29,7 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shipped:
-    """A packed network in the file `path`, of `float_bytes` before; `stays_float` names layers that are not binary."""
+    """A record of a packed network: its file, the size of that, `float_bytes(network)`, and the layers left float."""
 
     path: Path
     packed_bytes: int
@@ -40,8 +40,8 @@ class Shipped:
 def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoint: Path | None = None) -> None:
     """Train the run to its end, from `checkpoint`, or else from its start, after the phases that it asks for.
 
-    `callbacks` are added to its trainer. The options are written to config.yaml in its folder. TerminatedError after
-    SIGTERM, LostRankError if another process of the run has ended.
+    `callbacks` are added to its trainer and those of the phases. The options are written to config.yaml in its folder.
+    TerminatedError after SIGTERM, LostRankError if another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint
@@ -101,7 +101,7 @@ def phases(configuration: Plain) -> list[tuple[str, Plain]]:
 def ship(module: Training, folder: Path) -> Shipped | None:
     """Pack the hard network of `module`, with batch norm re-estimated, to network.safetensors in `folder`.
 
-    Call it on all processes. Return None for a float network, and on all processes but the first.
+    Call it on all processes. Return a `Shipped`, or None for a float network and on all processes but the first.
     """
     plan = getattr(module.network, "binarization", None)
     if not isinstance(plan, Plan):
@@ -117,7 +117,7 @@ def ship(module: Training, folder: Path) -> Shipped | None:
 
 
 def float_bytes(network: nn.Module) -> int:
-    """Return the bytes of the state dict of `network`, latents included, without μ and scales of quantizers."""
+    """Return the bytes of the state dict of `network`, latents included, without the values of quantizers."""
     state = network.state_dict()
     return sum(t.nbytes for name, t in state.items() if "_quantizer." not in name)
 

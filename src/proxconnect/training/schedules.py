@@ -13,7 +13,7 @@ _LENGTHS = {"T_max", "T_0", "total_iters"}  # names in torch for the number of s
 
 
 def scheduled(make: ScheduleCallable, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Return `make(optimizer, steps)`; ValueError if the second argument of `make` is not a number of steps."""
+    """Return `make(optimizer, steps)`; ValueError if that shows that its second argument is not a number of steps."""
     try:
         schedule = make(optimizer, steps)
     except TypeError as error:
@@ -36,7 +36,7 @@ class Constant(LambdaLR):
 
 
 class Cosine(LambdaLR):
-    """A schedule that rises linearly to the optimizer's learning rate, then falls along half a cosine.
+    """A schedule that rises linearly to the optimizer's learning rate if `warmup` > 0, then falls along half a cosine.
 
     Args:
         optimizer: its learning rate is the peak.

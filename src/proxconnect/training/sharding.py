@@ -14,7 +14,7 @@ from proxconnect.layers import BinaryLayer
 
 
 class FullySharded(ModelParallelStrategy):
-    """A Lightning strategy, `--trainer.strategy fsdp2`, that splits all parameters over the processes of a run."""
+    """A Lightning strategy, `--trainer.strategy fsdp2`, with which `Training` splits all parameters over processes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **kwargs)
@@ -30,7 +30,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Split the parameters of `network` over the processes of `mesh`, in place: each binary layer, then the rest."""
+    """Split `network` in place over the dimension "data_parallel" of `mesh`, binary layers first, and return it."""
     data_parallel = mesh["data_parallel"]
     for module in network.modules():
         if isinstance(module, BinaryLayer):
@@ -40,7 +40,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def gathered(network: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    """Return `network` itself or, if it is sharded, `build()` with its whole parameters; call it on all processes."""
+    """Return `network` itself or, if it is sharded, `build()` with its whole state dict; call it on all processes."""
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     whole = build()

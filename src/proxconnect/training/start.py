@@ -13,7 +13,7 @@ _OURS = "state_dict.network."  # in a file of `fit`; of the average of the weigh
 
 @dataclass(frozen=True)
 class Start:
-    """The starting values of a run's network; by default its own initialisation (E2E).
+    """The options for the starting values of a run's network; by default its own initialisation (E2E).
 
     Args:
         checkpoint: a `fit`, torch or safetensors file with values for the same layers, float or binary (FT). You cannot

@@ -34,7 +34,7 @@ _MOST_BYTES = 1 << 30
 
 
 def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
-    """Read Fashion-MNIST, uint8 (N, 1, 28, 28), from the four IDX files in `root`; DatasetError for wrong files."""
+    """Read Fashion-MNIST, uint8 (N, 1, 28, 28), from IDX files in `root`; DatasetError if one is absent or wrong."""
     train, test = (
         checked(
             read_idx(_find(root, f"{prefix}-images-idx3-ubyte")),
@@ -51,7 +51,7 @@ def read_fashion_mnist(root: Path) -> Splits[TensorPictures]:
 def read_idx(path: Path) -> Tensor:
     """Return the tensor in an IDX file, uint8, of the shape in its header. The file may be compressed by gzip.
 
-    DatasetError unless it holds unsigned bytes, exactly as many as its dimensions say.
+    DatasetError unless it holds exactly the unsigned bytes that its one to four dimensions say, 1 to 2**30 of them.
     """
     try:
         require_regular(path)
@@ -96,7 +96,7 @@ def _find(root: Path, name: str) -> Path:
 class Dataset:
     """The training and test set of small grey images, named "digits" or "fashion-mnist", as tensors.
 
-    Images are float32 (N, 1, H, W), of zero mean and unit variance over the training set. Labels are int64 (N,).
+    Images are float32 (N, 1, H, W), standardised by the mean and variance of the training set. Labels are int64 (N,).
     """
 
     name: str
@@ -109,7 +109,7 @@ class Dataset:
 def load(name: str, root: str | Path | None = None) -> Dataset:
     """Return the data set "digits", or "fashion-mnist" from the files in `root`, by default `FASHION_MNIST_ROOT`.
 
-    DatasetError for another name or wrong files; MissingExtraError for digits without scikit-learn.
+    DatasetError for another name, or absent or wrong files; MissingExtraError for digits without scikit-learn.
     """
     if name == "digits":
         return digits()
@@ -126,7 +126,7 @@ def digits() -> Dataset:
 def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
     """Return 70000 articles of clothing, 28 x 28: 60000 to train, 10000 to test, from the four IDX files in `root`.
 
-    DatasetError if one is absent, damaged or of other shapes or labels. Source: Xiao 2017 (arXiv 1708.07747).
+    DatasetError if one is absent, damaged or has other image sizes or labels. Source: Xiao 2017 (arXiv 1708.07747).
     """
     return _standardised("fashion-mnist", read_fashion_mnist(root))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What random numbers of `hashed` are for: different purposes get independent numbers from the same counters."""
+    """An enumeration of uses of random numbers: for each, `hashed` gives different numbers for the same counters."""
 
     SPLIT = 1
     ORDER = 2

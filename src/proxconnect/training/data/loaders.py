@@ -27,7 +27,8 @@ def by_class(labels: Tensor, seed: int) -> Tensor:
 def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Return the indices of `subset` pictures to train on (None: all the others) and of `validation` held-out ones.
 
-    Both are int64, ascending, and hold about each class's share. DatasetError if `labels`, int64 (N,), are too few.
+    Both are int64, ascending, with classes in about their shares of `labels`, int64 (N,). DatasetError if N or a
+    count is too small.
     """
     left = len(labels) - validation
     if validation < 0 or left < 1:
@@ -43,9 +44,9 @@ def select(labels: Tensor, validation: int, subset: int | None, seed: int) -> tu
 class Shuffled:
     """The order of training: which pictures are in each batch, shuffled by `seed` and the number of the epoch.
 
-    Each of `world` ranks has its part of joint batches of `batch_size * world`; an incomplete one is dropped. `chosen`
-    are the indices of the pictures, int64. With `blocks`, as in `Pictures`, pictures are shuffled within windows of
-    several random blocks, so that each block is read once.
+    Each of `world` ranks has its part of joint batches of `batch_size * world`. An incomplete one is dropped;
+    DatasetError if none is complete. `chosen` are the indices of the pictures, int64. With `blocks`, as in `Pictures`,
+    pictures are shuffled within windows of random blocks, so that a block need be read only once an epoch.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Shuffled:
         return len(self._chosen) // self._joint
 
     def rows(self, epoch: int, batch: int) -> Tensor:
-        """Return the indices of the pictures in this rank's part of batch number `batch`, int64 (batch_size,)."""
+        """Return the indices, int64 (batch_size,), of this rank's pictures in joint batch number `batch` of `epoch`."""
         if self._latest is None or self._latest[0] != epoch:
             self._latest = epoch, self._shuffled(epoch)
         return self._latest[1][batch * self._joint : (batch + 1) * self._joint][self._mine]
@@ -84,7 +85,8 @@ class Shuffled:
 class InTurn:
     """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    `chosen` are their indices, int64, in order. All `world` ranks have the same number, since they wait for each other.
+    `chosen` are their indices, int64, in order. All `world` ranks have the same number of batches, since they wait for
+    each other; DatasetError if there are too few pictures for that.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
@@ -104,7 +106,7 @@ class InTurn:
 def share(joint: int, rank: int, world: int) -> Tensor:
     """Return the positions in a joint batch of `joint` pictures that rank `rank` of `world` takes: int64, ascending.
 
-    If its part is even, it has the i-th from the front and the i-th from the back together, since `mixed` mixes them.
+    If `joint / world` is even, each part has position `joint - 1 - i` together with i, since `mixed` mixes these two.
     """
     ends = torch.stack((torch.arange(joint), joint - 1 - torch.arange(joint)), dim=1).flatten()[:joint]
     return ends[rank * joint // world : (rank + 1) * joint // world].sort().values
@@ -164,7 +166,10 @@ class TrainLoader:
         """The epoch and number of the last batch that was yielded, or of the one before the first."""
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Let the next iteration begin with batch `batch`, 0 to `len(self)`, of epoch `epoch`; else ValueError."""
+        """Let the next iteration begin with batch `batch` of epoch `epoch`, or with the next epoch if there is none.
+
+        ValueError unless `epoch` is at least 0 and `batch` is 0 to `len(self)`.
+        """
         if epoch < 0 or not 0 <= batch <= len(self):
             raise ValueError(f"start_at({epoch}, {batch}): an epoch has batches 0 to {len(self) - 1}, not {batch}")
         self.latest = epoch, batch - 1
@@ -172,7 +177,7 @@ class TrainLoader:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The epoch and number of the batch after the last one that was yielded."""
+        """The epoch and number of the batch to take after `latest`."""
         epoch, batch = self.latest
         return (epoch, batch + 1) if batch + 1 < min(len(self), self._used()) else (epoch + 1, 0)
 

@@ -15,11 +15,11 @@ from proxconnect._support.paths import require_regular
 
 
 class DatasetError(ValueError):
-    """The error for an unknown data set, absent or wrong files, or impossible counts; the message says what to do."""
+    """The error for an unknown data set, absent or wrong files, or impossible counts; it says what is wrong."""
 
 
 def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) -> DatasetError:
-    """Return the error that `root` does not hold data set `name`; it also lists the files that are in `root`."""
+    """Return the error that `root` does not hold data set `name`; its message also says what `root` holds."""
     tree = "\n".join(f"  {line}" for line in (str(root), *layout.strip().splitlines()))
     if root.is_dir():
         try:
@@ -35,7 +35,7 @@ def wrong_folder(name: str, root: Path, problem: str, layout: str, advice: str) 
 
 @contextmanager
 def downloading(name: str, root: Path) -> Iterator[None]:
-    """Within the context, turn a failed download, write or checksum into a DatasetError about data set `name`."""
+    """Turn a failed download, write or checksum in the context into a DatasetError about data set `name`."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torchvision reports a wrong checksum as RuntimeError
@@ -102,7 +102,7 @@ def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int
 
 
 def decoded(source: Path | IO[bytes], where: str) -> Image.Image:
-    """Decode a JPEG, PNG or WebP picture as an RGB PIL image; DatasetError that begins with `where` if it is wrong."""
+    """Decode a JPEG, PNG or WebP picture as an RGB PIL image; DatasetError that begins with `where` if that fails."""
     try:
         if isinstance(source, Path):
             require_regular(source)

@@ -25,7 +25,10 @@ class Standardisation:
 
     @classmethod
     def of(cls, images: Tensor) -> "Standardisation":
-        """Return the one that gives uint8 `images` (N, C, H, W) zero mean and unit variance in each channel."""
+        """Return the one that gives uint8 `images` (N, C, H, W) mean 0 and variance 1 in each channel.
+
+        A constant channel gets variance 0.
+        """
         values = torch.arange(256, dtype=torch.float64)
         means, deviations = [], []
         for channel in images.unbind(1):
@@ -60,9 +63,9 @@ def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int
 def flipped_and_cropped(
     images: Tensor, standardise: Standardisation, flip: bool, crop: int, seed: int, rows: Tensor, epoch: int
 ) -> Tensor:
-    """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored half of the time.
+    """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored with probability 0.5.
 
-    Seed, epoch and index of a picture alone decide. With `crop=4` as in He 2015 (arXiv 1512.03385, section 4.2).
+    Seed, epoch and index of a picture alone decide. He 2015 (arXiv 1512.03385, section 4.2) has `flip` and `crop=4`.
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
@@ -114,8 +117,8 @@ def mixed(
 ) -> tuple[Tensor, Tensor]:
     """Mix `images` (N, C, H, W), N even, in place with the same batch in reverse order, by timm's Mixup or CutMix.
 
-    Return them and, for `labels`, int64 (N,), shares of classes, float32 (N, classes). The random choices depend on
-    the seed, the epoch and the number of the batch alone, and are the same on every rank.
+    Return them and, for `labels`, int64 (N,), shares of classes, float32 (N, classes). The random choices, such as
+    whether to mix, depend on the seed, the epoch and the number of the batch alone, and are the same on every rank.
     """
     mixup = extras.require("timm.data", "train").Mixup(
         options.mixup, options.cutmix, prob=options.prob, switch_prob=options.switch_prob, num_classes=classes,
@@ -213,7 +216,7 @@ def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -
 
 
 def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """Return pictures `rows`, float32 (N, C, H, W), by a `transform` that is random by seed, epoch and index alone."""
+    """Return pictures `rows`, float32 (N, C, H, W), by a random `transform`, seeded by seed, epoch and index alone."""
     seen = []
     for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):

@@ -17,7 +17,7 @@ KEEP = ("edges", "*.shortcut.*")
 
 
 class BiRealConv(nn.Module):
-    """A block of Bi-Real Net; its shortcut is x or, if the shape changes, BN(conv1x1(x)) after pooling by `stride`."""
+    """A block of Bi-Real Net: a convolution, plus x or, if the shape changes, BN(conv1x1(x pooled by `stride`))."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()

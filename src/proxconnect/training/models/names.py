@@ -125,7 +125,7 @@ def small_vit(
 
 
 def usual_patch(image_size: int) -> int:
-    """Return the largest divisor of `image_size` up to 7 and `image_size` / 4; ValueError for sizes below 4."""
+    """Return the largest divisor of `image_size` up to the lesser of 7 and `image_size` / 4; ValueError below 4."""
     if image_size < 4:
         raise ValueError(f"an image of {image_size} is too small for four patches in a row")
     return max(size for size in range(1, min(7, image_size // 4) + 1) if image_size % size == 0)
@@ -133,7 +133,7 @@ def usual_patch(image_size: int) -> int:
 
 @dataclass(frozen=True)
 class Network:
-    """The options that choose a float network by its name; `build` makes it for the classes and image size of the data.
+    """The options that choose a float network by its name; `build` makes it for a data module.
 
     Args:
         name: one of `proxconnect.training.models`, as resnet20, a name of torchvision or timm, or MODULE:CALLABLE,
@@ -151,7 +151,10 @@ class Network:
             find(self.name)
 
     def build(self, data: Any) -> nn.Module:
-        """Return a new network for the classes, channels and image size of a data module; ValueError if it fails."""
+        """Return a new network for the classes, channels and image size of `data`, a data module.
+
+        MODULE:CALLABLE gets the options alone. ValueError if another network cannot be built.
+        """
         if ":" in self.name:
             return cast(nn.Module, load(self.name)(**self.options))
         return find(self.name).build(

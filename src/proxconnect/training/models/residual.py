@@ -63,7 +63,7 @@ def _widened(image: Tensor, new_channels: int) -> Tensor:
 
 
 def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Sequential:
-    """Return stages of `counts[i]` blocks of `widths[i]` channels; the first block of each later stage has stride 2."""
+    """Return a sequence of blocks: stage i has `counts[i]` of `widths[i]` channels, the first of stride 2 if i > 0."""
     layers: list[nn.Module] = []
     channels = widths[0]
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
@@ -76,7 +76,7 @@ def stages(block: Block, widths: Sequence[int], counts: Sequence[int]) -> nn.Seq
 class ResidualNet(nn.Module):
     """A residual network for small images: a 3 x 3 stem, stages of blocks, mean pooling and a linear head.
 
-    Stage i has `blocks` blocks of `widths[i]` channels, and each but the first halves the resolution. `block` makes a
+    Stage i has `blocks` blocks of `widths[i]` channels. Each stage but the first halves the resolution. `block` makes a
     block from input channels, output channels and stride; `activation` makes that of the stem from its channels.
     """
 

@@ -26,10 +26,10 @@ OTHER_COLUMNS = (*FIGURES, *["curve", "figure", "seeds", "mean", "sd", "axis", "
 
 @dataclass(frozen=True)
 class Label:
-    """A label of an axis, and the changes `overrides` of the base configuration that it makes, as in `overridden`.
+    """The effect of a label of an axis: changes `overrides` of the base configuration, as in `overridden`.
 
     If `after` is given, a row with this label starts from the last checkpoint of the row with the labels `after` and
-    otherwise the same ones. The path of the checkpoint goes into its configuration under the dotted key `checkpoint`.
+    the same label on each other axis that both have. The dotted key `checkpoint` of the configuration takes its path.
     """
 
     overrides: Mapping[str, Any]
@@ -46,7 +46,7 @@ _Key = tuple[tuple[str, str], ...]
 
 
 class Block(NamedTuple):
-    """A block of a grid: a row for each combination of `axes` that no `exclude` matches. Its `overrides` come last."""
+    """A block of a grid: a row for each combination of `axes` that no `exclude` matches; `overrides` apply last."""
 
     axes: Mapping[str, tuple[str, ...]]
     exclude: list[dict[str, tuple[str, ...]]]
@@ -61,9 +61,9 @@ class Setting(NamedTuple):
 
 
 class TableLayout(NamedTuple):
-    """The layout of result tables: a line for each label of `lines`, a column for each combination of `columns`.
+    """The layout of result tables: lines by the label of axis `lines`, columns by the labels of the axes `columns`.
 
-    Each combination of labels of the remaining axes has its own table. Seeds have no axis there: a cell is their mean.
+    Each combination of labels of the remaining axes but the seed has its own table; a cell is a mean over seeds.
     """
 
     lines: str = "pair"
@@ -127,7 +127,7 @@ class Grid:
 
 
 def require_known(name: str, known: Iterable[str], what: str) -> None:
-    """Raise GridError, listing close matches, if `name` is not in `known`; `what` names it, as "axis in blocks"."""
+    """Raise GridError if `name`, a `what` as "axis in blocks", is not in `known`; list close matches or else all."""
     names = list(known)
     if name not in names:
         near = get_close_matches(name, names, n=3, cutoff=0.5)
@@ -136,7 +136,7 @@ def require_known(name: str, known: Iterable[str], what: str) -> None:
 
 
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
-    """Return `chosen`, labels by axis, each one or a list, as tuples; GridError, naming `where`, if one is unknown."""
+    """Return `chosen`, labels by axis, each one or a list, as tuples; GridError, naming `where`, if it is wrong."""
     result = {}
     for name, given in _mapping(chosen, where).items():
         require_known(str(name), axes, f"axis in {where}")
@@ -248,7 +248,7 @@ def rows_of(grid: Grid) -> list[StudyRow]:
     """Return the rows of all blocks of `grid`, in order, each once and after the row that it starts from.
 
     GridError if two rows have the same labels but different configurations, or the same configuration under different
-    labels; and if the labels of an `after` fit no row, several rows, or the row itself.
+    labels; if several labels of a row have `after`, or it fits no row or several; or if a row starts from itself.
     """
     drafts: dict[_Key, tuple[Configuration, Label]] = {}
     for labels, configuration, origin in (draft for block in grid.blocks for draft in _drafts(grid, block)):
@@ -277,7 +277,7 @@ def rows_of(grid: Grid) -> list[StudyRow]:
 
 
 def selected(rows: Sequence[StudyRow], grid: Grid, only: Mapping[str, Any]) -> list[StudyRow]:
-    """Return the rows with one of the labels that `only` gives for its axes; GridError if `grid` lacks one of these."""
+    """Return the rows that have one of the labels in `only` on each of its axes; GridError for one not in `grid`."""
     wanted = chosen_labels(only, grid.axes, "--only")
     return [row for row in rows if _matches(row.labels, wanted)]
 

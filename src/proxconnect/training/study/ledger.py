@@ -23,7 +23,7 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished row, as one line of the ledger holds it: its address `key`, what it is, and what it measured.
+    """A finished row, as one line of the ledger holds it: its address `key`, its configuration and its results.
 
     `measured` has accuracies in [0, 1] or None under "accuracy", and what else the row function returned. `after` is
     the row's `origin`. The times are UTC, ISO 8601.
@@ -58,7 +58,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Return the entry in a line of a ledger; ValueError if it is none, or `key` is not the address of the rest."""
+        """Return the entry in a line of a ledger; ValueError if it is none, or its `key` does not fit the rest."""
         try:
             content = json.loads(line, parse_constant=_refuse)
             _require_fields(content)
@@ -95,7 +95,7 @@ class Ledger:
         """Lock the file `path` for the `with` body, and yield its ledger; create the file if it is missing.
 
         A last line that a crash tore moves to a file with the suffix .torn. BlockingIOError if another process has the
-        lock; LedgerError if a line is not a valid entry.
+        lock; LedgerError if a whole line is not a valid entry.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, f"another study writes {path}: wait for its end, or give it another --folder"):

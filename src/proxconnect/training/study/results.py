@@ -34,7 +34,10 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
 
 
 def cells(rows: DataFrame) -> DataFrame:
-    """Return the `spreads` of all measured quantities, unrounded, with the name of the quantity as "figure"."""
+    """Return the `spreads` of all `tables.QUANTITIES`, unrounded, in one frame.
+
+    The column "figure" names the quantity, as "accuracy.hard" or "accuracy.soft - accuracy.reestimated".
+    """
     found = [spreads(rows, q.figure, q.less).assign(figure=" - ".join(filter(None, (q.figure, q.less))))
              for q in tables.QUANTITIES]  # fmt: skip
     whole = pandas.concat([part for part in found if len(part)] or found[:1])
@@ -42,7 +45,7 @@ def cells(rows: DataFrame) -> DataFrame:
 
 
 def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
-    """Write tables.md, cells.csv, figures/*.png and, if any, differences.csv into `folder`, and return their paths."""
+    """Write tables.md, cells.csv, figures/*.png and, if not empty, differences.csv into `folder`; return the paths."""
     whole = frame(entries, grid.layout)
     rows, layout = tables.telling(whole, grid.layout), grid.layout
     compared = comparisons(rows, grid)
@@ -96,7 +99,7 @@ def _versions(entries: Sequence[Entry]) -> str:
 
 
 def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
-    """Return a sentence on the entries with the labels of a row of `grid` but another address; [] if there are none."""
+    """Return a list of at most one sentence, on entries with the labels of a row of `grid` but another address."""
     keys = {frozenset(row.labels.items()): row.key for row in rows_of(grid)}
     others = [e for e in entries if keys.get(frozenset(e.labels.items()), e.key) != e.key]
     if not others:
@@ -177,9 +180,10 @@ def on_terminal(table: Table, left: int = 1) -> RichTable:
 
 
 def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
-    """Draw the re-estimated accuracies of each table of `layout` with binary networks; return the figures by setting.
+    """Draw the re-estimated accuracies of each table of `layout` with binary networks; return the figures by title.
 
-    A figure has a panel for each column of its table, and shows float networks, if there are any, as a band.
+    The title is the labels outside `layout` in words. A figure has a panel for each column of its table, and shows
+    float networks, if there are any, as a band.
     """
     panels: dict[str, dict[str, dict[str, list[float]]]] = {}
     floats: dict[str, list[float]] = {}
@@ -195,9 +199,10 @@ def draw_accuracies(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]
 
 
 def draw_curves(rows: DataFrame, layout: TableLayout) -> dict[str, "Figure"]:
-    """Draw loss and accuracy over epochs; return a figure for each setting without `layout.lines`, by it in words.
+    """Draw loss and accuracy over epochs; return the figures by title.
 
-    It has a curve for each label on this axis, of binary networks and of the float ones of the same table.
+    The title is the labels on all axes but `layout.lines` and the seed, in words. A figure has the curves of binary
+    networks by their label on `layout.lines`, and of the float ones of the same table.
     """
     parts, panels = (
         Series([*map(described, settings(rows, *apart))], rows.index, dtype=object)

@@ -48,7 +48,7 @@ class StudyRow:
 
     @cached_property
     def key(self) -> str:
-        """The address of the row, 16 hex digits that identify it: a hash of all that its result depends on."""
+        """The address of the row, 16 hex digits: a hash of configuration, `run`, `origin` and `results_version()`."""
         return address(self.configuration, self.run, self.origin, results_version())
 
     @property
@@ -161,7 +161,7 @@ class Workplace:
         return overridden(row.configuration, {row.checkpoint: str((self.folder(row.after) / CHECKPOINT).resolve())})
 
     def fail(self, row: StudyRow, error: str) -> None:
-        """Write `error` to the error file of `row`, so that its state becomes "failed"."""
+        """Write `error` to the error file of `row`, so that its state becomes "failed" if it is not done."""
         self.folder(row).mkdir(parents=True, exist_ok=True)
         with replacing(self.error(row)) as temporary:
             temporary.write_text(error, encoding="utf-8")
@@ -175,7 +175,7 @@ class Workplace:
         return "half" if self.folder(row).exists() else "waiting"
 
     def pending(self, rows: list[StudyRow], done: Container[str]) -> list[StudyRow]:
-        """Return the rows whose address is not in `done`, each once and in order.
+        """Return the rows to run, each once and in order: those whose address is not in `done`, and missing origins.
 
         Before a row comes the row that it starts from if that has no finished run or no checkpoint in this folder.
         """

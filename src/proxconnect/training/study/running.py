@@ -46,7 +46,7 @@ class Progressed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A report on the row with address `key`: it raised, or its process died; `error` is the traceback or reason."""
+    """A report on the row with address `key`: it did not finish; `error` is the traceback or another reason."""
 
     key: str
     error: str
@@ -66,13 +66,13 @@ class Workers(Protocol):
         """Start to run a row on a free worker, and do not wait; give at most `size` rows at a time."""
 
     def events(self) -> list[Event]:
-        """Wait a second at most, and return the reports since the last call; a row ends in one Entry or Failed."""
+        """Wait a second at most, and return new reports; a row ends in one Entry or Failed."""
 
 
 def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
     """Run a row in this process, unless it has finished before, and return its entry, or Failed if it raises.
 
-    `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt are raised.
+    `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt pass through.
     """
     torch.set_num_threads(order.threads)
     row, folder, finished = order.row, order.workplace.folder(order.row), order.workplace.finished(order.row)
@@ -127,7 +127,7 @@ class Processes(AbstractContextManager["Processes"]):
             worker.connection.send(order)
 
     def events(self) -> list[Event]:
-        """Wait a second at most, and return the reports of the processes; for a dead process that is a Failed."""
+        """Wait a second at most, and return one report of each process that has any; a Failed if it died."""
         events: list[Event] = []
         for connection in cast(list[Connection], wait(list(self._busy), timeout=1.0)):
             worker, order = self._busy[connection]
@@ -163,7 +163,7 @@ class RayCluster(AbstractContextManager["RayCluster"]):
     """`Workers` that run rows as tasks of an existing Ray cluster, each on `threads` cores.
 
     `address` is as 10.0.0.1:6379; None for that of RAY_ADDRESS or else of this machine. ConnectionError if there is no
-    cluster. Leaving the context cancels rows that still run. A row whose machine is lost is run on another one.
+    cluster. Leaving the context cancels rows that still run. A row whose machine is lost is run again, at most twice.
     """
 
     def __init__(self, address: str | None, threads: int) -> None:
@@ -191,7 +191,7 @@ class RayCluster(AbstractContextManager["RayCluster"]):
         self._running[self._task.remote(order, sources(), self._progress)] = order.row.key
 
     def events(self) -> list[Event]:
-        """Wait a second at most, and return the reports since the last call: a Failed for a lost task."""
+        """Wait a second at most, and return progress and the Entry or Failed of at most one ended row."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
         events: list[Event] = self._progress.get_nowait_batch(self._progress.size())
         for reference in ended:
@@ -269,8 +269,8 @@ def run_all(
 ) -> list[StudyRow]:
     """Run all `rows` on `workers`, in order, except that a row waits for the one that it starts from.
 
-    Append each finished row to `ledger`, and write errors to `workplace`. Return the rows that failed, and those that
-    did not run because they start from a failed one.
+    Append each finished row to `ledger` if it is new there, and write errors to `workplace`. Return the rows that
+    failed, and those that did not run because they start from a failed one.
     """
     waiting, running, failures = list(rows), dict[str, StudyRow](), dict[str, StudyRow]()
     while waiting or running:

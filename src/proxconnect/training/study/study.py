@@ -31,7 +31,7 @@ OpenWorkers = Callable[[], AbstractContextManager[Workers]]
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its grid, the rows of the grid to work on, and the path of its ledger; create one with `Study.read`."""
+    """A study: its grid, the rows to work on, the path of its ledger, its work folder; create one with `Study.read`."""
 
     grid: Grid
     rows: list[StudyRow]
@@ -58,7 +58,7 @@ class Study:
 
 
 def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, console: Console) -> dict[StudyRow, str]:
-    """Run at most `limit` of the study's rows that are not in the ledger (None: all), and print and write the results.
+    """Run at most `limit` of the study's `Workplace.pending` rows (None: all), and print and write the results.
 
     Return the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM
     call it again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
@@ -117,7 +117,7 @@ def record(row: StudyRow) -> dict[str, Any]:
 
 
 def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
-    """Print the rows of the study, and return the `record` of each with "state" and "accuracy" (None if not done)."""
+    """Print the rows of the study, and return the `record` of each with "state" and "accuracy" (None without one)."""
     done = {entry.key: entry for entry in ledger.read(study.ledger)}
     rows = [
         record(row) | {
@@ -135,7 +135,7 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError if the row function `run`, "module:callable", cannot be imported."""
+    """Raise GridError if the row function `run`, "module:callable", is not found."""
     try:
         resolve_name(run)
     except (ImportError, AttributeError) as error:
@@ -145,9 +145,10 @@ def require_runnable(run: str) -> None:
 def verify(
     study: Study, count: int, workers: OpenWorkers, threads: int, console: Console
 ) -> dict[StudyRow, tuple[bool, str]]:
-    """Run `count` random finished rows again in a temporary folder, and return and print the `agreement` of each.
+    """Run up to `count` random finished rows again in a temporary folder; return and print the `agreement` of each.
 
-    Rows that they start from run first. GridError if no row is finished or the row function does not exist.
+    Rows that they start from run first. A row that fails does not agree. GridError if no row is finished or the row
+    function does not exist.
     """
     require_runnable(study.grid.run)
     recorded = {entry.key: entry for entry in ledger.read(study.ledger)}
@@ -207,7 +208,7 @@ Trials = Mapping[tuple[str, ...], DataFrame]
 def choose(study: Study, axes: Sequence[str], figure: str, path: Path, console: Console) -> dict[str, Any]:
     """Choose the best of the `trials` of each combination of labels of `axes`, print it, and write it to `path`.
 
-    Return the content of the file, as `write_best` does. GridError if rows cannot be compared.
+    Return the content of the file, as `write_best` does. GridError as in `trials`.
     """
     entries = {entry.key: entry for entry in ledger.read(study.ledger)}
     found = trials(study.rows, entries, study.grid, axes, figure)
@@ -224,9 +225,9 @@ def trials(
 ) -> Trials:
     """Return the trials of each combination of labels of `axes`, with the largest mean over seeds of `figure` first.
 
-    A trial is a combination of labels of the other axes, except the seed. `entries` are by address. GridError if a row
-    is not in `entries` or lacks the number, if there is nothing to choose, or if the combinations have different
-    numbers of trials or of seeds.
+    A trial is a combination of labels of the other axes, except the seed. `entries` are by address. GridError if an
+    axis is unknown, if a row is not in `entries` or lacks the number, if there is nothing to choose, or if the
+    combinations have different numbers of trials or of seeds.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")

@@ -111,7 +111,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number, `figure` or `figure` minus `less`, that has tables with this title.
+    """A measured number, `figure` or `figure` minus `less`, which has tables under `title`.
 
     `write(mean, sd, decimals)` returns the text of a cell, with this number of decimals if it is a percentage.
     """
@@ -156,7 +156,7 @@ def is_float(rows: DataFrame) -> Series:
 
 
 def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
-    """Return `rows` without the axes on which all have one label, except those of `layout` and the seed."""
+    """Return `rows` without the axes on which all lines have the same label, except those of `layout` and the seed."""
     others = axes(rows, "seed", layout.lines, *layout.columns)
     return rows.drop(columns=[axis for axis in others if rows[axis].nunique() == 1])
 
@@ -164,7 +164,7 @@ def telling(rows: DataFrame, layout: TableLayout) -> DataFrame:
 def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
     """Return the lines of binary networks, with the accuracy of a float network subtracted from the re-estimated one.
 
-    The float network has the same seed and labels outside `layout`. Lines without one are left out.
+    The float network has the same seed and labels outside `layout`. Lines without such a network are left out.
     """
     place, floats = axes(rows, layout.lines, *layout.columns), is_float(rows)
     below = rows[floats].drop_duplicates(place, keep="last")[[*place, REESTIMATED]]
@@ -174,7 +174,10 @@ def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of `quantity`, one for each combination of labels outside `layout`; notes have float networks."""
+    """Return tables of means over seeds of `quantity`, one for each combination of labels outside `layout`.
+
+    Float networks are in the notes of the tables, not in their lines.
+    """
     cells = spreads(rows, quantity.figure, quantity.less)
     parts = axes(cells, layout.lines, *layout.columns) or (lambda _: "")
     return [_table(members, layout, quantity) for _, members in cells.groupby(parts, sort=False)]

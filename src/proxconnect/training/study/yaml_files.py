@@ -18,7 +18,7 @@ _MOST_REPEATED = 100_000
 
 
 class GridError(ValueError):
-    """The error for a wrong grid file, or a request that does not fit it. Its message, one line, says what to do."""
+    """The error for a wrong grid file, or a request that does not fit it. The message says what is wrong."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         return mapping
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Turn any error of a constructor, which a tag that does not fit its text raises, into one of YAML."""
+        """Construct the value of `node`; turn the error of a tag that does not fit its text into one of YAML."""
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -23,8 +23,8 @@ P = TypeVar("P", bound=Pictures)
 class ImageData(LightningDataModule, ABC, Generic[P]):
     """The base class of Lightning data modules of labelled pictures, to train, validate and test on.
 
-    Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). A batch to train on, augmentation
-    included, depends on `seed`, its epoch and its number alone. Under DDP each rank has its part of joint batches. The
+    Batches are images, float32 (N, C, H, W), standardised, and labels, int64 (N,). With the same options, a batch to
+    train on, augmented or not, depends on its epoch and number alone. Under DDP each rank has its part of it. The
     position is in the state dict, so that a checkpoint of Lightning resumes within an epoch; `start_at` sets it by
     hand. Files are read at first use.
 
@@ -84,11 +84,11 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
 
     @abstractmethod
     def training_view(self, pictures: P) -> View:
-        """Return a function like that of `plain_view`, whose images are augmented by `seed`, epoch and index alone."""
+        """Return a function like that of `plain_view`, with images augmented by `seed`, epoch and index alone."""
 
     @property
     def batches_per_epoch(self) -> int:
-        """The number of batches that each process trains on in an epoch."""
+        """The number of training batches in an epoch, on each process."""
         return len(self._order(*_place()))
 
     def setup(self, stage: str | None = None) -> None:
@@ -133,7 +133,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Return `batch`, images and labels; if it is to train on and `mixup` is set, mix it by Mixup or CutMix."""
+        """Return `batch`, images and labels; if it is to train on and `mixup` is set, pass it through `mixed`."""
         trains = self.trainer is not None and self.trainer.training
         if self.mixup is None or not trains or self._loader is None:
             return batch
@@ -182,14 +182,15 @@ def _place() -> tuple[int, int]:
 
 
 class SmallImages(ImageData[TensorPictures]):
-    """The base class of data modules of small pictures, kept in memory, and augmented a batch at a time.
+    """The base class of data modules of small pictures, kept in memory.
 
-    They have zero mean and unit variance in each channel over the whole published training set.
+    They are standardised by the mean and deviation of each channel over the whole published training set, unless
+    `transform` has others. Without `transform` they are augmented a batch at a time.
 
     Args:
-        flip: mirror half of the pictures left to right.
+        flip: mirror pictures left to right with probability 0.5.
         crop: the most pixels to shift pictures by, over a black border.
-        transform: let timm transform each picture instead of the two; far slower.
+        transform: let timm transform each picture instead of flip and crop; far slower.
         kwargs: as of ImageData.
     """
 
@@ -218,7 +219,7 @@ class SmallImages(ImageData[TensorPictures]):
         return partial(transforms.opened, pictures, transform)
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Return a function from indices and epoch to images, flipped and cropped, or augmented by `transform`."""
+        """Return a function from indices and epoch to images, augmented by `flip` and `crop` or by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)

@@ -49,7 +49,7 @@ class _Cifar(Downloadable):
         return Splits(train, self._pictures(folder / self.test_file), self.classes)
 
     def fetch(self, root: Path) -> None:
-        """Fetch the archive into `root` and unpack it, unless its folder is there; DatasetError if that fails."""
+        """Fetch the archive into `root` and unpack it, unless that is done; DatasetError if that fails."""
         from torchvision import datasets
 
         if (root / self.folder).is_dir() or root.name == self.folder:
@@ -91,10 +91,10 @@ class Cifar100(_Cifar):
 
 
 def read_batch(path: Path) -> dict[str, Any]:
-    """Return the dict in a pickle of CIFAR, without running code in it: "data", "labels" or "fine_labels", and more.
+    """Return the dict in a pickle of CIFAR, as {"data": ..., "labels": ...}, without running any code in it.
 
-    Keys are str, arrays of bytes become uint8 tensors, and text of Python 2 becomes bytes. DatasetError if the file is
-    absent, damaged, no dict, or names anything but arrays of bytes.
+    Keys become str, values that are arrays of bytes become uint8 tensors, and text of Python 2 becomes bytes.
+    DatasetError if the file is absent, damaged, too large, no dict, or names anything but arrays of bytes.
     """
     try:
         require_regular(path)
@@ -178,7 +178,7 @@ class _ArraysOnly(pickle._Unpickler):
         return _STAND_INS[module, name]
 
     def load_bytearray8(self: Any) -> None:  # the stubs lack the attributes of the base class
-        """Read before allocating, unlike the base class."""
+        """Load a bytearray, but read its bytes before allocating, unlike the base class."""
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))
 

@@ -43,7 +43,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of fu
 
 
 class FolderPictures(Pictures):
-    """Pictures on disk in one folder per class, alphabetically; DatasetError if there are none, or one is empty."""
+    """Pictures on disk, a folder per class in alphabetical order; DatasetError if there are none or one is empty."""
 
     def __init__(self, folder: Path) -> None:
         datasets = extras.require("torchvision.datasets", "train")
@@ -84,7 +84,7 @@ class ParquetPictures(Pictures):
         return {name: value for name, value in self.__dict__.items() if name != "_group"}
 
     def open(self, index: int) -> Image.Image:
-        """Return picture `index`, decoded, as an RGB PIL image; DatasetError if it is damaged."""
+        """Return picture `index`, decoded, as an RGB PIL image; DatasetError if it is damaged or not in the shard."""
         block = int(self.blocks[index])
         row = index - int(self._first[block])
         content = self._group(block)[row].as_py()
@@ -130,7 +130,7 @@ class ImageNet(ImageData[Pictures]):
     def read(self) -> Splits[Pictures]:
         """Return the training pictures, and the validation pictures as test set, from class folders or parquet shards.
 
-        Pictures are decoded later. DatasetError if `root` holds neither layout, or only a part of one.
+        Pictures are decoded later. DatasetError if `root` holds neither layout, or one that is incomplete or wrong.
         """
         root = self._root
         for shards in (root, root / "data"):
