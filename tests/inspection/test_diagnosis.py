@@ -121,6 +121,20 @@ def test_inputs_beyond_the_reach_of_their_pair_are_told():
     only(run.troubles(), "binary inputs of 1 of 3 binary layers (1)")
 
 
+@pytest.mark.filterwarnings("ignore:.*one sign only")
+def test_inputs_behind_a_relu_are_told_at_any_time():
+    run = Run(weights="bc", activations="bnn")
+    run.model[6] = nn.ReLU()
+    readings = [run.train(2).meters.layers() for _ in range(2)]
+    for progress in (0.1, 1.0, None):
+        (trouble,) = diagnose(*readings, progress=progress)
+        assert trouble.layers == ("7",)
+        assert "Binary inputs of 1 of 3 binary layers (7) have one sign only" in trouble.what
+        assert "Put batch norm, PReLU or Hardtanh before" in trouble.advice
+    readings[0]["7"] = replace(readings[0]["7"], input_positive_share=0.0)  # negative once, positive later
+    only(diagnose(*readings))
+
+
 def test_numbers_at_the_thresholds():
     health = replace(Run(weights="bc").train(2).meters.layers()["1"], dead_share=DEAD, softness=SOFT)
     only(diagnose({"a": health}, progress=0.1), "Weights of the only binary layer get no gradient")
