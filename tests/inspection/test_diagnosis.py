@@ -65,6 +65,7 @@ def test_inputs_that_are_lost_are_told():
     run.model(torch.full((2, 16), torch.nan))
     run.meters.read()
     only(run.troubles(None)[:1], "Inputs of all 3 binary layers (1, 4, 7) are NaN")
+    assert not any("one sign" in trouble.what for trouble in run.troubles(None))
 
 
 def test_a_sharp_start_leaves_no_gradient():

@@ -84,5 +84,6 @@ def test_what_an_optimizer_holds_or_nothing_trains_is_silent():
         pc.Sharpening(first := torch.optim.SGD(latents, lr=0.1), model, steps=5)
         step(model, first, torch.optim.SGD(others, lr=0.1))
         optimizer = thresholds_late(model := floats())
+        step(model, optimizer, steps=1)
         model[1].input_shift.requires_grad_(False)
         step(model, optimizer)

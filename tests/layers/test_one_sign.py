@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import proxconnect as pc
+from proxconnect.layers.one_sign import FirstInputs, _unsettled
 
 SAID = "had one sign only"
 
@@ -120,26 +121,44 @@ def test_what_is_no_evidence_is_silent():
     train(pc.binarize(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 2))))
 
 
+@pytest.fixture
+def noted(monkeypatch) -> list[Tensor]:
+    """The inputs that were looked at."""
+    inputs: list[Tensor] = []
+    note = FirstInputs.note
+    monkeypatch.setattr(FirstInputs, "note", lambda self, x: inputs.append(x) or note(self, x))
+    return inputs
+
+
 @pytest.mark.usefixtures("strict")
-def test_evaluation_passes_and_compiled_ones_are_not_looked_at():
-    model = network(nn.ReLU())
+def test_only_quantised_training_passes_are_looked_at_and_no_compiled_ones(noted):
+    model, x = network(nn.ReLU()), torch.randn(32, 8)
     with torch.no_grad():
-        for _ in range(8):
-            model(torch.randn(32, 8)), model.eval()(torch.randn(32, 8)), model.train()
-    assert model[3].first_inputs.steps == 0
+        model(x)
+    model.eval()(x), model.train()
+    with pc.full_precision(model):
+        train(model)
     train(model, run=torch.compile(model, backend="eager", fullgraph=True))
+    assert not noted
+    torch.func.grad(lambda w: torch.func.functional_call(model, {"0.weight": w}, x).sum())(model[0].weight)
+    assert not model[3].first_inputs.has_one_sign  # transformed inputs have no values
 
 
-def test_inputs_are_looked_at_in_the_first_passes_only(monkeypatch):
-    noted = []
-    seen = pc.layers.one_sign.FirstInputs.note
-    monkeypatch.setattr(pc.layers.one_sign.FirstInputs, "note", lambda self, x: noted.append(1) or seen(self, x))
-    for activation, passes in ((nn.PReLU(), 1), (nn.ReLU(), 5)):
-        noted.clear()
-        with warnings.catch_warnings(record=True):
-            warnings.simplefilter("always")
-            train(network(activation), 8, rows=32)
-        assert len(noted) == passes
+@pytest.mark.parametrize(("activation", "passes"), [(nn.PReLU(), 1), (nn.ReLU(), 5)])
+def test_inputs_are_looked_at_in_the_first_passes_only(noted, activation, passes):
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        train(model := network(activation), rows=32)
+    assert len(noted) == passes
+    assert model[3].first_inputs not in _unsettled
+
+
+def test_without_an_optimizer_they_are_not_looked_at_for_ever(noted):
+    model, x = network(nn.ReLU()), torch.randn(4, 8)
+    for _ in range(210):
+        model(x)
+    assert len(noted) == 200
+    assert model[3].first_inputs not in _unsettled
 
 
 def test_a_copy_is_looked_at_again_and_a_warning_of_binarize_is_not_repeated(strict):

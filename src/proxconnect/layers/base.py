@@ -44,7 +44,7 @@ class BinaryLayer(Product):
     first_inputs: FirstInputs
     """The signs of its binary inputs at the first training steps."""
     qualified_name: str = ""
-    """Its name in the model that `binarize` or `add_thresholds` got; empty for layers that neither of them saw."""
+    """Its name in the model that `binarize` got; empty for layers that it did not see."""
 
     def _quantise_by(
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",

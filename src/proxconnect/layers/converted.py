@@ -7,7 +7,7 @@ from torch.nn.parameter import is_lazy
 
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, name_layers, require_binary_input
+from proxconnect.layers.base import BinaryLayer, require_binary_input
 from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
@@ -263,5 +263,4 @@ def add_thresholds(model: nn.Module) -> nn.Module:
             channels = layer.input_channels(tuple(layer.latent.shape))
             layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
             expect_in_optimizer(layer)
-    name_layers(model)
     return model

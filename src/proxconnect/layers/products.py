@@ -89,8 +89,8 @@ class Product(nn.Module):
         return values.reshape(-1, *(1,) * (-1 - self.output_axis))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the state of meters, penalties and first steps, which belong to this layer and not to copies."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("overflow_counts", "excesses", "first_inputs")}
+        """Leave out the state of meters and penalties, which belong to this layer and not to its copies."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("overflow_counts", "excesses")}
 
     def _note_overflows(self, sums: Tensor, accumulator: Accumulator) -> None:
         """Report the excess to a penalty, and the number of overflows to a meter."""
