@@ -140,7 +140,7 @@ def test_a_network_that_cannot_learn_is_measured_and_named(theirs, capsys):
     assert measured(capsys, *arguments)["one_signed"] == ["2"]
     main(["bench", *arguments, "--rounds", "2"])
     printed = capsys.readouterr().out
-    assert "Of one sign, as after a ReLU, is the binary input of 2." in printed
+    assert "The binary input of 2 has one sign only, as after a ReLU." in printed
     assert "cannot learn from such inputs" in printed
 
 

@@ -86,7 +86,7 @@ def _proof(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
         proof = prove(model, packed, example)
     if constant := [name for name, inputs in noted.items() if inputs.has_one_sign]:
         warnings.warn(
-            f"on the example the binary input of {some(constant)} has one sign only: its signs are the same for every "
+            f"on the example the binary input of {some(constant)} has one sign only. Its signs are the same for every "
             f"example, so the packed network makes no use of it. {ADVICE}, and train again",
             stacklevel=3,
         )

@@ -55,9 +55,9 @@ def _warn(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -
                 forgotten.setdefault(what, []).append(layer.described())
     for what, names in forgotten.items():
         warnings.warn(
-            f"the optimizer holds the latents of {some(sorted(names))}, but not their {what}, which so stay as they "
-            "are: make the optimizer after binarize() and add_thresholds(), from all parameters, or call "
-            "requires_grad_(False) on them",
+            f"the optimizer holds the latents of {some(sorted(names))}, but not their {what}, which never move. Make "
+            "the optimizer after binarize() and add_thresholds(), from all parameters, or call requires_grad_(False) "
+            "on them",
             stacklevel=3,
         )
 

@@ -121,8 +121,8 @@ def _warn(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -
             _unsettled.discard(inputs)
     if found:
         warnings.warn(
-            f"in the first {STEPS} training steps the binary input of {some(sorted(found))} had one sign only, so its "
-            f"signs are the same for every example and the layer learns nothing from it. {ADVICE}",
+            f"in the first {STEPS} training steps the binary input of {some(sorted(found))} had one sign only. Its "
+            f"signs are the same for every example, so the layer learns nothing from it. {ADVICE}",
             stacklevel=3,
         )
 
