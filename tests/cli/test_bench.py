@@ -1,6 +1,7 @@
 """`proxconnect bench`: text, JSON, picture, and one line for each error of a user."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -9,6 +10,9 @@ import proxconnect
 from proxconnect import kernels
 from proxconnect.cli.bench.rivals import RIVALS, Rival
 from proxconnect.cli.command import main
+from proxconnect.cli.networks import network
+from proxconnect.cli.verbs.bench import _EXAMPLES
+from proxconnect.conversion.convert import ONE_SIGN
 
 THEIRS = """
 import torch
@@ -75,6 +79,10 @@ def folded():
     return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 
 
+def rectified():
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+
+
 built = nn.Linear(2, 2)
 """
 
@@ -126,6 +134,26 @@ def test_engines_stand_beside_ours(theirs, capsys):
     assert all(is_spread(engine["latency"]) and is_spread(engine["speedup"]) for engine in engines)
 
 
+@pytest.mark.usefixtures("without_engines", "without_memory")
+def test_a_network_that_cannot_learn_is_measured_and_named(theirs, capsys):
+    arguments = ["theirs:rectified", "--input", "32", "4", "--mode", "BWA", "--batch", "1"]
+    assert measured(capsys, *arguments)["one_signed"] == ["2"]
+    main(["bench", *arguments, "--rounds", "2"])
+    printed = capsys.readouterr().out
+    assert "The binary input of 2 has one sign only, as after a ReLU." in printed
+    assert "cannot learn from such inputs" in printed
+
+
+def test_help_suggests_networks_that_learn():
+    suggested = re.findall(r"bench (\w+) .*--mode BWA", _EXAMPLES)
+    assert len(suggested) == 2
+    for name in suggested:
+        subject = network(name)
+        model = subject.build()
+        plan = proxconnect.plan(model, activations="poly", example=subject.input_of(None, model))
+        assert not [row.name for row in plan.rows if row.reason == ONE_SIGN]
+
+
 @pytest.mark.usefixtures("without_engines")
 def test_json_has_everything(theirs, capsys):
     found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2")
@@ -135,13 +163,13 @@ def test_json_has_everything(theirs, capsys):
     assert found["machine"]["threads"] == 1
     assert found["machine"]["instruction_set"] == (kernels.instruction_sets() or (None,))[-1]
     float_one, packed = (next(n for n in found["networks"] if n["name"] == name) for name in ("float", "packed"))
-    for network in (float_one, packed):
-        assert is_spread(network["latency"])
-        assert is_spread(network["speedup"])
-        assert set(network["throughput"]) == {"1", "2"}
-        assert network["throughput"]["2"] == pytest.approx(2 / network["latency"]["median"])
-        assert 0 < network["file"] < 100_000
-        assert network["peak_memory"] > 0
+    for one in (float_one, packed):
+        assert is_spread(one["latency"])
+        assert is_spread(one["speedup"])
+        assert set(one["throughput"]) == {"1", "2"}
+        assert one["throughput"]["2"] == pytest.approx(2 / one["latency"]["median"])
+        assert 0 < one["file"] < 100_000
+        assert one["peak_memory"] > 0
     assert float_one["speedup"]["median"] == 1
     assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
     assert 0 < found["binary_share_of_time"] < 1

@@ -65,6 +65,7 @@ def test_inputs_that_are_lost_are_told():
     run.model(torch.full((2, 16), torch.nan))
     run.meters.read()
     only(run.troubles(None)[:1], "Inputs of all 3 binary layers (1, 4, 7) are NaN")
+    assert not any("one sign" in trouble.what for trouble in run.troubles(None))
 
 
 def test_a_sharp_start_leaves_no_gradient():
@@ -119,6 +120,20 @@ def test_sums_that_overflow_are_told():
 def test_inputs_beyond_the_reach_of_their_pair_are_told():
     run = Run(weights="bc", activations="poly").train(2, size=1e3)
     only(run.troubles(), "binary inputs of 1 of 3 binary layers (1)")
+
+
+@pytest.mark.filterwarnings("ignore:.*one sign only")
+def test_inputs_behind_a_relu_are_told_at_any_time():
+    run = Run(weights="bc", activations="bnn")
+    run.model[6] = nn.ReLU()
+    readings = [run.train(2).meters.layers() for _ in range(2)]
+    for progress in (0.1, 1.0, None):
+        (trouble,) = diagnose(*readings, progress=progress)
+        assert trouble.layers == ("7",)
+        assert "Binary inputs of 1 of 3 binary layers (7) have one sign only" in trouble.what
+        assert "Put batch norm, PReLU or Hardtanh before" in trouble.advice
+    readings[0]["7"] = replace(readings[0]["7"], input_positive_share=0.0)  # negative once, positive later
+    only(diagnose(*readings))
 
 
 def test_numbers_at_the_thresholds():

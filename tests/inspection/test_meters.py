@@ -163,6 +163,7 @@ def test_inputs_are_measured_at_the_first_batch_after_each_reading():
         expected = quality(model[6].input_quantizer, inputs[first])
         assert 0.1 < expected[1] < 0.9
         assert (log["6/input_softness"], log["6/input_dead_share"]) == pytest.approx(expected, rel=1e-5)
+        assert log["6/input_positive_share"] == pytest.approx((inputs[first] >= 0).mean())
 
 
 def test_the_overflow_share_is_that_of_sums_of_signs_since_the_last_reading():

@@ -273,14 +273,6 @@ def test_assigned_weights_start_it_anew(kind: str) -> None:
     assert torch.equal(layer.weight_quantizer.alpha, torch.full_like(scale, 3.0))  # type: ignore[arg-type]
 
 
-def test_an_optimizer_made_too_early_is_named() -> None:
-    model = nn.Sequential(nn.Linear(4, 4))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    pc.binarize(model, scale="learned", keep=None)
-    with pytest.warns(UserWarning, match=r"holds the latents of 0, but not their learned scales"):
-        pc.Sharpening(optimizer, model, steps=2)
-
-
 def test_a_frozen_layer_gets_a_frozen_scale() -> None:
     layer = BinaryLinear.convert(nn.Linear(4, 4).requires_grad_(False), scale="learned")
     assert not layer.weight_quantizer.alpha.requires_grad  # type: ignore[union-attr]

@@ -87,9 +87,9 @@ def trained(
 
 
 def make_binary(model: nn.Module, weights: str, activations: str | None, **options: Any) -> nn.Module:
-    """Call `pc.binarize` without the warnings that matter to training only, and with ValueErrors of one line."""
+    """Call `pc.binarize` without its warning of inputs of one sign, and with ValueErrors of one line."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*has one sign only")  # matters to training only
+        warnings.filterwarnings("ignore", message=".*has one sign only")  # `bench` says it with its results
         try:
             return binarize(model, weights, activations, **options)
         except ValueError as error:

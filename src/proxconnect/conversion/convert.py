@@ -12,9 +12,10 @@ from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
 from proxconnect.conversion.table import Plan, Row
 from proxconnect.layers import Accumulator
-from proxconnect.layers.base import require_binary_input
+from proxconnect.layers.base import BinaryLayer, name_layers, require_binary_input
 from proxconnect.layers.converted import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.layers.one_sign import ADVICE
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale
 
@@ -82,11 +83,10 @@ def binarize(
     if constant := [row.name for row in result.rows if row.reason == _ONE_SIGN]:
         warnings.warn(
             f"on the example the input of {some(constant)} has one sign only, as a ReLU leaves it: binary it is the "
-            "same for every example and says nothing. Put batch norm, PReLU or Hardtanh before it instead, or leave it "
-            "float by a mapping of `activations`",
+            f"same for every example and says nothing. {ADVICE}",
             stacklevel=2,
         )
-    for layer, pair, input_pair, _ in decisions:
+    for layer, pair, input_pair, reason in decisions:
         if pair is None or layer.form is None:
             continue
         converted = layer.form.convert(
@@ -95,7 +95,12 @@ def binarize(
         )  # fmt: skip
         if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
             converted.set_padding_value(padding_value)
+        if reason == ONE_SIGN:
+            for part in converted.modules():
+                if isinstance(part, BinaryLayer):
+                    part.first_inputs.is_settled = True  # the warning was given
     call_every_layer(model)
+    name_layers(model)
     model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
     return model
 

@@ -1,13 +1,17 @@
 """Packed models that run as fused graphs: made from a trained model, or loaded from a file."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from proxconnect._support.text import some
 from proxconnect.deploy.fusion import Floats, Fusion, Proof, fuse, prove
 from proxconnect.deploy.packed import Inputs, Remainder, Vectors, load_layers, pack_layers
+from proxconnect.layers import BinaryLayer
+from proxconnect.layers.one_sign import ADVICE, noted_inputs
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def pack(
             default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
         example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Every
             layer and fused operation is then compared with its original, and `packing.proof` reports the differences.
+            A warning lists layers whose binary input had one sign only, as behind a ReLU.
 
     Returns:
         a new model in `eval()` whose parameters need no gradient.
@@ -69,8 +74,23 @@ def pack(
     """
     packed = pack_layers(model, inputs=inputs, remainder=remainder, vectors=vectors)
     fusion = fuse(packed, floats)
-    vars(packed)["packing"] = Packing(fusion, None if example is None else prove(model, packed, example))
+    vars(packed)["packing"] = Packing(fusion, None if example is None else _proof(model, packed, example))
     return packed
+
+
+def _proof(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
+    """Compare the models on an example, and warn of binary inputs that it finds to have one sign only."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
+    quantizers = {name: layer.input_quantizer for name, layer in layers.items() if layer.input_quantizer is not None}
+    with noted_inputs(quantizers) as noted:
+        proof = prove(model, packed, example)
+    if constant := [name for name, inputs in noted.items() if inputs.has_one_sign]:
+        warnings.warn(
+            f"on the example the binary input of {some(constant)} has one sign only. Its signs are the same for every "
+            f"example, so the packed network makes no use of it. {ADVICE}, and train again",
+            stacklevel=3,
+        )
+    return proof
 
 
 def load(

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from proxconnect._support.arguments import require_number
 from proxconnect._support.text import some
 from proxconnect.inspection.meters import EDGES, LayerHealth
+from proxconnect.layers.one_sign import ADVICE
 
 Readings = Sequence[LayerHealth]
 """The readings of one layer, oldest first."""
@@ -130,6 +131,12 @@ def _has_still_signs(readings: Readings) -> bool:
     return bool(rates) and _last(readings, "nonfinite_share") == 0 and sum(rates) < STILL
 
 
+def _has_one_sign(readings: Readings) -> bool:
+    """Return whether the binary input had the same sign in all readings that know it."""
+    shares = [health.input_positive_share for health in readings if health.input_positive_share is not None]
+    return bool(shares) and set(shares) in ({0.0}, {1.0}) and _last(readings, "input_nonfinite_share") == 0
+
+
 _SYMPTOMS = (
     _Symptom(
         lambda readings: _last(readings, "nonfinite_share") > 0,
@@ -147,6 +154,12 @@ _SYMPTOMS = (
         "Gradients of {layers} are NaN or infinite.",
         "A GradScaler leaves such a step out, now and then; without one the latents are lost next: lower the learning "
         "rate, warm it up, clip gradients, or take bfloat16 for float16.",
+    ),
+    _Symptom(
+        _has_one_sign,
+        "Binary inputs of {layers} have one sign only, the same for every example, so these layers learn nothing from "
+        "them.",
+        f"{ADVICE}.",
     ),
     _Symptom(
         lambda readings: _last(readings, "dead_share") >= DEAD and not _is_far(readings),

@@ -53,6 +53,8 @@ class LayerHealth:
     """The share of entries of that input that are NaN or infinite; ±inf counts by its sign in the other two."""
     gradient_nonfinite_share: float | None = None
     """The share of entries of the latent's present gradient that are NaN or infinite; None without gradient."""
+    input_positive_share: float | None = None
+    """The share of entries of that input that become +1; all or none if the input has one sign only."""
     overflow_share: float | None = None
     """The share of the layer's sums since the reading before that overflowed its accumulator; None without sums."""
 
@@ -161,7 +163,7 @@ class _Gauge:
         if (gradient := self.layer.latent.grad) is not None and _local(gradient).numel() > 0:
             measured["gradient_nonfinite_share"] = _nonfinite(_local(gradient))
         if (seen := self.probe.seen) is not None:
-            names = ("input_softness", "input_dead_share", "input_nonfinite_share")
+            names = ("input_softness", "input_dead_share", "input_nonfinite_share", "input_positive_share")
             measured |= dict(zip(names, seen, strict=True))
             self.probe.seen = None
         positive = ~(latent < 0)
@@ -189,7 +191,8 @@ class _Probe:
         x = args[0]
         if type(x) is Tensor and x.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x):
             with torch.no_grad():
-                self.seen = (*_quality(quantizer, _normalised(quantizer, x)), _nonfinite(x))
+                positive = _share([torch.count_nonzero(part >= 0) for part in _parts(x)], x)
+                self.seen = (*_quality(quantizer, _normalised(quantizer, x)), _nonfinite(x), positive)
 
 
 def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:

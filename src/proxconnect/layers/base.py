@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
+from proxconnect.layers.left_out import expect_in_optimizer
+from proxconnect.layers.one_sign import FirstInputs
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
@@ -39,6 +41,10 @@ class BinaryLayer(Product):
     """The quantizer of the input; None for a float input."""
     input_shift: Shift | None
     """The learned shift of the input before its quantizer; None without learned thresholds."""
+    first_inputs: FirstInputs
+    """The signs of its binary inputs at the first training steps."""
+    qualified_name: str = ""
+    """Its name in the model that `binarize` got; empty for layers that it did not see."""
 
     def _quantise_by(
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
@@ -51,9 +57,11 @@ class BinaryLayer(Product):
         self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device, dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_shift = None
+        self.first_inputs = FirstInputs()
         if accumulator is not None:
             self.accumulator = accumulator
         LIVING.add(self)
+        expect_in_optimizer(self)
 
     @property
     def has_binary_input(self) -> bool:
@@ -135,8 +143,20 @@ class BinaryLayer(Product):
         """Shift `input` if the layer has an `input_shift`, and quantise it; return it as it is if it stays float."""
         if self.input_quantizer is None:
             return input
-        quantised: Tensor = self.input_quantizer(input if self.input_shift is None else self.input_shift(input))
+        shifted = input if self.input_shift is None else self.input_shift(input)
+        if self.training and not torch.compiler.is_compiling() and not self.first_inputs.is_settled:
+            self._see(shifted)
+        quantised: Tensor = self.input_quantizer(shifted)
         return quantised
+
+    def _see(self, input: Tensor) -> None:
+        """Look at the signs of a training input, unless it stays float."""
+        if torch.is_grad_enabled() and self.input_quantizer is not None and not self.input_quantizer.is_float:
+            self.first_inputs.see(self.described(), input)
+
+    def described(self) -> str:
+        """Return the layer's qualified name if it is known, else its type and the shape of its latent."""
+        return self.qualified_name or f"a {type(self).__name__} {tuple(self.latent.shape)}"
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register as torch does, with "weight" as `latent`; TypeError for "weight" or "weight_orig" after that."""
@@ -170,7 +190,9 @@ class BinaryLayer(Product):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.first_inputs = FirstInputs()
         LIVING.add(self)
+        expect_in_optimizer(self)
         if not self.training:
             watch(self)
 
@@ -227,6 +249,13 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
                 f"{layer.quantizers['weights'].pair.name!r}. Call model.train() and compute the gradient again; to "
                 "freeze batch norm, call eval() on the batch norms alone"
             )
+
+
+def name_layers(model: nn.Module) -> None:
+    """Tell the binary layers of `model` their qualified names, for warnings."""
+    for name, module in model.named_modules():
+        if isinstance(module, BinaryLayer):
+            module.qualified_name = name
 
 
 def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:

@@ -8,6 +8,7 @@ from torch.nn.parameter import is_lazy
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.base import BinaryLayer, require_binary_input
+from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -261,4 +262,5 @@ def add_thresholds(model: nn.Module) -> nn.Module:
         if layer.input_shift is None:
             channels = layer.input_channels(tuple(layer.latent.shape))
             layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+            expect_in_optimizer(layer)
     return model

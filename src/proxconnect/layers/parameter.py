@@ -113,6 +113,7 @@ def binarize_parameter(
             f"channel_dims {channel_dims} are no distinct dimensions of {name!r}, {tuple(parameter.shape)}"
         )
     child = BinaryParameter(parameter, weights=weights, scale=scale, channel_dims=tuple(sorted(dims)))
+    child.qualified_name = name + SUFFIX
     adopt(module, name, child.train(module.training))
     return child
 

@@ -1,7 +1,6 @@
 """The latents that an optimizer moves, and the clamp of BinaryConnect and BNN."""
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from proxconnect._support.arguments import require_module, require_number
-from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.base import LIVING
 
@@ -36,10 +34,7 @@ def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name.
-
-    Warn if it does not hold the learned scale of one of them. ValueError if there is no such layer.
-    """
+    """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name; ValueError if none."""
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -50,14 +45,6 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
         raise ValueError(
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
-        )
-    scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
-    forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
-    if forgotten:
-        warnings.warn(
-            f"the optimizer holds the latents of {some(forgotten)}, but not their learned scales, which so stay as "
-            "they are: make it after binarize(), from all parameters",
-            stacklevel=3,
         )
     return stepped
 

@@ -21,6 +21,7 @@ from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, t
 from proxconnect.cli.binarization import ACTIVATIONS, make_binary
 from proxconnect.cli.networks import difference, require_runs, run, shapes_of, shown, with_batch
 from proxconnect.conversion import Plan
+from proxconnect.conversion.convert import ONE_SIGN
 from proxconnect.inspection.machine import Machine
 from proxconnect.layers import Accumulator
 
@@ -94,6 +95,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         "model": title, "mode": options.mode, "weights": options.weights, **options.packing,
         "keep": options.keep or (), "input_shapes": shapes_of(example), "rounds": options.rounds,
         "binary_layers": len(plan.binary), "weight_layers": len(plan.rows),
+        "one_signed": [row.name for row in plan.rows if row.reason == ONE_SIGN],
     }  # fmt: skip
     contest = Contest(title, model, binary, {PACKED: small}, {}, options.threads, options.rounds, folder, say)
     with threads(options.threads), torch.inference_mode():

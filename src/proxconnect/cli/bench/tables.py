@@ -168,6 +168,9 @@ def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
     if share < 1:
         speedup = next(one["speedup"].median for one in bench["networks"] if one["name"] == PACKED)
         yield f"If they took none, it would be {speedup / (1 - share):.2f}x as fast as float: the rest bounds it."
+    if constant := bench["one_signed"]:
+        yield f"The binary input of {some(constant)} has one sign only, as after a ReLU."
+        yield "The times are right, but a network cannot learn from such inputs: bireal_resnet18 has none."
     uncalled = [layer["name"] for layer in bench["layers"] if not layer["calls"]]
     if uncalled:
         yield f"Never called, since other code takes their weights: {some(uncalled)}"

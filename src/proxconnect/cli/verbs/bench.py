@@ -34,7 +34,7 @@ times each network once, in turn; figures are medians.
 """
 _EXAMPLES = """
 proxconnect bench resnet18
-proxconnect bench resnet18 --mode BWA --threads 1 --batch 1 32 --plot r18.png
+proxconnect bench small_vit --mode BWA --threads 1 --batch 1 32 --plot vit.png
 proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
 proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
 proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
@@ -56,8 +56,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command.add_argument("model", metavar="MODEL", help="what to measure")
     add = command.add_argument_group("what is binary").add_argument
     add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
-    add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too; and the sums of "
-        "their products in an accumulator of 8 bits that wraps")  # fmt: skip
+    add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too, which a ReLU before "
+        "them makes useless; and the sums of their products in an accumulator of 8 bits that wraps")  # fmt: skip
     add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
         "default: edges, and the network's own")  # fmt: skip
     add_packing(command)
