@@ -95,7 +95,7 @@ def binarize(
         )  # fmt: skip
         if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
             converted.set_padding_value(padding_value)
-        if reason == ONE_SIGN:
+        if reason == _ONE_SIGN:
             for part in converted.modules():
                 if isinstance(part, BinaryLayer):
                     part.first_inputs.is_settled = True  # the warning was given

@@ -175,9 +175,20 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Train by reverse ProxConnect: the gradient at the latents w*, each step from the prox point ᾱ·P(w*/ᾱ).
 
-    The forward pass is that of `post_training`, and the step that of `proxquant`: see their examples. For pairs whose P
-    is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`. Arguments and errors
-    are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
+    For pairs whose P is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`.
+    Arguments and errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
+        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
+        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
+        <All keys matched successfully>
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> rule = pc.reverse_proxconnect(optimizer, model)
+        >>> model(torch.tensor([1.0, 1.0])).backward()
+        >>> optimizer.step()
+        >>> model[0].latent.data  # ±1 less 0.1 · 1
+        tensor([[ 0.9000, -1.1000]])
     """
     return UpdateRule(optimizer, model, quantises=False, overwrites=True)
 
