@@ -19,7 +19,7 @@ from proxconnect.layers.one_sign import ADVICE
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer, Scale
 
-_ONE_SIGN = "its input has one sign only"
+ONE_SIGN = "its input has one sign only"
 
 _Decision = tuple[WeightLayer, AnyPair | None, AnyPair | None, str]
 """A layer, the pairs of its weights and of its inputs (None: float), and the reason why one of them is float."""
@@ -80,7 +80,7 @@ def binarize(
             known = ", ".join(form.float_name() for form in FORMS)
             advice = f"only layers ({known}) whose weight is a plain float parameter of their own can be binary"
         raise ValueError(f"no layer would become binary:\n{result}\n{advice}")
-    if constant := [row.name for row in result.rows if row.reason == _ONE_SIGN]:
+    if constant := [row.name for row in result.rows if row.reason == ONE_SIGN]:
         warnings.warn(
             f"on the example the input of {some(constant)} has one sign only, as a ReLU leaves it: binary it is the "
             f"same for every example and says nothing. {ADVICE}",
@@ -95,7 +95,7 @@ def binarize(
         )  # fmt: skip
         if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
             converted.set_padding_value(padding_value)
-        if reason == _ONE_SIGN:
+        if reason == ONE_SIGN:
             for part in converted.modules():
                 if isinstance(part, BinaryLayer):
                     part.first_inputs.is_settled = True  # the warning was given
@@ -175,4 +175,4 @@ def _decision(
     input_pair = None if input_pattern is None else activations[input_pattern]
     if input_pair is not None and layer.module in float_for:
         return layer, pair, None, float_for[layer.module]
-    return layer, pair, input_pair, _ONE_SIGN if input_pair and layer.module in one_sign else ""
+    return layer, pair, input_pair, ONE_SIGN if input_pair and layer.module in one_sign else ""
