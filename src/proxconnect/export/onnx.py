@@ -68,7 +68,7 @@ def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, a
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write an `onnx_ir.Model` to an ONNX file, or leave an old file as it is; ExportError if it would exceed 2 GiB."""
+    """Write an `onnx_ir.Model` to an ONNX file; if that fails, an old file stays. ExportError if it exceeds 2 GiB."""
     import onnx_ir
 
     proto = onnx_ir.to_proto(model)

@@ -57,7 +57,8 @@ def from_pretrained(
 ) -> nn.Module:
     """Load the packed model of a folder that `save_pretrained` wrote, or of a repository on the hub.
 
-    Nothing that is downloaded is run as code. Errors are those of `pc.load` and of the library `huggingface_hub`.
+    Nothing that is downloaded is run as code. Errors are those of `pc.load` and of the library `huggingface_hub`;
+    MissingExtraError without it, unless `name` is a folder.
 
     Args:
         name: the folder, or the repository as "user/name".
