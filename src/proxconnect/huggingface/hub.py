@@ -24,7 +24,7 @@ def save_pretrained(
     Args:
         packed: a packed model, returned by `pc.pack` or `pc.load`.
         folder: the folder. It is made if it is missing; its files model.safetensors and README.md are replaced.
-        title: the first line of the card.
+        title: the heading of the card.
         pair: the pair that trained the model, such as "bnn++", which no packed file keeps; or several in words.
         architecture: an expression that builds the float network, such as "timm.create_model('resnet18')".
         measured: results for the card, such as {"accuracy on Fashion-MNIST's test set": 0.917}.

@@ -33,7 +33,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
 
     Args:
         weights, activations: names of `PAIRS`, or mappings from patterns of layer names to names.
-        scale, keep, padding_value: as for `binarize`.
+        scale, keep, padding_value: as for `binarize`, but `keep` is no function.
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: the pairs of weights and inputs by the name of each binary layer. `save_pretrained` writes them.
         thresholds: the names of the layers with learned thresholds, made by `add_thresholds`. `save_pretrained` writes

@@ -23,8 +23,8 @@ class FusedConv2d(FusedKernel):
 
     Call it with an input (N, in, H, W), float32 on the CPU in any layout or `Bits`, and the addends of the `Add` steps,
     which are float32, channels_last and have the output's shape. It returns (N, out, H', W') in float32 and the memory
-    format channels_last, or `Bits` if `then` is `Signs`. Outputs whose patch contains NaN become NaN. Gradients do not
-    flow through.
+    format channels_last, or `Bits` if `then` is `Signs`. Outputs whose patch contains NaN become NaN, with `Signs`
+    in all channels. Gradients do not flow through.
 
     Args:
         panels: the prepacked weight, from `conv_panels()`.
@@ -157,7 +157,8 @@ class FusedInt8Conv2d(_FusedImageConv):
 
     Call it with an input (N, in, H, W), float32 on the CPU in any layout, and the addends of the `Add` steps, which are
     float32, channels_last and have the shape of the convolution's output. It returns (N, out, H', W'), float32 in the
-    memory format channels_last. An image that contains inf or NaN becomes NaN. Gradients do not flow through.
+    memory format channels_last. An image that has inf or NaN after the average pool becomes NaN. Gradients do not flow
+    through.
 
     Args:
         panels, weight_shape, stride, padding, dilation, scale, bias, instruction_set: as in `int8_conv2d`.

@@ -129,8 +129,8 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
 class Contest:
     """The timing of one network in all its forms: float, packed, and in other engines.
 
-    Call `contenders` for the results; `absent` then has the engines that failed or are not installed. `model` is the
-    float network and `binary` its binarized copy.
+    Call `contenders` for the results; `absent` then says which engines did not run on every input, and why. `model` is
+    the float network and `binary` its binarized copy.
     """
 
     title: str
