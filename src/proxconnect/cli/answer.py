@@ -41,9 +41,9 @@ class Answer:
 def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace], Answer]) -> Exit | int:
     """Call `find(parsed)`, which does the work of a verb, print its answer, and return the exit code.
 
-    With --json, `Answer.document` is printed as JSON, and all that `find` prints goes to stderr. An error that the user
-    can mend (ValueError, TypeError, OSError, MissingExtraError, ProofError, RunError) becomes one line on stderr. Its
-    exit code is 2, or 1 for the last two.
+    With --json, `Answer.document` is printed as JSON, and all that `find` prints goes to stderr. If `find` raises a
+    ValueError, TypeError, OSError, MissingExtraError, ProofError or RunError, its message is printed on stderr. The
+    exit code is then 2, or 1 for the last two.
     """
     try:
         with keeping_stdout(parsed):
@@ -93,7 +93,10 @@ def print_document(document: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON types: dataclasses become dicts, paths strings, other iterables lists, NaN and ±∞ None."""
+    """Return `value` as JSON types.
+
+    Dataclasses and mappings become dicts, paths strings, other iterables lists, and NaN and ±∞ None.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | None):

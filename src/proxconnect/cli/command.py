@@ -23,7 +23,7 @@ proxconnect bench bireal_resnet18 --mode BWA
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `proxconnect` with the words after it, by default those of this process, and return the exit code."""
+    """Run the command `proxconnect` with `arguments`, by default those of this process, and return the exit code."""
     parser, words = _parser(), list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # few encodings beside UTF-8 have μ and ∘

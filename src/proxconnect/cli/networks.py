@@ -92,7 +92,7 @@ def network(path: str) -> FloatNetwork:
 def named(name: str) -> FloatNetwork:
     """Return the untrained float network of that name: one of ours, else of timm, else of torchvision.
 
-    ValueError for an unknown name; MissingExtraError if it is not ours, and timm and torchvision are not installed.
+    ValueError for an unknown name; MissingExtraError if it is not ours, and no library to look in is installed.
     """
     if name in LANGUAGE_MODELS:
         return LANGUAGE_MODELS[name]

@@ -42,19 +42,19 @@ MEANINGS: Mapping[Exit, str] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with errors of one line, whose help keeps the line breaks of description and epilog."""
+    """An ArgumentParser that prints errors without usage, and whose help keeps the lines of description and epilog."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:
-        """Print the message in one line on stderr, and exit with code 2."""
+        """Print `message` on stderr, wrapped if that is a terminal, and exit with code 2."""
         _say(f"{self.prog}: {message} (see {self.prog} --help)")
         self.exit(Exit.MISUSE)
 
 
 def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
-    """Return the end of a verb's help: `about`, `examples` and the meanings of exit codes, MISUSE always among them."""
+    """Return the end of a help text: `about`, `examples` and the meanings of exit codes, MISUSE always among them."""
     exits = {Exit.MISUSE: "wrong use (one line on stderr)", **exits}
     codes = "\n".join(f"{code.value:<3}  {exits[code]}" for code in sorted(exits))
     sections = {EXAMPLES: examples.strip("\n"), "exit codes:": codes}
@@ -63,7 +63,7 @@ def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
 
 
 def complain(error: BaseException, code: int) -> int:
-    """Print the message of `error` in one line on stderr, and return `code`, the exit code."""
+    """Print the message of `error` on stderr as one line, wrapped on a terminal, and return `code`, the exit code."""
     _say(f"proxconnect: {' '.join(str(error).split())}")
     return code
 
@@ -91,7 +91,7 @@ def number(text: str) -> float:
 
 
 def accumulator(text: str) -> Accumulator:
-    """Return the accumulator of the text BITS (then it wraps) or BITS:OVERFLOW; else argparse.ArgumentTypeError."""
+    """Return the accumulator of a `text` BITS, which wraps, or BITS:OVERFLOW; else argparse.ArgumentTypeError."""
     bits, _, overflow = text.partition(":")
     try:
         return Accumulator(positive(bits), overflow or "wrap")  # type: ignore[arg-type]  # it checks
@@ -100,7 +100,7 @@ def accumulator(text: str) -> Accumulator:
 
 
 def output_file(text: str) -> Path:
-    """Return `text` as a path; argparse.ArgumentTypeError if no file can be there, as for "-" or a directory."""
+    """Return `text` as a path; argparse.ArgumentTypeError for "-", a directory, a pipe, a socket or a device."""
     if text == "-":
         raise argparse.ArgumentTypeError("stdout is for what the command says: give the name of a file, got '-'")
     try:

@@ -164,7 +164,7 @@ class Mended:
 def mend(subject: Subject, mu: float | None) -> Mended:
     """Return the legitimate pair that keeps the B of an illegitimate subject; it may be one of the catalogue.
 
-    If no pair keeps B at every sharpness, it keeps the B of sharpness `mu`. ValueError if there is no such pair.
+    If no pair keeps B at every sharpness, the result keeps the B of sharpness `mu`. ValueError if no pair does.
     """
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):

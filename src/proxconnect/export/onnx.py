@@ -35,7 +35,8 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
     """Write a packed model as an ONNX file of opset 18. If that fails, an existing file is unchanged.
 
     The file is about as large as the packed one. Its outputs equal those of `packed` up to the order of float sums, by
-    which an activation near 0 may get the other sign. Layers with binary inputs take NaN as -1.
+    which an activation near 0 may get the other sign. But it keeps float inputs that `pack(inputs="int8")` rounds, and
+    layers with binary inputs take NaN as -1.
 
     Args:
         packed: a packed model, returned by `proxconnect.pack` or `proxconnect.load`.
@@ -68,7 +69,7 @@ def to_qonnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, a
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write an `onnx_ir.Model` to an ONNX file, or leave an old file as it is; ExportError if it would exceed 2 GiB."""
+    """Write an `onnx_ir.Model` to an ONNX file; if that fails, an old file stays. ExportError if it exceeds 2 GiB."""
     import onnx_ir
 
     proto = onnx_ir.to_proto(model)

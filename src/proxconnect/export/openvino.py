@@ -20,7 +20,7 @@ _BELOW_ZERO = -float(torch.finfo(torch.float32).tiny)
 
 
 def openvino_package() -> Any:
-    """Import and return `openvino`, without telemetry unless it is imported already; MissingExtraError without it."""
+    """Import and return `openvino`, without telemetry unless that is imported already, or raise MissingExtraError."""
     # Telemetry reports imports and conversions by a process that it forks in a thread. None makes its import fail.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return extras.require("openvino", "export")
@@ -46,9 +46,9 @@ def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *
     """Write a packed model as OpenVINO's NAME.xml at `path`, and NAME.bin beside it; if that fails, old files stay.
 
     Arguments and errors are those of `to_onnx`; ValueError too if `path` does not end in .xml. Two-dimensional
-    convolutions of signs, in one group, become `BinaryConvolution`, with 1 bit a weight in the file and in memory. With
-    `any_batch` they do not, because OpenVINO has none for that on CPUs. Other binary weights are bits in the file, and
-    floats once it is loaded.
+    convolutions of signs, in one group and of a multiple of 8 weights, become `BinaryConvolution`, with 1 bit a weight
+    in the file and in memory. With `any_batch` they do not, because OpenVINO has none for that on CPUs. Other binary
+    weights are bits in the file, and floats once it is loaded.
 
     `BinaryConvolution` takes a negative subnormal input as +1.
     """

@@ -19,7 +19,7 @@ from proxconnect.pairs.prox import sign
 
 
 class ExportError(ValueError):
-    """The error of an export that the model does not allow; the message says why and what to do."""
+    """The error of an export that the model does not allow; the message says why."""
 
 
 @torch.library.custom_op("proxconnect::signs", mutates_args=())
@@ -45,7 +45,7 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """Trace a packed model, which does not change, to torch's operators and ours; arguments are those of `to_onnx`."""
+    """Trace a copy of a packed model to torch's operators, `signs` and `unpacked`; arguments are as in `to_onnx`."""
     require_module(packed, "export of a packed model")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")

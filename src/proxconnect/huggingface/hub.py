@@ -24,7 +24,7 @@ def save_pretrained(
     Args:
         packed: a packed model, returned by `pc.pack` or `pc.load`.
         folder: the folder. It is made if it is missing; its files model.safetensors and README.md are replaced.
-        title: the first line of the card.
+        title: the heading of the card.
         pair: the pair that trained the model, such as "bnn++", which no packed file keeps; or several in words.
         architecture: an expression that builds the float network, such as "timm.create_model('resnet18')".
         measured: results for the card, such as {"accuracy on Fashion-MNIST's test set": 0.917}.
@@ -57,7 +57,8 @@ def from_pretrained(
 ) -> nn.Module:
     """Load the packed model of a folder that `save_pretrained` wrote, or of a repository on the hub.
 
-    Nothing that is downloaded is run as code. Errors are those of `pc.load` and of the library `huggingface_hub`.
+    Nothing that is downloaded is run as code. Errors are those of `pc.load` and of the library `huggingface_hub`;
+    MissingExtraError without it, unless `name` is a folder.
 
     Args:
         name: the folder, or the repository as "user/name".

@@ -33,7 +33,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
 
     Args:
         weights, activations: names of `PAIRS`, or mappings from patterns of layer names to names.
-        scale, keep, padding_value: as for `binarize`.
+        scale, keep, padding_value: as for `binarize`, but `keep` is no function.
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: the pairs of weights and inputs by the name of each binary layer. `save_pretrained` writes them.
         thresholds: the names of the layers with learned thresholds, made by `add_thresholds`. `save_pretrained` writes
@@ -66,7 +66,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
     def binarize(self, model: nn.Module) -> None:
         """Binarize a float network in place with this configuration, and store the pairs of its layers in `layers`.
 
-        ValueError if a name in `thresholds` is no layer with binary inputs.
+        Errors are those of `pc.binarize`; ValueError too if a name in `thresholds` is no layer with binary inputs.
         """
         self._binarize(model, self.weights, self.activations, self.keep)
         plan: Any = model.binarization
@@ -75,7 +75,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
     def binarize_again(self, model: nn.Module) -> None:
         """Binarize, in place, the layers of a float network that `layers` names, with the pairs there.
 
-        ValueError if a name in `thresholds` is no layer with binary inputs.
+        Errors are those of `pc.binarize`; ValueError too if a name in `thresholds` is no layer with binary inputs.
         """
         layers = self.layers or {}
         weights, inputs = ({escape(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
@@ -138,7 +138,7 @@ def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
 class ProxConnectQuantizer(HfQuantizer):
     """The hooks that transformers calls: float networks are binarized after their weights load, binary ones before.
 
-    Loading raises ValueError if the checkpoint lacks the weights of binary layers.
+    Loading raises ValueError if a binary checkpoint lacks a latent weight, or a float one every weight to binarize.
     """
 
     quantization_config: ProxConnectConfig
@@ -170,7 +170,7 @@ class ProxConnectQuantizer(HfQuantizer):
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
         """Store the layers with learned thresholds in the configuration, and return (None, {}): no tensor changes.
 
-        Warn of binary layers that it does not have, because `from_pretrained` could not load the saved files.
+        Warn of binary layers that the configuration lacks, because `from_pretrained` could not load the saved files.
         """
         config = self.quantization_config
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}

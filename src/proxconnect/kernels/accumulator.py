@@ -31,6 +31,7 @@ class Accumulator:
     Raises:
         ValueError: if `bits` is no integer from 2 to 24, if `overflow` or `derivative` is unknown, or if the slope is
             outside (0, 1000].
+        TypeError: if the slope is no number.
 
     Example:
         >>> pc.Accumulator(bits=8)(torch.tensor([100.0, 127.0, 128.0]))
@@ -73,7 +74,7 @@ class Accumulator:
         return (sums < -self.bound) | (sums > self.bound - 1)
 
     def excess(self, sums: Tensor) -> Tensor:
-        """Return how far each sum z is beyond the range, relative to M = `bound`: (|z| - M) / M, or 0 for |z| ≤ M."""
+        """Return how far each sum z is beyond ±M, relative to M = `bound`: (|z| - M) / M, or 0 for |z| ≤ M."""
         return (sums.abs() / self.bound - 1).relu()
 
     def __str__(self) -> str:

@@ -33,13 +33,13 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return (number of scales, its address, that of the bias), 0 and None for absent ones; keep the tensors alive."""
+    """Return the number of scales, their address and that of the bias (0 and None if absent); keep both alive."""
     scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
     return scales, scale_at, None if bias is None else bias.data_ptr()
 
 
 def as_rows(input: Tensor) -> Tensor:
-    """Return a tensor (…, in) as (rows, in) whose rows are contiguous in memory; copy it only if they are not."""
+    """Return a tensor (…, in) as (rows, in) whose rows are contiguous in memory; copy it only if needed."""
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 

@@ -18,8 +18,8 @@ def byte_count(entries: int) -> int:
 def pack_bits(tensor: Tensor) -> Tensor:
     """Return the signs of a tensor as bits, 8 a byte: uint8 of shape (⌈n/8⌉,), on the tensor's device.
 
-    Entries are in C order, sign(±0) = +1, and the bits after the last entry are 0. TypeError for unsigned and boolean
-    tensors, which have no signs, ValueError for NaN.
+    Entries are in C order, sign(±0) = +1, and the bits after the last entry are 0. TypeError unless the tensor is float
+    or a signed integer one, ValueError for NaN.
     """
     _require_tensor(tensor)
     if not tensor.dtype.is_signed or tensor.is_complex():
@@ -42,7 +42,7 @@ def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.f
 
 
 def require_bits(bits: Tensor, entries: int) -> None:
-    """Raise ValueError unless `bits` has the dtype and the shape that `pack_bits` returns for `entries` signs."""
+    """Raise unless `bits` is a tensor of the dtype and the shape that `pack_bits` returns for `entries` signs."""
     _require_tensor(bits)
     if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
         raise ValueError(

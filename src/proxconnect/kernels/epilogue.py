@@ -103,8 +103,8 @@ class Layout:
 class Epilogue:
     """The conversion of a kernel's sums into its output, as a C structure at `address`; keep it alive while C reads.
 
-    Sums overflow in the accumulator. With `Signs` they become `Bits`. Otherwise they are multiplied by the scale, the
-    bias is added, and the steps `then` follow.
+    Sums overflow in the accumulator if there is one. With `Signs` they become `Bits`. Otherwise they are multiplied by
+    the scale, the bias is added, and the steps `then` follow.
     """
 
     def __init__(
@@ -170,7 +170,8 @@ class Epilogue:
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[tuple[Tensor, ...], object]:
         """Return addends to keep alive and a C array of their addresses; raise unless they suit the `Add` steps.
 
-        There must be one for each step, float32 on the CPU, of this shape and in the epilogue's memory format.
+        There must be one for each step, float32 on the CPU, of this shape and in the epilogue's memory format. Without
+        addends, the array is None.
         """
         if len(others) != self.adds:
             raise ValueError(f"the steps add {self.adds} other tensors; got {len(others)}")
@@ -232,7 +233,7 @@ class Epilogue:
 
 
 class FusedKernel:
-    """The base of callables that bind a C function to a weight, if it takes one, and to epilogue steps.
+    """The base class of callables that bind a C function to a weight, if it takes one, and to epilogue steps.
 
     Threads may share one. Copies and pickles are built again from the arguments of the constructor.
     """
@@ -275,7 +276,7 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
 
 
 class Finish(FusedKernel):
-    """Epilogue steps in one pass over an array of floats.
+    """A callable that runs epilogue steps in one pass over an array of floats.
 
     Call it with x and the addends of the `Add` steps, which must have the shape and memory format of x. x is float32 on
     the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format channels_last. It returns a tensor
@@ -331,7 +332,7 @@ class Finish(FusedKernel):
 
 
 class FinishMaxPool2d(FusedKernel):
-    """Epilogue steps and `nn.MaxPool2d` in one pass over images of floats; a window that contains NaN becomes NaN.
+    """A callable that runs epilogue steps and `nn.MaxPool2d` in one pass; windows that contain NaN become NaN.
 
     Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
     H', W') in the same format. Gradients do not flow through.

@@ -39,7 +39,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
 
     Torch computes inputs that the kernel does not support:
     - another dtype or device, or a machine without AMX for bfloat16;
-    - widths that are no multiple of 16 or above 256, fewer than 16 or more than 1024 keys;
+    - widths that are no multiple of 16 or above 256, fewer than 16 or more than 1024 keys, a scale outside (0, 1];
+    - shapes that do not fit those above, or empty ones;
     - a last dimension that is not contiguous;
     - entries that are NaN, or so large that a score might come near a million.
     """
@@ -56,7 +57,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     """Compute `attention` of rows that hold the queries of all heads, then their keys, then their values.
 
     qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). The scale is 1/√width by default.
-    Torch computes inputs that the kernel does not support. ValueError unless 3 · heads divides the last dimension.
+    Torch computes inputs that the kernel does not support. ValueError if `heads` does not fit the rows.
     """
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):

@@ -19,12 +19,12 @@ _Call = tuple[CGeometry, bool, Layout]
 
 
 class FusedConv2d(FusedKernel):
-    """`binary_conv2d` and epilogue steps in one pass, or the signs of the sums.
+    """A callable for `binary_conv2d` and epilogue steps in one pass, or for the signs of the sums.
 
     Call it with an input (N, in, H, W), float32 on the CPU in any layout or `Bits`, and the addends of the `Add` steps,
     which are float32, channels_last and have the output's shape. It returns (N, out, H', W') in float32 and the memory
-    format channels_last, or `Bits` if `then` is `Signs`. Outputs whose patch contains NaN become NaN. Gradients do not
-    flow through.
+    format channels_last, or `Bits` if `then` is `Signs`. Outputs whose patch contains NaN become NaN, with `Signs`
+    in all channels. Gradients do not flow through.
 
     Args:
         panels: the prepacked weight, from `conv_panels()`.
@@ -153,11 +153,12 @@ class _FusedImageConv(FusedKernel):
 
 
 class FusedInt8Conv2d(_FusedImageConv):
-    """An average pool, `int8_conv2d`, epilogue steps and a max pool in one pass, with bit-equal results.
+    """A callable for an average pool, `int8_conv2d`, epilogue steps and a max pool at once, bit-equal to single passes.
 
     Call it with an input (N, in, H, W), float32 on the CPU in any layout, and the addends of the `Add` steps, which are
     float32, channels_last and have the shape of the convolution's output. It returns (N, out, H', W'), float32 in the
-    memory format channels_last. An image that contains inf or NaN becomes NaN. Gradients do not flow through.
+    memory format channels_last. An image that has inf or NaN after the average pool becomes NaN. Gradients do not flow
+    through.
 
     Args:
         panels, weight_shape, stride, padding, dilation, scale, bias, instruction_set: as in `int8_conv2d`.
@@ -193,18 +194,17 @@ class FusedInt8Conv2d(_FusedImageConv):
 
 
 class FusedFloatConv2d(_FusedImageConv):
-    """An average pool, `conv2d`, epilogue steps and a max pool in one pass, about as precise as torch.
+    """A callable for an average pool, `conv2d`, epilogue steps and a max pool in one pass, about as precise as torch.
 
-    Call it as `FusedInt8Conv2d`. It returns None if any image contains inf or NaN, has a largest |x| of more than 256
-    times its mean |x|, or a largest |x| beyond 2^±60.
+    Call it as `FusedInt8Conv2d`. It returns None if any image, after the average pool, contains inf or NaN, or has a
+    largest |x| that is not 0 and either beyond 2^±60 or more than 256 times the mean |x|.
 
-    Each image is rounded to whole numbers within ±8355710 times a step, and the weight of each output to whole numbers
-    within ±8355711 times a step. Sums are exact in four parts, which are added as floats. Each product omits less than
-    2^-32 of the largest product.
+    Each image, and the weight of each output, is rounded to whole numbers within ±8355711 times a step. Sums are exact
+    in four parts, which are added as floats. Each product omits less than 2^-32 of the largest product.
 
     Args:
         weight: float32 (out, in, height, width) on the CPU. The largest entry of each output is 0 or within 2^±60.
-        stride, padding, dilation: for height and width; the padding is 0.
+        stride, padding, dilation: for height and width; the padding holds zeros.
         bias: float32 (out,).
         then, mean, pool: as in `FusedInt8Conv2d`.
 

@@ -44,7 +44,7 @@ class _FusedRows(FusedKernel):
 
 
 class FusedLinear(_FusedRows):
-    """`binary_linear` and epilogue steps in one pass, or the signs of the sums.
+    """A callable for `binary_linear` and epilogue steps in one pass, or for the signs of the sums.
 
     Call it with an input (…, in), float32 on the CPU or `Bits`, and the addends of the `Add` steps, which are float32,
     contiguous and have the output's shape. It returns (…, out) in float32, or `Bits` if `then` is `Signs`. A row that
@@ -90,9 +90,9 @@ class FusedLinear(_FusedRows):
 
 
 class FusedFloatLinear(_FusedRows):
-    """`weight_only_linear` or `dynamic_int8_linear`, and epilogue steps, in one pass, with bit-equal results.
+    """A callable for `weight_only_linear` or `dynamic_int8_linear` and epilogue steps at once, bit-equal to two passes.
 
-    Call it as `FusedLinear`, but without `Bits`.
+    Call it as `FusedLinear`, but without `Bits` and `Signs`.
 
     Args:
         panels, in_features, out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
@@ -121,9 +121,9 @@ class FusedFloatLinear(_FusedRows):
 
 
 class FusedInt8Linear(_FusedRows):
-    """`int8_linear` and epilogue steps in one pass, with bit-equal results.
+    """A callable for `int8_linear` and epilogue steps at once, bit-equal to two passes.
 
-    Call it as `FusedLinear`, but without `Bits`.
+    Call it as `FusedLinear`, but without `Bits` and `Signs`.
 
     Args:
         panels: the prepacked weight, from `int8_panels()`.

@@ -33,7 +33,7 @@ class CAffine(ctypes.Structure):
 
 
 class COutput(ctypes.Structure):
-    """How a sum of ±1 products becomes an output: by the overflow of an accumulator, a scale and a bias."""
+    """The conversion of a sum of ±1 products to an output: the overflow of an accumulator, a scale and a bias."""
 
     _fields_ = (("overflow", _INT), ("bits", _INT), ("slope", _FLOAT), *CAffine._fields_)
 
@@ -45,13 +45,13 @@ class CStep(ctypes.Structure):
 
 
 class CSigns(ctypes.Structure):
-    """For each channel, the intervals of integer sums whose sign is +1."""
+    """The intervals of each channel; the sign of an integer sum is +1 if an odd number of them contains it."""
 
     _fields_ = (("intervals", _LONG), ("low", _POINTER), ("width", _POINTER))
 
 
 class CFused(ctypes.Structure):
-    """An output and its epilogue: either steps on floats, or the intervals of sums whose sign is +1."""
+    """The conversion of sums to outputs, and the epilogue: either steps on floats, or intervals that give signs."""
 
     _fields_ = (
         ("output", COutput),
@@ -146,7 +146,7 @@ def _checked(status: int, function: Any, arguments: tuple[Any, ...]) -> int:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the compiled library; return None if it was not built. RuntimeError if it was built from other sources."""
+    """Load the compiled library; return None if it was not built. RuntimeError if it has another interface."""
     for folder in sys.modules[__package__].__path__:
         file = Path(folder) / FILE
         if file.is_file():
@@ -204,7 +204,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
-    """Return the library and the number of an instruction set (None: the best); raise if this machine lacks either."""
+    """Return the library and the number of an instruction set (None: the best); raise if either is unavailable."""
     kernels, known = library(), instruction_sets()
     if kernels is None:
         raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")

@@ -178,7 +178,7 @@ def dynamic_int8_conv2d(
     """Round each patch of the input to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
 
     Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, with the same
-    error bounds. A patch that contains NaN makes all outputs of its group NaN.
+    error bounds. The outputs of a patch that contains inf or NaN are NaN.
 
     Args, Raises: as in `weight_only_conv2d`.
     """
@@ -200,8 +200,8 @@ def int8_conv2d(
     """Round each image to 8 bits with its own step, and convolve it with an 8-bit weight in one group.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
-    The padding is 0. Each output is that of `int8_linear` for a patch, but with the step s = max|x| / 127 of the whole
-    image. An image that contains inf or NaN becomes NaN.
+    The padding holds zeros. Each output is that of `int8_linear` for a patch, but with the step s = max|x| / 127 of the
+    whole image. An image that contains inf or NaN becomes NaN.
 
     Args, Raises: as in `binary_conv2d`, but `panels` are from `int8_panels(levels, dilation)`.
     """

@@ -69,14 +69,14 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         example: its input: a tensor, a tuple of positional arguments or a mapping of keyword arguments.
         options: what becomes binary and what is measured.
         folder: an existing folder, also for the files of other engines.
-        say: called with a line of text before each stage of the work.
+        say: called with lines of text that say what is done next.
 
     Returns:
         The keys of `proxconnect bench --json` (docs/command-line.md), all values of `peak_memory` None.
 
     Raises:
-        ValueError: if the model does not take the example, or cannot be binarized.
-        TypeError: if it has a layer that cannot be packed.
+        ValueError: if the model cannot be binarized or packed, fails on the example or a batch, or lacks positions.
+        TypeError: if it has a type of binary layer that cannot be packed.
     """
     generation.require_room(title, model, options.prompt, options.tokens)
     say("binarizing and packing")
@@ -131,8 +131,8 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
 class Contest:
     """The timing of one network in all its forms: float, packed, and in other engines.
 
-    Call `contenders` for the results; `absent` then has the engines that did not run. `model` is the float network and
-    `binary` its binarized copy.
+    Call `contenders` for the results; `absent` then says which engines did not run on every input, and why. `model` is
+    the float network and `binary` its binarized copy.
     """
 
     title: str
@@ -152,7 +152,7 @@ class Contest:
     def contenders(self, example: Any, batches: tuple[int, ...]) -> list[dict[str, Any]]:
         """Time every form of the network on the example, and on batches of these sizes that are made from it.
 
-        Returns a row for each form, the float one first: `networks` of `proxconnect bench --json`
+        Returns a row for each form that ran, the float one first: `networks` of `proxconnect bench --json`
         (docs/command-line.md), without `peak_memory` and `file`. ValueError if the network does not run on a batch.
         """
         own = next((len(tensor) for tensor in tensors_in(example) if tensor.dim()), 1)  # the size of its batch

@@ -35,7 +35,7 @@ class SelfTime:
 
 
 def profile(model: nn.Module, example: Any, rounds: int) -> tuple[SelfTime, ...]:
-    """Run `model` on `example` `rounds` times, and time its modules and operations, in the order of their first calls.
+    """Time the modules and operations of `model` on `example` over `rounds` runs, in the order of their first calls.
 
     Hooks time the modules; they keep torch from the fast path of its transformer layers. An interpreter times the
     operations of fused graphs. Both cost some microseconds per call, which count for the module around.
@@ -136,7 +136,7 @@ class _NodeClock(fx.Interpreter):
 
 
 class Unit(NamedTuple):
-    """A binary layer, or an attention with binary projections, in both forms; `members` are its packed layers."""
+    """A binary layer, or an attention with binary projections, in float and packed; `members` are its packed layers."""
 
     name: str
     members: Mapping[str, PackedLayer]
@@ -160,10 +160,10 @@ def units(floats: nn.Module, packed: nn.Module) -> list[Unit]:
 
 
 def time_layers(floats: nn.Module, packed: nn.Module, example: Any, rounds: int) -> list[dict[str, Any]]:
-    """Time each binary layer by itself, in float and packed, on the input that it gets when `packed` runs on `example`.
+    """Time each of `units` by itself, in float and packed, on its first input when `packed` runs on `example`.
 
-    Returns a row for each of `units`: `layers` of `proxconnect bench --json` (docs/command-line.md). A layer that is
-    never called, since other code takes its weight, has 0 calls and None for times and speedup.
+    Returns a row for each: `layers` of `proxconnect bench --json` (docs/command-line.md). A layer that is not called,
+    as when other code takes its weight, has 0 calls and None for times and speedup.
     """
     found = units(floats, packed)
     inputs: dict[nn.Module, tuple[Any, Any]] = {}

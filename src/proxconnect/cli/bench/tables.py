@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
-    """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed one's time by modules."""
+    """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed time by module."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
     how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
@@ -177,7 +177,7 @@ def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return seconds as a text in milliseconds: three significant digits, but at most three decimals."""
+    """Return seconds as text in milliseconds, with about three significant digits, but at most three decimals."""
     return _three(1000 * seconds)
 
 

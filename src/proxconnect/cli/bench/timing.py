@@ -53,7 +53,7 @@ def interleaved(works: Mapping[str, Work], rounds: int, turn: float = 0.0) -> di
 def in_turn(measurements: Mapping[str, Callable[[], _T]], rounds: int) -> dict[str, tuple[_T, ...]]:
     """Call all `measurements` once per round, without garbage collection, and return their values by name and round.
 
-    Each round starts with another one, so that disturbances of the machine meet all alike.
+    Each round starts with the next one, so that disturbances of the machine meet all alike.
     """
     names = list(measurements)
     found: dict[str, list[_T]] = {name: [] for name in names}

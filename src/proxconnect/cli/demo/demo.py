@@ -38,8 +38,9 @@ class Options:
     """The options of the demo: the runs to train, and how and where.
 
     `data` is a key of `SEEDS`, and `root` the folder with the files of Fashion-MNIST. `seeds` and `workers` are
-    numbers. None stands for the default: `SEEDS`, the epochs of `RECIPES`, one worker per core but at most 8. "fp" in
-    `pairs` changes nothing, since float networks are always trained. Files are written into the folder `out`.
+    numbers. None stands for a default: the usual folder, the number in `SEEDS`, the epochs of `RECIPES`, one worker per
+    core but at most 8. "fp" in `pairs` trains nothing more, since float networks are always trained. The results are
+    written into the folder `out`.
     """
 
     data: str = "digits"
@@ -101,7 +102,7 @@ class _Session:
         return restore(run, self.options.data, self.workplace.folder(self.options.runs[run]) / CHECKPOINT)
 
     def path(self, name: str) -> Path:
-        """Return the path of the file `name` in the folder `out`, and add it to `written`, the list of files."""
+        """Return the path of the file `name` in the folder `out`, and record it in `written`."""
         return self.written.setdefault(name, self.options.out / name)
 
     def write(self, complete: bool) -> None:
@@ -151,11 +152,11 @@ class _Progress(Display):
 
 
 def demo(options: Options, console: Console) -> int:
-    """Train all runs, print a table, draw pictures, and pack the best network; write all files into `options.out`.
+    """Train all runs, print a table, draw pictures, and pack the best network; write results into `options.out`.
 
     `results.json` is written after every run. Return the exit code: 0; 1 if the packed file gives other answers than
     the network; 130 after Ctrl-C, 143 after SIGTERM. RunError if a run fails, or the process that loads the packed
-    file; DatasetError if the files of the data are absent or wrong.
+    file; DatasetError if the files of the data are absent or wrong; OSError if `options.out` cannot be written.
     """
     extras.require("matplotlib", "demo")
     dataset = data.load(options.data, options.root)
@@ -231,7 +232,7 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     """Return a table of test accuracies in per cent, with a line on the float network above it and notes below it.
 
     It has a row for each of `pairs` but "fp", and a column for each mode and start of the runs that are `done`. A cell
-    has the mean over the seeds, in the upper line after batch norm was re-estimated, in the lower line before.
+    has the `spread` over the seeds, in the upper line after batch norm was re-estimated, in the lower line before.
     """
     seeds = len({run.seed for run in done})
     columns = sorted({(run.mode, run.start) for run in done if not run.is_float})
@@ -261,7 +262,7 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
 
 
 def spread(entries: Iterable[Entry], name: str, decimals: int) -> str:
-    """Return the text "mean±sd" in per cent of an accuracy of several runs, the accuracy of one run, "-" without runs.
+    """Return an accuracy in per cent as text: "mean±sd" over several runs, the value of one run, "-" without runs.
 
     `name` is "reestimated", the accuracy after batch norm was re-estimated, or "hard", the one before.
     """

@@ -79,14 +79,14 @@ RECIPES = {"digits": Recipe(epochs=10), "fashion-mnist": Recipe(epochs=6)}
 
 
 def recipe_of(data: str, epochs: int | None) -> Recipe:
-    """Return the hyperparameters for `data`, a key of `RECIPES`, with that number of epochs unless it is None."""
+    """Return the hyperparameters for `data`, a key of `RECIPES`; `epochs` replaces theirs unless it is None."""
     return RECIPES[data] if epochs is None else replace(RECIPES[data], epochs=epochs)
 
 
 def run_row(configuration: dict[str, Any], folder: Path, on_progress: Callable[[tuple[int, int]], None]) -> Any:
     """Train the run of a configuration, write its state dict into `folder`, and return the measurements of `train`.
 
-    It is the row function of the demo's study; `Options.runs` makes the configurations. For FT, "start" is the
+    It is the row function of the demo's study; `Options.runs` makes the configurations. For FT, their "start" is the
     checkpoint of the float network. After each epoch `on_progress` gets the numbers of epochs done and of all.
     """
     run, sums, root = Run(**configuration["run"]), configuration["run"]["accumulator"], configuration["root"]
@@ -130,7 +130,8 @@ def train(
     """Train the network of `run`, and return it in `eval()` with its measurements on the test set.
 
     Their key "accuracy" holds the accuracy in [0, 1] of the hard network after ("reestimated") and before ("hard")
-    batch norm was re-estimated; "curve" the mean "loss" in nats and the "accuracy" of each epoch; "seconds" the time.
+    batch norm was re-estimated, both alike for a float run; "curve" the mean training "loss" in nats and the "accuracy"
+    of each epoch; "seconds" the time.
 
     `initial` is the state dict of the float network, needed for FT and refused for E2E (ValueError). `on_epoch` is
     called after each epoch with the number of epochs done. ValueError if the training images fill no batch.

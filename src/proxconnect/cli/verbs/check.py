@@ -105,14 +105,14 @@ def _check(parsed: argparse.Namespace) -> Answer:
 
 
 def status(verdicts: Sequence[Verdict]) -> Exit:
-    """Return NO if a verdict is not legitimate or not as the pair declares, else UNDECIDED if one is, else DONE."""
+    """Return NO if a verdict is illegitimate or legitimate but not as declared, UNDECIDED if one is so, else DONE."""
     if any(v.legitimate is False or (v.legitimate and v.declared is False) for v in verdicts):
         return Exit.NO
     return Exit.UNDECIDED if any(v.legitimate is None for v in verdicts) else Exit.DONE
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the first worst verdict; from worst to best: not legitimate, not as declared, undecided, legitimate."""
+    """Return the first worst verdict; from worst to best: illegitimate, not as declared, undecided, legitimate."""
     weights = {False: 0, None: 2, True: 3}
     return min(verdicts, key=lambda v: 1 if v.declared is False and v.legitimate else weights[v.legitimate])
 
@@ -120,11 +120,11 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
 def shown(
     verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
 ) -> Iterator[RenderableType]:
-    """Yield the results of `check` as rich text, readable without colour, at most 80 columns wide.
+    """Yield the results of `check` as rich text, readable without colour, with prose wrapped at 80 columns.
 
-    `verdicts` has one per sharpness for the pair asked about, and `table` those for each pair of the catalogue; both
-    may be empty. `mended` is the pair that mends it, the reason why there is none, or None if it needs no mending.
-    `picture` is a sentence on the picture that was drawn.
+    `verdicts` has one per sharpness for the pair asked about, and `table` those for each pair of the catalogue and each
+    surrogate; both may be empty. `mended` is a legitimate pair with the same B, the reason why there is none, or None
+    unless the pair asked about is illegitimate. `picture` is a sentence on the picture that was drawn, if one was.
     """
     width = min(shutil.get_terminal_size().columns, 80)
     if verdicts:
@@ -201,7 +201,7 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
 def as_json(
     verdicts: Sequence[Verdict], mended: Mended | str | None = None, table: Sequence[Sequence[Verdict]] = ()
 ) -> dict[str, Any]:
-    """Return the document that `check --json` prints; it takes the arguments of `shown`, and calls F, B, P and r."""
+    """Return the document that `check --json` prints, for arguments as in `shown`; this calls F, B, P and r."""
     return {
         "status": status(verdicts),
         "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],

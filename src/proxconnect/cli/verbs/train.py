@@ -55,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def run(verb: Any, arguments: Sequence[str]) -> int:
-    """Run `proxconnect VERB`, a key of `VERBS`, with the words after it, print the results, return the exit code."""
+    """Run `proxconnect` with `verb`, a key of `VERBS`, and `arguments`; print the results, and return the exit code."""
     try:
         for package in ("lightning.pytorch", "jsonargparse", "torchmetrics"):
             require(package, "train")

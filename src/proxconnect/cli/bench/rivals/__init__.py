@@ -15,7 +15,7 @@ _ONNX = ("onnxruntime", "onnx", "onnxscript")
 
 @dataclass(frozen=True)
 class Rival:
-    """An engine other than torch, or one of its precisions, to compare with: its packages, and how it is prepared."""
+    """An engine to compare torch with, at one precision: its packages, and the function that prepares it."""
 
     name: str
     packages: tuple[str, ...]

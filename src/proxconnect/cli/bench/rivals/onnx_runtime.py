@@ -49,7 +49,7 @@ class Task:
 
     @cached_property
     def static_int8_file(self) -> Path:
-        """The float network in 8 bits, with the ranges of activations on `inputs`, as another ONNX file in `folder`."""
+        """An ONNX file in `folder` of the float network in 8 bits, with the ranges of its activations on `inputs`."""
         return write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
 
 

@@ -25,13 +25,13 @@ def int8(task: Task) -> Run:
 
 
 def binary(task: Task) -> Run:
-    """Convert the binary network by `BinaryConvolution`; return the function that runs it, or raise CannotRunError."""
+    """Convert the binary network to `BinaryConvolution`s; return the function that runs it, or raise CannotRunError."""
     twin, count = _twin_of(task)
     return _run(_make_binary(_converted(twin, task), count), task)
 
 
 def binary_in_int8(task: Task) -> Run:
-    """Convert the network as `binary` does, its float layers in 8 bits, and return the function that runs it."""
+    """Convert the network as `binary` does, with its float products in 8 bits, and return the function that runs it."""
     twin, count = _twin_of(task)
     floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
     file = onnx_runtime.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
