@@ -31,12 +31,12 @@ _LEAST_VISITED = 10_000
 
 
 class CheckpointError(ValueError):
-    """The error for a file that cannot be read as a checkpoint, or is one of another network; it names the file."""
+    """The error for a file that is no readable checkpoint, or is one of another network; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint file, in two flat mappings.
+    """The tensors and the plain values of a checkpoint file, in two flat mappings.
 
     The keys of nested dicts and the indices of lists are joined by dots: a file of `{"model": {"fc.bias": t}}` has
     `tensors["model.fc.bias"]`.
@@ -53,12 +53,12 @@ def read(path: Path) -> Checkpoint:
     """Read a file of `torch.save` or safetensors, without running any code in it.
 
     Returns:
-        all tensors, numbers and strings of the file. Where the format allows, tensors are mapped from the file into
-        memory, so do not change the file while you use them.
+        the tensors, real numbers and strings of the file. Where the format allows, tensors are mapped from the file
+        into memory, so do not change the file while you use them.
 
     Raises:
-        CheckpointError: if the file is damaged, no checkpoint, or packed already; if it holds no tensor, objects beside
-            tensors and plain values, or a tensor that is sparse, quantized or on the meta device.
+        CheckpointError: if the file is damaged, no checkpoint, nested too deeply, or packed already; if it holds no
+            tensor, objects that could run code, or a tensor that is sparse, quantized or on the meta device.
         OSError: if the file cannot be opened.
     """
     is_safetensors = _is_safetensors(path)
@@ -106,7 +106,7 @@ def read_torch(path: Path, *, mmap: bool = True) -> object:
     """Return the object that `torch.save` wrote, with its tensors on the CPU, without running any code in the file.
 
     With `mmap`, tensors are mapped from the file, except in the format of torch before 1.6. ValueError if the file is
-    damaged, no file of `torch.save`, or holds objects that could run code; the message does not name the file.
+    damaged, no file of `torch.save`, called .safetensors, or holds objects that could run code.
     """
     if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
@@ -162,7 +162,7 @@ def _flattened(value: object, name: str) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class Matched:
-    """The tensors of one network in a checkpoint, as `match` finds them."""
+    """A record of the tensors of one network in a checkpoint, which `match` makes."""
 
     prefix: str
     """The start of their names in the file, such as "model." or ""."""
@@ -171,11 +171,11 @@ class Matched:
 
     @property
     def binary_layers(self) -> tuple[str, ...]:
-        """The qualified names of the layers that have latent weights in the checkpoint, in the order of the file."""
+        """The names, without the prefix, of the submodules with a tensor `latent` in the file, in its order."""
         return tuple(name.removesuffix(".latent") for name in self.tensors if name.endswith(".latent"))
 
     def has(self, layer: str, name: str) -> bool:
-        """Return True if the checkpoint has the tensor `name`, such as "bias", of the layer named `layer`."""
+        """Return True if `tensors` has the tensor `name`, such as "bias", of the layer named `layer`."""
         return f"{layer}.{name}" in self.tensors
 
 
@@ -186,8 +186,8 @@ def match(checkpoint: Checkpoint, model: nn.Module, prefix: str | None = None) -
     file, such as "model."; None takes the one with the most names of `model`.
 
     Raises:
-        CheckpointError: if the file has no tensor of the network, or has none under `prefix`, or has as many under two
-            prefixes.
+        CheckpointError: if the file has no tensor of the network, or none under the given `prefix`; for None, if two
+            prefixes tie for the most names.
     """
     names = set(model.state_dict())
     places = Counter(_places(checkpoint.tensors, names))

@@ -32,9 +32,9 @@ def pack(
 ) -> nn.Module:  # fmt: skip
     """Return a packed copy of a binary model: 1 bit a weight plus scales, for inference.
 
-    The copy computes `model` with hard weights and activations. Layers with binary inputs are bit-exact on every
-    machine. Layers with float inputs are exact up to the order of a sum. A whole answer may differ more if that turns a
-    sign or a sort (docs/runtime.md). Layers of the pair `fp` become binary too.
+    The copy computes `model` with hard weights and activations. By default, layers with binary inputs are bit-exact on
+    every machine, and layers with float inputs are exact up to the order of a sum. A whole answer may differ more if
+    that turns a sign or a sort (docs/runtime.md). Layers of the pair `fp` become binary too.
 
     On CPUs the kernels compute if they are built, else torch. Fixed graphs run fused; `packing` of the copy lists them.
 
@@ -52,8 +52,8 @@ def pack(
         floats: what computes float convolutions and plain attention (no mask, not causal) in graphs. "fast" uses
             kernels on machines with AMX. They round differently from torch, which may turn a sign near 0. So the
             default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
-        example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Every
-            layer and fused operation is then compared with its original, and `packing.proof` reports the differences.
+        example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Packed
+            layers and fused operations are then compared with their originals; `packing.proof` reports the differences.
             A warning lists layers whose binary input had one sign only, as behind a ReLU.
 
     Returns:
@@ -108,7 +108,7 @@ def load(
         a new packed model in `eval()` on the CPU, with fixed graphs fused.
 
     Raises:
-        PackedFileError: for a damaged, foreign or newer file, and for a model of another architecture.
+        PackedFileError: for a damaged, foreign or newer file, and for a model that is not float or does not fit it.
         ValueError: for an unknown option.
         OSError: if the file cannot be read.
 

@@ -22,7 +22,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
     """A binary in-projection of attention: its weight (out, in) is split by rows among one or more inputs."""
 
     def forward(self, *inputs: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """Quantise the inputs if they are binary, and project them as `project` does; `bias` has the shape (out,)."""
+        """Quantise the inputs if they are binary, and project them as `project` does; `bias` is (out,) or None."""
         return self.project(tuple(map(self.quantize_input, inputs)), *self.weight_factors(), bias)
 
 
@@ -59,9 +59,9 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
         scale: Scale = "channel", accumulator: Accumulator | None = None,
     ) -> Self:  # fmt: skip
-        """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return it.
+        """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return that module.
 
-        Convert `out_proj` separately, with `BinaryLinear.convert`, which has the same arguments and errors.
+        Convert `out_proj` separately, with `BinaryLinear.convert`, which has the same arguments.
         """
         names = cls.float_weights(layer) if isinstance(layer, nn.MultiheadAttention) else ()
         parameters = {name: p for name in names if (p := layer._parameters.get(name)) is not None}
@@ -96,8 +96,8 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Return (output, attention weights or None), with arguments and shapes as in `nn.MultiheadAttention`.
 
-        `is_causal` has no effect, because `attn_mask` is the mask; without that it raises RuntimeError. ValueError if
-        the shape of a mask or a batch does not fit.
+        `is_causal` has no effect, because `attn_mask` is the mask; RuntimeError for `is_causal` without it. ValueError
+        if the shape of a mask or a batch does not fit.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")

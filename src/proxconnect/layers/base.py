@@ -21,8 +21,9 @@ from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 class BinaryLayer(Product):
     """Mixin over a torch layer that holds the parameter `latent` and computes `weight` from it.
 
-    The property `weight` is the tensor that the layer multiplies by. In `train()` it is α·F_μ(latent/ᾱ) with the
-    gradient of B; in `eval()` it is the hard ᾱ·sign(latent). A learned scale replaces ᾱ everywhere.
+    The property `weight` is the effective weight of the layer. In `train()` it is α·F_μ(latent/ᾱ) with the gradient of
+    B; in `eval()` it is the hard ᾱ·sign(latent), but stays float for the pair `fp`. A learned scale replaces ᾱ, see
+    `Quantizer`.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
     learned scale again. An in-place write to the returned tensor is lost: instead of `nn.init.normal_(layer.weight)`
@@ -65,7 +66,7 @@ class BinaryLayer(Product):
 
     @property
     def has_binary_input(self) -> bool:
-        """True if the layer quantises its input, by its `input_quantizer`."""
+        """True if the layer has an `input_quantizer`."""
         return self.input_quantizer is not None
 
     must_be_called = has_binary_input
@@ -73,7 +74,7 @@ class BinaryLayer(Product):
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
-        """The layer's quantizers by part: "weights" and, if the input is quantised, "activations"."""
+        """The layer's quantizers by part: "weights" and, if there is an `input_quantizer`, "activations"."""
         parts = {"weights": self.weight_quantizer}
         if self.input_quantizer is not None:
             parts["activations"] = self.input_quantizer
@@ -81,7 +82,7 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """The tensor that the layer multiplies by, quantised from `latent` at each access, with its shape and dtype."""
+        """The weight with its scale, computed from `latent` at each access, in the shape and dtype of `latent`."""
         try:
             quantizer = self._modules.get("weight_quantizer")
             if quantizer is None:  # not yet there in torch's __init__
@@ -111,7 +112,7 @@ class BinaryLayer(Product):
 
     @property
     def binary_weight(self) -> Tensor:
-        """The hard weight scale·sign(latent) in every mode, without gradient, in the shape and dtype of `latent`."""
+        """The hard weight scale·sign(latent), also for `fp`, without gradient, in the shape and dtype of `latent`."""
         return self.weight_quantizer.hard(self.by_channel(self.latent)).reshape(self.latent.shape)
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
@@ -121,7 +122,7 @@ class BinaryLayer(Product):
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
         """Return the weight and α for `product`: (`weight`, None), or `Quantizer.factors` if `scales_sums`.
 
-        The weight has the shape of `latent`; α has one value, or one per output channel.
+        The weight has the shape of `latent`; α has one value, or one per output channel, or is None.
         """
         if not self.scales_sums:
             return self.weight, None
@@ -169,7 +170,7 @@ class BinaryLayer(Product):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode and return self as torch does; in `eval()` optimizer steps on the latent raise RuntimeError.
+        """Set the mode and return self as torch does; in `eval()`, optimizer steps with gradients of `latent` raise.
 
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """
@@ -222,7 +223,7 @@ _hooks: list[Any] = []
 
 
 def watch(layer: BinaryLayer) -> None:
-    """Make optimizer steps on the latent of `layer` raise RuntimeError while its weights or inputs are hard."""
+    """Make optimizer steps that move the latent of `layer` raise RuntimeError while its weights or inputs are hard."""
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
     _watched.add(layer)
@@ -252,7 +253,7 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
 
 
 def name_layers(model: nn.Module) -> None:
-    """Tell the binary layers of `model` their qualified names, for warnings."""
+    """Set `qualified_name` of the binary layers of `model`, for warnings."""
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer):
             module.qualified_name = name

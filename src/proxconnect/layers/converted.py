@@ -38,7 +38,10 @@ class BinaryForm(nn.Module):
 
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
-    """Base of binary layers: construct one with the float layer's arguments and `BinaryLinear`'s, or `convert`."""
+    """Base class of the binary forms of float layers, constructed with these layers' arguments, or by `convert`.
+
+    The options `weights`, `activations`, `scale` and `accumulator` are those of `BinaryLinear`.
+    """
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,

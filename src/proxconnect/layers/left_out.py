@@ -23,7 +23,7 @@ _hooks: list[Any] = []
 
 
 def expect_in_optimizer(layer: "BinaryLayer") -> None:
-    """Warn at a step soon if an optimizer moves the latent of `layer`, and none its learned scale and thresholds."""
+    """Warn at the third step of an optimizer of `layer.latent` if none holds its learned scale or thresholds."""
     if not _own(layer):
         return
     if not _hooks:

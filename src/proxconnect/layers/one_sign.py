@@ -40,7 +40,7 @@ _KEEPS_SIGNS = (
 
 
 class FirstInputs:
-    """The signs of a layer's binary inputs at its first training steps; replicas of the layer share this object."""
+    """A record of the signs of a layer's binary inputs at its first training steps, shared by replicas of the layer."""
 
     def __init__(self) -> None:
         self.is_settled = False
@@ -53,11 +53,11 @@ class FirstInputs:
 
     @property
     def has_one_sign(self) -> bool:
-        """True if many entries were seen, and all had the same sign."""
+        """True if `ENTRIES` entries or more were noted, all of one sign, and the record is not settled."""
         return not self.is_settled and self._entries >= ENTRIES
 
     def note(self, input: Tensor) -> None:
-        """Take the signs of an input into account. Constants and tensors without values count for nothing."""
+        """Record the signs of an input. A constant adds no entries; a tensor without readable values has no effect."""
         if not _has_values(input):
             return
         values = input.detach()
@@ -71,7 +71,7 @@ class FirstInputs:
             self._is_positive, self._is_new = is_positive, True
 
     def see(self, layer: str, input: Tensor) -> None:
-        """Note the binary input of a training pass of `layer`, and what it was computed by."""
+        """Note the binary input of a training pass of the layer named `layer`, and the function that computed it."""
         self.note(input)
         self._passes += 1
         if self._passes >= _MOST_PASSES:
@@ -85,14 +85,14 @@ class FirstInputs:
         _unsettled.add(self)
 
     def count_step(self) -> None:
-        """Count an optimizer step if an input was seen since the one before."""
+        """Count an optimizer step if `note` added entries since the last one."""
         self.steps += self._is_new
         self._is_new = False
 
 
 @contextmanager
 def noted_inputs(quantizers: Mapping[str, nn.Module]) -> Iterator[dict[str, FirstInputs]]:
-    """Note, in the context, the inputs of each quantizer under its key."""
+    """In this context, note the inputs of the quantizers; yield a `FirstInputs` for each by its key."""
     noted = {name: FirstInputs() for name in quantizers}
     with ExitStack() as stack:
         for name, quantizer in quantizers.items():

@@ -93,7 +93,7 @@ def binarize_parameter(
         ValueError: `module` itself has no such parameter, or it is not float or empty, lacks the `channel_dims`, or
             `<name>_binary` is taken; or the pair or the scale is unknown.
         TypeError: the parameter is binary already, parametrized, lazy, or that of a recurrent layer, which holds it
-            twice.
+            twice; or an argument has another type.
 
     Example:
         >>> layer = nn.Bilinear(4, 4, 2)
@@ -119,7 +119,7 @@ def binarize_parameter(
 
 
 def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
-    """Replace a parameter by the child `<name>_binary`; `module` gets a subclass that reads the child's weight."""
+    """Replace a parameter by the child `<name>_binary`; if need be, make the class of `module` one that reads it."""
     if not (isinstance(module, Owner) and name in module.binary_names):
         owner: Any = type(module)
         module.__class__ = _owner_class(owner, name)
@@ -128,9 +128,9 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 
 
 def computed(name: str) -> property:
-    """Return a property of an `Owner` that reads and writes the child's `weight`, or reads the parameter without one.
+    """Return a property of an `Owner` that reads and writes the child's `weight`, or reads the parameter if no child.
 
-    Within a forward of the owner the weight is computed once per mode.
+    Within a forward of the owner the weight is computed once per mode, with and without gradients.
     """
 
     def get(owner: Owner) -> Any:

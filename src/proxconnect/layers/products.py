@@ -63,8 +63,8 @@ class Product(nn.Module):
         """Multiply `input` by `weight` and add the bias, as `multiply` does, but scale the sums if `scales_sums`.
 
         In that case the weight is unscaled. The sums, in float32 or wider, pass through the accumulator if there is
-        one, which updates `overflow_counts` and `excesses`. `alpha`, one value or one per output channel, scales them.
-        The result has the dtype of `input`. In the other case `alpha` is ignored.
+        one, which updates `overflow_counts` and `excesses` if they are set. `alpha` scales the sums, unless None: one
+        value or one per output channel. The result has the dtype of `input`. In the other case `alpha` is ignored.
         """
         if not self.scales_sums:
             return self.multiply(input, weight, bias, *args)
@@ -170,7 +170,7 @@ class ConvProduct(SpatialProduct):
     """The value that `padding_mode="zeros"` pads with: 0, 1 or -1."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve (N, C_in, *size) to (N, C_out, *size_out), with or without N, padded with `padding_value`."""
+        """Convolve (N, C_in, *size), or without N, to (N, C_out, *size_out); "zeros" pads with `padding_value`."""
         layer: Any = self
         if self.padding_value == 0:
             output: Tensor = layer._conv_forward(input, weight, bias)
@@ -191,7 +191,10 @@ class TransposedConvProduct(SpatialProduct):
     def multiply(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, output_size: list[int] | None = None, *args: Any
     ) -> Tensor:
-        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *output_size); N is optional."""
+        """Convolve, transposed, (N, C_in, *size) to (N, C_out, *size_out), which `output_size` chooses if given.
+
+        N is optional.
+        """
         layer: Any = self
         spatial = weight.dim() - 2
         output_padding = layer._output_padding(

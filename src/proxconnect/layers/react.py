@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Shift(nn.Module):
-    """x + shift, with one learned shift per channel that starts at 0; sign(x + shift) has the threshold -shift.
+    """The module of x + shift, with a learned shift per channel that starts at 0; sign(x + shift) has threshold -shift.
 
     Args:
         channels: the number of channels.
@@ -34,7 +34,7 @@ class Shift(nn.Module):
         return x + self.shift.reshape(-1, *(1,) * behind)
 
     def extra_repr(self) -> str:
-        """Describe the channels."""
+        """Return the text that `repr` shows: the number of channels and their dimension."""
         return f"{self.channels}, dim={self.dim}"
 
 

@@ -19,7 +19,7 @@ class Bop(Optimizer):
 
     m ← (1 - γ)·m + γ·g, and w ← -w if |m| > τ and sign(m) = sign(w). A weight is the sign of its latent, as in the pair
     "bc". A flip negates the latent, so its magnitude and the scale stay. Nothing else moves a latent, not even weight
-    decay, except that a NaN or infinite gradient makes it NaN.
+    decay, except that 0 becomes a tiny positive number, and a NaN or infinite gradient makes it NaN.
 
     Binarize (and shard) the model first, because the living binary layers tell which of the `params` are latents. A
     group that holds both is split in two, the latents' first. The learning rate of a latents' group is γ, so schedules

@@ -33,9 +33,10 @@ _attached: "WeakSet[Optimizer]" = WeakSet()
 class UpdateRule:
     """An update rule other than PC++, by two switches; `proxquant`, `reverse_proxconnect` and `post_training` make it.
 
-    Prox points, with the μ before the step, overwrite those latents in place that the optimizer will move: none without
-    a gradient, and none in a step that GradScaler skips. With a closure this happens after its first evaluation in each
-    step, so that evaluation has the gradient of the old latent. Weight decay acts on the point where the step starts.
+    If `overwrites`, prox points with the μ before the step overwrite the latents that the optimizer will move: none
+    without a gradient, and none in a step that GradScaler skips. With a closure this happens after its first evaluation
+    in each step, so that evaluation has the gradient of the old latent. Weight decay acts on the point where the step
+    starts.
 
     The name of the rule is in `optimizer.param_groups[0]`, so an optimizer of another rule refuses a saved state. A
     copy of the model has neither the rule nor the schedule.
@@ -213,7 +214,10 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 
 
 def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """Return ᾱ·P_μ(w*/ᾱ) for w* = `latent` and the prox P of the quantizer's `Pair`, in its dtype; 0 for ᾱ = 0."""
+    """Return ᾱ·P_μ(w*/ᾱ) for w* = `latent`, in its dtype, with the prox P of the quantizer's `Pair`; 0 for ᾱ = 0.
+
+    Without a scale, ᾱ is 1. Infinite latents give NaN.
+    """
     pair = quantizer.pair
     assert isinstance(pair, Pair)  # the rule refused all others
     alpha_bar = quantizer.mean_magnitude(latent)

@@ -65,7 +65,7 @@ class ForwardBackward(ABC):
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
-        """Return True if F at the usual start of μ is not ±1 at one of six points between -2 and 2."""
+        """Return True if F at the usual start of μ is not ±1 at any of six points from -2 to 2."""
         probe = torch.tensor([-2.0, -0.5, -0.01, 0.01, 0.5, 2.0])
         start = self.sharpness.start if self.sharpness else 1.0
         return not torch.equal(self.forward(probe, start).abs(), torch.ones_like(probe))

@@ -56,7 +56,7 @@ class Sign(Prox):
         return torch.copysign(x.new_ones(()), x + zero) + zero
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z), which is 0 at ±1 and +∞ elsewhere."""
+        """Return r(z), which is 0 at ±1, NaN for NaN and +∞ elsewhere."""
         return _finite_where(z.abs() == 1, z)
 
 
@@ -64,8 +64,8 @@ class Sign(Prox):
 class Linear(Prox):
     """P(x) = L(ρ, ϱ)(x) = sign(x) for |x| ≥ 1-ρ, else sign(x)·(ϱ + |x|(1-ϱ)/(1-ρ)), at every μ.
 
-    It jumps from -ϱ to ϱ at 0, rises in straight lines and reaches ±1 at |x| = 1-ρ. On ϱ < |z| < 1, the regularizer r
-    has r'(z) = P⁻¹(z) - z; beyond ±1, r is +∞. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
+    If ρ < 1, it jumps from -ϱ to ϱ at 0, rises in straight lines and reaches ±1 at |x| = 1-ρ. On ϱ < |z| < 1, the
+    regularizer r has r'(z) = P⁻¹(z) - z; beyond ±1, r is +∞. Source: ProxConnect, Dockhorn 2021 (arXiv 2110.13220).
 
     Args:
         rho: ρ, how far before ±1 the map reaches ±1.
@@ -198,7 +198,7 @@ class Outward(Prox):
         return torch.where(x.abs() <= 1, sign(x, mu), x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z), which is 0 for |z| ≥ 1 and +∞ for |z| < 1."""
+        """Return r(z), which is 0 for |z| ≥ 1, +∞ for |z| < 1 and NaN for NaN."""
         return _finite_where(z.abs() >= 1, z)
 
 

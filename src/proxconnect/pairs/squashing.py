@@ -121,7 +121,7 @@ class DampedTriangle(Squashing):
 
 @dataclass(frozen=True)
 class Fourier(Squashing):
-    """The transform T_μ(p) = S(μp) whose S' is a truncated Fourier series of a square wave, and 0 beyond |u| = 1.
+    """The transform T_μ(p) = S(μp) whose S is a truncated Fourier series of a square wave, constant beyond |u| = 1.
 
     S(u) = (4/π)·Σ sin(kωv)/k and S' = (4ω/π)·Σ cos(kωu)·1[|u| ≤ 1], with v = clip(u, -1, 1) and the sum over the first
     `terms` odd k; more terms make S steeper. With ten at the frequency ω = 0.1, T ends at ±1.02. Source: FDA, Xu 2021

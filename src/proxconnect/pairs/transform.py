@@ -71,14 +71,14 @@ class Hardtanh(Transform):
 class SignSwish(Transform):
     """The sign swish T(p) = SS_μ(p) = 2σ(μp)(1 + μp(1 - σ(μp))) - 1, T' = μ(2 - μp·tanh(μp/2))/(1 + cosh μp).
 
-    With u = μp, h = tanh(u/2), q = 1 - h²: SS = h + (u/2)·q and SS' = μ·q·(1 - (u/2)·h). SS overshoots: its maximum is
-    ≈ 1.19968 at |u| ≈ 2.3994, and SS' is negative beyond. Source: BNN+, Darabi 2018 (arXiv 1812.11800).
+    With u = μp, h = tanh(u/2), q = 1 - h²: SS = h + (u/2)·q and SS' = μ·q·(1 - (u/2)·h). SS overshoots: |SS| is at most
+    ≈ 1.19968, at |u| ≈ 2.3994, and SS' is negative beyond. Source: BNN+, Darabi 2018 (arXiv 1812.11800).
     """
 
     sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, constant beyond |u| = 80, in float32 or wider."""
+        """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, computed in float32 or wider, |u| up to 80."""
         u = mu * p
         low = u.abs().to(torch.promote_types(p.dtype, torch.float32)).clamp(max=80.0).neg_()
         slope: Tensor = torch.ops.aten.silu_backward(torch.ones_like(low), low)  # silu', where nothing cancels

@@ -37,7 +37,7 @@ class Attention(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of an attention that the kernel may compute and the reshaping around it; None for others."""
+        """Return the match of an attention that the kernel may compute, with reshaping around it; None for others."""
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
@@ -94,10 +94,10 @@ def _calls(node: Any, target: Any, *args: Any) -> TypeGuard[Node]:
 
 
 class FastAttention(TorchFunctionMode):
-    """A context manager in which torch's `scaled_dot_product_attention` runs the attention kernel, in this thread."""
+    """A context manager in which torch's `scaled_dot_product_attention` runs the kernel if it can, in this thread."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the kernel for attention without masks, dropout and gradients, and `func` itself for all other calls."""
+        """Run `attention` if there is no mask, causality, dropout, GQA or gradient; run `func` for all other calls."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)

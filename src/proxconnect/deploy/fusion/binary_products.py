@@ -28,8 +28,8 @@ STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
 class BinaryProduct(Operation):
     """The fused operation of a packed binary layer, the `Shift` before it if any, and the epilogue steps after it.
 
-    Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. `then` has the
-    kernel's steps, or the sums whose sign is +1 after them: then the kernel returns `Bits`, else floats.
+    Call it with floats before the shift, or with `Bits` after it, and with the addends of its steps. `then` is a tuple
+    of the kernel's steps, for outputs of floats, or `Signs`, the sums that the steps make ≥ 0, for outputs of `Bits`.
     """
 
     name = "binary layers"
@@ -69,7 +69,7 @@ class BinaryProduct(Operation):
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
     def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
-        """Return the input as the kernel takes it, padded unless `padding_mode` is "zeros"; None if it cannot."""
+        """Return `Bits` as they are, or floats, padded unless `padding_mode` is "zeros"; None if unsupported."""
         if isinstance(input, Bits):
             return input if self._dims in (None, input.words.dim()) else None
         is_as_before = self._inputs is None or self.layer.inputs == self._inputs

@@ -48,7 +48,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Fusion:
-    """The result of `fuse`: the modules that run as fused graphs, and why other modules run layer by layer."""
+    """The result of `fuse`: the modules that run as fused graphs, and the reasons why others cannot."""
 
     regions: tuple[Region, ...]
     reasons: dict[str, str]
@@ -64,8 +64,8 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     """Make a packed model, or the parts of it that can be traced, run as fused graphs, in place.
 
     The parameters do not change, and the model saves as before. A graph runs for plain CPU inputs in `eval()` without
-    gradients, else the layers run one by one. If `floats` is "fast", kernels compute float layers, if it is "torch",
-    torch does. None is "fast" for models without binary inputs. ValueError for anything else.
+    gradients, else the layers run one by one. If `floats` is "fast", kernels may compute float layers; if it is
+    "torch", torch does. None is "fast" for models without binary inputs, else "torch". ValueError for other values.
     """
     if floats not in (None, *get_args(Floats)):
         raise ValueError(f"floats must be 'torch' or 'fast'; got {floats!r}")
@@ -175,7 +175,7 @@ class GraphForward:
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph, or the module's own forward if the graph does not support the call."""
+        """Run the graph, or the module's own forward if the graph cannot or must not run for this call."""
         inputs = self._inputs(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
@@ -206,7 +206,7 @@ class GraphForward:
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
-        """In this context, each call runs the layers and appends an `Examination` of the graph to the yielded list."""
+        """In this context, calls that the graph supports run the layers and append an `Examination` to the list."""
         before = self._examinations
         try:
             self._examinations = []

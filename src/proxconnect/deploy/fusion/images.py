@@ -16,7 +16,7 @@ from proxconnect.layers.react import Shift
 
 
 def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Edit a graph in place, so that its images are channels_last and its outputs have the first input's format.
+    """Edit a graph in place, so that its images are channels_last, but its outputs contiguous if the first input is.
 
     Modules, given by name, that are neither torch's nor proxconnect's get contiguous images.
     """

@@ -20,9 +20,9 @@ _AFTER_SUMS = 2.0**-16
 
 
 class Operation:
-    """A kernel call with epilogue steps that replaces nodes of a torch.fx graph; `passes.OPERATIONS` lists the classes.
+    """The base class of fused operations: kernel calls with epilogue steps that replace nodes of a torch.fx graph.
 
-    `kernel` computes the output from the input and the addends, or returns None if it does not support them.
+    `kernel` computes the output from the inputs and the addends, or returns None if it does not support them.
     `are_images` is True for images (N, C, H, W), and False for rows (…, features).
     """
 
@@ -73,7 +73,7 @@ class Operation:
         return middle, low, high
 
     def sums(self, input: Any) -> Tensor:
-        """Compute the value before the first step from the operation's input, with the replaced layer."""
+        """Compute the value before the first step from the operation's input, with the replaced layer if any."""
         sums: Tensor = input if self.layer is None else self.layer(input)
         return sums
 
@@ -118,7 +118,7 @@ def has_kernels(layer: CompactLayer) -> bool:
 
 @dataclass(frozen=True)
 class Match:
-    """A fused operation and the consecutive nodes of a torch.fx graph that it replaces."""
+    """A record of a fused operation and the nodes of a torch.fx graph that it replaces."""
 
     operation: Operation
     nodes: Sequence[Node]
@@ -135,7 +135,7 @@ _KEY = "proxconnect_origins"
 
 
 def origins(node: Node) -> tuple[str, ...]:
-    """Return the names of the traced nodes that a node of the rewritten graph replaces; it has the last one's value."""
+    """Return the names of the traced nodes that a node of the rewritten graph stands for; the last has its value."""
     if _KEY not in node.meta:  # it was inserted to copy its first argument, or to change its layout
         return origins(node.all_input_nodes[0])
     names: tuple[str, ...] = node.meta[_KEY]

@@ -25,16 +25,16 @@ _HALF = 2.0**-9
 
 
 class ProofError(RuntimeError):
-    """The error for a packed model whose outputs differ from the hard binary model's; the message says where."""
+    """The error for a packed model that differs from the hard binary model; the message says where."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means bit-equal.
+    """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means equal.
 
-    Each number of layers or operations comes with their largest gap. They are compared one by one on equal inputs:
-    these gaps are the proof. The gaps of whole outputs are for information. They can be large if a sign or a sort
-    follows float layers, because rounding may turn it.
+    For most operations it is the largest entry of the channel. Each number of layers or operations comes with their
+    largest gap. They are compared one by one on equal inputs: these gaps are the proof. The gaps of whole outputs are
+    for information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
     """
 
     signs: int
@@ -74,9 +74,10 @@ class Proof:
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     """Compare `packed` with `model`, from which it was packed, on an example, and return the gaps.
 
-    Every packed layer runs on the inputs that its binary layer gets in the hard model, and must return the same output.
-    All other layers must have the parameters of `model`. Every fused operation runs on the inputs of the layers that it
-    replaces, and must return their output. Whole outputs are only reported, because signs and sorts amplify rounding.
+    Packed and 8-bit layers run on the inputs that their originals get in the hard model, and must return the same
+    outputs up to rounding. Other layers must have the parameters and buffers of `model`. Fused operations run on the
+    inputs of the layers that they replace, and must return their outputs up to rounding. Whole outputs are only
+    reported, because signs and sorts amplify rounding.
 
     The example is a tensor, a tuple of positional arguments or a mapping of keyword arguments.
 
@@ -160,7 +161,7 @@ class _Comparison:
     """The message about the first layer whose error exceeds rounding; empty if there is none."""
 
     def compare_packed(self, name: str, mine: Any, _: nn.Module, args: Any, kwargs: Any, expected: Any) -> None:
-        """Record the error of a packed layer on the inputs of its original, which answered `expected`."""
+        """Record the error of a packed layer on the inputs, if any, of its original, which answered `expected`."""
         if not args and not kwargs:  # a raw parameter, which has no product of its own
             return
         found = gap(expected, mine(*args, **kwargs))
@@ -178,7 +179,7 @@ class _Comparison:
         gaps[name] = max(found, gaps.get(name, 0.0))
 
     def compare_rounded(self, name: str, mine: Any, right: Any, args: Any, kwargs: Any, expected: Any) -> None:
-        """Record the error of an 8-bit layer on an input of its original `right`, unless that answers 0, NaN or ∞."""
+        """Record an 8-bit layer's error on an input of `right`, unless `expected` is all 0 or has a NaN or ∞."""
         input = args[0] if args else next(iter(kwargs.values()))
         if not bool(expected.any()) or not bool(expected.isfinite().all()):
             return

@@ -49,7 +49,7 @@ class Int8Rows(Operation):
 
 
 class ImageNorm(Operation):
-    """The fused operation of a batch norm of float images, the first of `steps`, later steps and maybe a max pool."""
+    """The fused operation of `steps` on float images, the first of them a batch norm, and an optional max pool."""
 
     name = "norms of floats"
 
@@ -63,7 +63,7 @@ class ImageNorm(Operation):
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
-        """Return the match of a batch norm of images, with the steps and max pool after it; None for other nodes."""
+        """Return the match of a batch norm of images, with steps and max pool after it; None if no kernel fits."""
         norm = work.module_of(node) if work.has_images else None
         value = node.args[0] if node.args else None
         if not isinstance(norm, nn.BatchNorm2d) or not isinstance(value, Node):
@@ -152,7 +152,7 @@ class Int8Conv(ImageConv):
 
     @property
     def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
-        """True without an average pool: the values before the steps are then integer sums, scaled, plus biases."""
+        """True if there is no average pool, so that values before the steps are integer sums, scaled, plus biases."""
         return self.mean is None
 
     @classmethod

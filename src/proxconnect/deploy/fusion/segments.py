@@ -18,7 +18,7 @@ _COPYING: tuple[Any, ...] = (with_channels_last, with_planes, in_format_of, "clo
 
 @dataclass(frozen=True)
 class Segment:
-    """The comparison of one operation of a fused graph with the layers that it replaces."""
+    """A record of the comparison of one operation of a fused graph with the layers that it replaces."""
 
     layers: tuple[str, ...]
     """The names of the modules and functions that the operation replaces."""
@@ -46,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Examination:
-    """The comparisons for one call: the traced graph with the module's forward, and each operation with its layers."""
+    """A record of one call's comparisons: the traced graph with the module's forward, and operations with layers."""
 
     answer: Any
     """The output of the module's forward."""
@@ -68,7 +68,7 @@ class Examination:
 
 
 class Segments:
-    """The comparer of the operations of a rewritten graph with the traced nodes that they replace."""
+    """A comparer of the operations of a rewritten graph with the traced nodes that they replace."""
 
     def __init__(self, module: nn.Module, work: Rewriting, *, is_apart: bool) -> None:
         self.module, self.work, self._is_apart = module, work, is_apart

@@ -36,7 +36,7 @@ _METHODS = {"relu", "relu_", *_CURVES}
 
 @dataclass(frozen=True)
 class EpilogueStep:
-    """A node of a torch.fx graph that maps each entry of a value, with parameters per channel or none."""
+    """A record of a node of a torch.fx graph that maps a value entry by entry, or adds another value to it."""
 
     node: Node
     apply: Callable[..., Any]
@@ -48,7 +48,7 @@ class EpilogueStep:
 
     @property
     def channels(self) -> tuple[int, int] | None:
-        """Return (number of channels, their dimension), or None if the step has no parameters per channel."""
+        """The number of channels and their dimension; None if the step has no parameters per channel."""
         if isinstance(self.module, nn.PReLU):
             return (self.module.weight.numel(), 1) if self.module.weight.numel() > 1 else None
         if isinstance(self.module, Shift):
@@ -57,7 +57,7 @@ class EpilogueStep:
 
     @property
     def is_exact(self) -> bool:
-        """Return True if kernels and torch round the step equally, as they do clamps, slopes, shifts and additions."""
+        """True if kernels and torch surely round the step equally, as clamps and additions; False for norms, curves."""
         module, target = self.module, self.node.target
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
@@ -85,7 +85,7 @@ class EpilogueStep:
 
 
 def is_nothing(module: nn.Module) -> bool:
-    """Return True if a module only returns its input: an `nn.Identity` or a dropout, in `eval()`."""
+    """Return True if a module in `eval()` is known to return its input, as `nn.Identity` and `nn.Dropout` do."""
     return type(module) in _NOTHING and not module.training
 
 
@@ -145,7 +145,7 @@ def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[Epil
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Return True if `norm_affine` supports a norm here: in `eval()`, with statistics, in float32 on the CPU."""
+    """Return True for an `eval()` batch norm with float32 statistics on the CPU if torch rounds as `norm_affine`."""
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
@@ -153,7 +153,7 @@ def can_fold(norm: nn.Module) -> bool:
 
 
 def norm_affine(norm: _BatchNorm) -> Affine | None:
-    """Return the step fma(x, a, b) that equals a `can_fold` batch norm to the bit; None unless a and b are finite."""
+    """Return fma(x, a, b), equal to the bit to a batch norm that `can_fold` accepts; None unless a, b are finite."""
     assert norm.running_mean is not None
     zero = torch.zeros_like(norm.running_mean)
     a = _at(1.0, norm, zero, None)
@@ -172,7 +172,7 @@ def _at(x: float, norm: _BatchNorm, mean: Tensor, bias: Tensor | None) -> Tensor
 
 @cache
 def adds_in_one_step() -> bool:
-    """Return True if torch's batch norm rounds x·a + b once on this machine, as fma does: it can be folded then."""
+    """Return True if torch's batch norm rounds x·a + b once, as fma does, on 64 random numbers on this machine."""
     generator = torch.Generator().manual_seed(0)
     x, mean, weight, bias = (torch.randn(64, generator=generator, dtype=torch.float32) for _ in range(4))
     variance = torch.rand(64, generator=generator, dtype=torch.float32) + 0.1

@@ -89,7 +89,10 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Trace a module that the forward calls, or make it a node if tracing it fails; in other threads, run it."""
+        """Trace into a module that the forward calls, or make it a node if it is a layer or cannot be traced.
+
+        In other threads, run it.
+        """
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -214,7 +217,7 @@ def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Return True if an operation of a graph writes into its first argument; `modules` holds the modules by name."""
+    """Return True if an operation, by its name or `inplace`, writes into its first argument; `modules` are by name."""
     if not node.args or not isinstance(node.args[0], Node):
         return False
     if node.op == "call_module":

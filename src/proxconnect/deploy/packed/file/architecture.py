@@ -25,7 +25,7 @@ _DAMAGED = "the file is damaged"
 
 
 def require_float(model: nn.Module) -> None:
-    """Raise ValueError, which names the module, unless a packed file can be loaded into `model`, a float network."""
+    """Raise ValueError, which names the module, for a binary, packed or lazy layer or an unsaved meta tensor."""
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
@@ -49,7 +49,7 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
     """Copy a float network with blank packed layers in the place of those that a file has packed.
 
     All parameters and persistent buffers of the copy are on the meta device, until the file's tensors replace them.
-    ValueError if the kinds, shapes, dtypes or options of the packed layers are not those of `model`.
+    ValueError if the packed layers do not fit those of `model`, such as by kind, shape, dtype or options.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     specs: dict[nn.Module, LayerSpec] = {}

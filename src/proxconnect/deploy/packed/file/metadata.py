@@ -78,7 +78,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """The description of a packed layer: all of it except its tensors."""
+    """The description of a packed layer in a file: its kind, the form of its weight, scale and input, its options."""
 
     kind: str
     """The class of the layer, by a key of `layers.forms.BY_KIND`, such as "linear" or "int8_conv2d"."""
@@ -189,7 +189,7 @@ class Metadata:
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> "Metadata":
-        """Parse the metadata strings of a safetensors file; ValueError if it is not packed, is damaged or too new."""
+        """Parse a safetensors file's metadata strings; ValueError if the file is not packed, is damaged or too new."""
         if KEY not in entries:
             raise ValueError(
                 "it is a safetensors file, but no packed model: save one with pc.save(pc.pack(model), path)"

@@ -79,7 +79,7 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
 
 
 class PackedFileError(ValueError):
-    """The error of `load` for a file that is damaged, not packed, or packed from another architecture."""
+    """The error of `load` for a file that does not load into the model, such as a damaged one or of another network."""
 
 
 def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:

@@ -51,7 +51,7 @@ def storable(name: str, tensor: Tensor) -> Tensor:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write or overwrite a safetensors file with tensors, each from `storable`. Equal arguments give equal bytes.
+    """Write or overwrite a safetensors file with tensors, each from `storable`, whose order does not matter.
 
     If the first string in `metadata` is `BLANK` under the key `CHECKSUM`, the file gets its checksum there.
     """

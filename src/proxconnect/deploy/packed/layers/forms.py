@@ -14,7 +14,7 @@ from proxconnect.layers import BinaryLayer, attention, converted, parameter, pro
 
 
 class PackedLinear(KernelLinear, products.LinearProduct, nn.Linear):
-    """`nn.Linear` for inference, with weights packed to 1 bit and a float scale; see `PackedLayer`."""
+    """`nn.Linear` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "linear"
     binary_type = converted.BinaryLinear
@@ -83,7 +83,7 @@ class PackedParameter(PackedLayer):
 
     @property
     def mode(self) -> None:
-        """None: the weight never changes, unlike that of a `BinaryParameter` with its modes."""
+        """None, because a packed weight is the same in all modes, unlike that of a `BinaryParameter`."""
 
     def float_key(self, name: str) -> str:
         """Return the qualified name of the parameter, given that of this child: without the suffix "_binary"."""

@@ -16,9 +16,10 @@ _LEAST = 2.0**-100  # 127 divided by a smaller number might be infinite
 
 
 class Int8Layer(CompactLayer):
-    """Mixin over a torch layer whose weight is `scale · levels`, off by at most scale / 2 an entry.
+    """Mixin over a torch layer whose weight is `scale · levels`, off by at most scale / 2 an entry, up to rounding.
 
-    `levels` is int8, within ±127, and shaped as the weight. `scale`, (out,), is max|w| / 127 of each channel or row.
+    `levels` is int8, within ±127, and shaped as the weight. `scale`, (out,), is the rounded max|w| / 127 of each
+    channel or row.
     """
 
     held = "levels"
@@ -34,7 +35,7 @@ class Int8Layer(CompactLayer):
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output for its weight and bias, and a bound on the error of each, in float64."""
+        """Return the float layer's output for its weight and bias in float64, and a bound on the error of entries."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -64,12 +65,12 @@ class Int8Embedding(Int8Layer, nn.Embedding):
 
 
 class Int8Product(Int8Layer):
-    """An 8-bit layer that multiplies. It rounds its input too, and sums the products as integers.
+    """Mixin over an 8-bit layer that multiplies: it rounds its input too, and sums integers if it needs no gradient.
 
     The input is rounded to steps of t = max|x| / 127, ties to even, and so is off by at most t / 2. Each row of a
     linear layer's input has its own step, and each image of a convolution's. An output differs from the float layer's
     by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, where Σ runs over the entries that it sums. This holds
-    up to the rounding of float32, and of a scale in float16. Gradients pass as if nothing were rounded.
+    up to the rounding of float32, and of a scale in float16. Gradients pass the rounding of the input unchanged.
     """
 
     rounded_together: ClassVar[tuple[int, ...]]
@@ -99,7 +100,7 @@ class Int8Product(Int8Layer):
         return input
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output for its weight and bias, and the bound of `Int8Product`, both in float64."""
+        """Return the float layer's output for its weight and bias in float64, and the bound of `Int8Product`."""
         x = self.seen(input.double())
         half_step = (x.abs().amax(self.rounded_together, keepdim=True) / 254).expand_as(x).contiguous()
         scale = self.scale.double().view(-1, *(1,) * (weight.dim() - 1)).expand_as(weight)
@@ -142,7 +143,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
     rounded_together = (-3, -2, -1)
 
     def seen(self, input: Tensor) -> Tensor:
-        """Return the pixels that are in a patch: all, or those that the stride hits if a patch is one pixel."""
+        """Return the input, without the pixels that the stride skips if the kernel is 1 × 1 and does not pad."""
         if not self._sees_pixels():
             return input
         height, width = self.stride_of_seen()
@@ -150,7 +151,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return pixels.contiguous() if input.is_contiguous() else pixels
 
     def stride_of_seen(self) -> tuple[int, int]:
-        """Return the stride (height, width) that `seen` applies: (1, 1) unless a patch is one pixel."""
+        """Return the stride (height, width) that `seen` applies: (1, 1) unless the kernel is 1 × 1 and does not pad."""
         height, width = self.stride if self._sees_pixels() else (1, 1)
         return height, width
 
@@ -204,7 +205,8 @@ def scale_of(weight: Tensor) -> Tensor:
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
     """Return the largest absolute error of an 8-bit layer on an input, and the largest bound of `exact_and_bound`.
 
-    Both are relative to the largest |output| of `float_layer`, from which the layer was made. ValueError if that is 0.
+    Both are relative to the largest |output| of `float_layer`, from which the layer was made. ValueError unless that is
+    above 0.
     """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)

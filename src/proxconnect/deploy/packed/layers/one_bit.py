@@ -73,7 +73,7 @@ class PackedLayer(CompactLayer):
     scales_sums = sums_integers = CompactLayer.has_binary_input
 
     def prepare_input(self, input: Tensor) -> Tensor:
-        """Return the signs ±1 of a binary input, or a float input itself; TypeError for signs of no float tensor."""
+        """Return the signs of a binary input, ±1 or NaN, or a float input itself; TypeError for signs of no floats."""
         if not self._spec.binary_input:
             return input
         if not isinstance(input, Tensor) or not input.is_floating_point():
@@ -141,7 +141,7 @@ class KernelLayer(PackedLayer):
 
 
 class KernelLinear(KernelLayer):
-    """Mixin over a packed linear layer that runs with the kernels: with a weight (out, in), or transposed (in, out)."""
+    """Mixin over a packed linear layer that runs with the kernels if they can: weight (out, in), or transposed."""
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """Multiply a float32 input (…, in), already shifted, to (…, out) with the kernels."""
@@ -158,7 +158,7 @@ class KernelLinear(KernelLayer):
 
 
 class KernelConv(KernelLayer, _ConvNd):
-    """Mixin over a packed convolution of one or two dimensions that runs with the kernels if that is faster."""
+    """Mixin over a packed 1-d or 2-d convolution that runs with the kernels if they can and, for floats, are faster."""
 
     padding_value: int
 
@@ -227,7 +227,7 @@ def _two(values: tuple[int, ...], missing: int) -> tuple[int, ...]:
 
 
 def set_inputs(model: nn.Module, inputs: Inputs) -> None:
-    """Set the precision of float inputs, "exact" or "int8", for all packed layers of a model; ValueError for others."""
+    """Set `inputs`, "exact" or "int8", of every `KernelLayer` in a model; ValueError for other values."""
     if inputs not in get_args(Inputs):
         raise ValueError(f"inputs must be 'exact' or 'int8'; got {inputs!r}")
     for layer in model.modules():
