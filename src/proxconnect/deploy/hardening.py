@@ -27,9 +27,9 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     """Return the state dict of the plain float network with weights ±α, which loads with `strict=True`.
 
     If no layer has binary inputs, the float network computes what `model` computes with hard weights. For a packed
-    model this holds up to the order of a float sum and the rounding of inputs to 8 bits, which ends. 8-bit layers
-    become float layers with the weights scale · levels. A module with several names has entries under each. Version
-    metadata is kept.
+    model this holds up to the order of a float sum and the rounding of inputs to 8 bits, which float layers lack. 8-bit
+    layers become float layers with the weights scale · levels. A module with several names has entries under each.
+    Version metadata is kept.
 
     If the float network ties a binary weight to a float one, such as a head to an embedding, untie them there first.
 

@@ -21,9 +21,9 @@ from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 class BinaryLayer(Product):
     """Mixin over a torch layer that holds the parameter `latent` and computes `weight` from it.
 
-    The property `weight` is the effective weight of the layer. In `train()` it is α·F_μ(latent/ᾱ) with the gradient of
-    B; in `eval()` it is the hard ᾱ·sign(latent), but stays float for the pair `fp`. A learned scale replaces ᾱ, see
-    `Quantizer`.
+    The property `weight` is the effective weight. In `train()` it is α·F_μ(latent/ᾱ) with the gradient of B, where ᾱ is
+    the mean |latent| and α the least-squares scale. In `eval()` it is the hard ᾱ·sign(latent), but stays float for the
+    pair `fp`. A learned scale replaces ᾱ. See `Quantizer`.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
     learned scale again. An in-place write to the returned tensor is lost: instead of `nn.init.normal_(layer.weight)`
@@ -170,7 +170,7 @@ class BinaryLayer(Product):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode and return self as torch does; in `eval()`, optimizer steps with gradients of `latent` raise.
+        """Set the mode and return self as torch does; in `eval()`, steps that move `latent` raise RuntimeError.
 
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """

@@ -241,8 +241,8 @@ def require_padding_value(value: object) -> None:
 def add_thresholds(model: nn.Module) -> nn.Module:
     """Give every layer with binary inputs a learned threshold per input channel, in place, and return the model.
 
-    Such a layer adds its `input_shift`, which starts at 0, before it takes signs: the threshold is -shift. A layer that
-    has a shift keeps it. In-projections of `BinaryMultiheadAttention` get none.
+    Such a layer adds its `input_shift`, which starts at 0, to its input first: the threshold of signs is -shift. A
+    layer that has a shift keeps it. In-projections of `BinaryMultiheadAttention` get none.
 
     Call it after `binarize` and before you make the optimizer. Packed layers keep their shifts, so `load` takes the
     same float model as before.

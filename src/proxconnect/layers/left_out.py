@@ -23,7 +23,7 @@ _hooks: list[Any] = []
 
 
 def expect_in_optimizer(layer: "BinaryLayer") -> None:
-    """Warn at the third step of an optimizer of `layer.latent` if none holds its learned scale or thresholds."""
+    """Warn at an optimizer's third step if it holds the latent of `layer`, but none its learned scale or thresholds."""
     if not _own(layer):
         return
     if not _hooks:

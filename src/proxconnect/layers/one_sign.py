@@ -53,7 +53,7 @@ class FirstInputs:
 
     @property
     def has_one_sign(self) -> bool:
-        """True if `ENTRIES` entries or more were noted, all of one sign, and the record is not settled."""
+        """True if `ENTRIES` entries or more were noted, all of one sign, and `is_settled` is False."""
         return not self.is_settled and self._entries >= ENTRIES
 
     def note(self, input: Tensor) -> None:

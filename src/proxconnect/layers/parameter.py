@@ -119,7 +119,7 @@ def binarize_parameter(
 
 
 def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
-    """Replace a parameter by the child `<name>_binary`; if need be, make the class of `module` one that reads it."""
+    """Replace a parameter by the child `<name>_binary`, in place, so that `module.<name>` reads the child's weight."""
     if not (isinstance(module, Owner) and name in module.binary_names):
         owner: Any = type(module)
         module.__class__ = _owner_class(owner, name)
@@ -128,7 +128,7 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 
 
 def computed(name: str) -> property:
-    """Return a property of an `Owner` that reads and writes the child's `weight`, or reads the parameter if no child.
+    """Return a property of an `Owner` that reads and writes its child's `weight`, or reads a float parameter.
 
     Within a forward of the owner the weight is computed once per mode, with and without gradients.
     """

@@ -170,7 +170,7 @@ class ConvProduct(SpatialProduct):
     """The value that `padding_mode="zeros"` pads with: 0, 1 or -1."""
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve (N, C_in, *size), or without N, to (N, C_out, *size_out); "zeros" pads with `padding_value`."""
+        """Convolve (N, C_in, *size), or without N, to (N, C_out, *size_out), padded as the layer's options say."""
         layer: Any = self
         if self.padding_value == 0:
             output: Tensor = layer._conv_forward(input, weight, bias)

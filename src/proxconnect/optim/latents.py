@@ -50,7 +50,7 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Return False if GradScaler skips this call of `step`, or a distributed checkpoint makes it with a rate of 0."""
+    """Return False if GradScaler skips this call of `step`, or a distributed checkpoint makes it with lr = 0."""
     if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
     # torch.distributed.checkpoint makes an empty state by a step with learning rate 0

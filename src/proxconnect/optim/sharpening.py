@@ -32,7 +32,7 @@ class Sharpening:
     """A schedule that moves μ after every step of `optimizer`, from a soft start to a sharp end.
 
     Let p be the completed share of `steps - hold`. Then μ is start·(end/start)^p ("exponential"),
-    start + (end - start)·p ("linear"), the same with p ↦ (1 - cos πp)/2 ("cosine"), or start ("constant"). It stays at
+    start + (end - start)·p ("linear"), that with (1 - cos πp)/2 for p ("cosine"), or start ("constant"). It stays at
     `end` for the last `hold` steps and after. "cumulative" is the schedule of the theory: μ_t = start + Σ_{τ<t} η_τ
     with the learning rates of the latent's group, capped at `end` if you give one.
 

@@ -155,8 +155,8 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Train by ProxQuant: the gradient at the quantised weights, each step from the prox point, w* ← ᾱ·P(w*/ᾱ) - η·g.
 
     With P = sign, a latent changes its sign only in a step longer than ᾱ. For pairs whose P is the identity (fp, bnn++
-    and all others that `theory.correct` makes) it is PC++. Arguments and errors are those of `UpdateRule`. Source: Bai
-    2019 (arXiv 1810.00861).
+    and all others that `theory.correct` makes) it is PC++. Both arguments and the errors are those of `UpdateRule`.
+    Source: Bai 2019 (arXiv 1810.00861).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -177,7 +177,7 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Train by reverse ProxConnect: the gradient at the latents w*, each step from the prox point ᾱ·P(w*/ᾱ).
 
     For pairs whose P is the identity (fp, bnn++ and all others that `theory.correct` makes) it is `post_training`.
-    Arguments and errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
+    Both arguments and the errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
@@ -197,8 +197,8 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
 def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     """Train in full precision and quantise after training, by the hard weights of `eval()`.
 
-    Pairs may lack a prox. Call `remove()` before another optimizer continues by PC++. Arguments and errors are those of
-    `UpdateRule`.
+    Pairs may lack a prox. Call `remove()` before another optimizer continues by PC++. Both arguments and the errors are
+    those of `UpdateRule`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))

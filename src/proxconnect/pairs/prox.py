@@ -118,7 +118,7 @@ class ProxConnect(Prox):
 class PARQ(Prox):
     """P_μ(x) = argmin_{|z| ≤ 1} ½(z - x)² - ½(1-1/μ)z² = clip(μx, -1, 1), μ ≥ 1.
 
-    This is `Linear` with ρ = 1-1/μ and ϱ = 0. As the prox of the rescaled input μx, r is the (convex) indicator of
+    This is `Linear` with ρ = 1-1/μ and ϱ = 0. Seen as a prox of μx, its regularizer is the (convex) indicator of
     [-1, 1]. Source: Jin 2025 (arXiv 2503.15748).
     """
 

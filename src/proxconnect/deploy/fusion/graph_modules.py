@@ -206,7 +206,7 @@ class GraphForward:
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
-        """In this context, calls that the graph supports run the layers and append an `Examination` to the list."""
+        """In this context, calls that the graph supports run the layers; yield a list that gets their examinations."""
         before = self._examinations
         try:
             self._examinations = []

@@ -32,9 +32,9 @@ class ProofError(RuntimeError):
 class Proof:
     """The result of `prove`. A gap is the largest error relative to the largest expected entry; 0 means equal.
 
-    For most operations it is the largest entry of the channel. Each number of layers or operations comes with their
-    largest gap. They are compared one by one on equal inputs: these gaps are the proof. The gaps of whole outputs are
-    for information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
+    For most operations, "largest" is meant per channel. Each number of layers or operations comes with their largest
+    gap. They are compared one by one on equal inputs: these gaps are the proof. The gaps of whole outputs are for
+    information. They can be large if a sign or a sort follows float layers, because rounding may turn it.
     """
 
     signs: int
@@ -75,8 +75,8 @@ def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
     """Compare `packed` with `model`, from which it was packed, on an example, and return the gaps.
 
     Packed and 8-bit layers run on the inputs that their originals get in the hard model, and must return the same
-    outputs up to rounding. Other layers must have the parameters and buffers of `model`. Fused operations run on the
-    inputs of the layers that they replace, and must return their outputs up to rounding. Whole outputs are only
+    outputs up to rounding. Other layers must have the parameters and saved buffers of `model`. Fused operations run on
+    the inputs of the layers that they replace, and must return their outputs up to rounding. Whole outputs are only
     reported, because signs and sorts amplify rounding.
 
     The example is a tensor, a tuple of positional arguments or a mapping of keyword arguments.

@@ -57,7 +57,7 @@ class EpilogueStep:
 
     @property
     def is_exact(self) -> bool:
-        """True if kernels and torch surely round the step equally, as clamps and additions; False for norms, curves."""
+        """True if kernels and torch surely round the step equally, as for clamps and additions; False for norms."""
         module, target = self.module, self.node.target
         is_norm_or_curve = isinstance(module, (*_NORMS, *_POINTWISE)) or target in _POINTWISE_FUNCTIONS
         return not (is_norm_or_curve or target in _CURVES)
@@ -145,7 +145,7 @@ def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[Epil
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Return True for an `eval()` batch norm with float32 statistics on the CPU if torch rounds as `norm_affine`."""
+    """Return True if `norm_affine` may take a norm: in `eval()`, with statistics, float32 on the CPU, rounded once."""
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)

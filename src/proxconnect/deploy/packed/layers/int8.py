@@ -35,7 +35,7 @@ class Int8Layer(CompactLayer):
         return "a weight is -128, beyond ±127" if bool((self.levels == -128).any()) else super().fault()
 
     def exact_and_bound(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the float layer's output for its weight and bias in float64, and a bound on the error of entries."""
+        """Return the float layer's output for its weight and bias in float64, and a bound on each entry's error."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -65,12 +65,13 @@ class Int8Embedding(Int8Layer, nn.Embedding):
 
 
 class Int8Product(Int8Layer):
-    """Mixin over an 8-bit layer that multiplies: it rounds its input too, and sums integers if it needs no gradient.
+    """Mixin over an 8-bit layer that multiplies: it rounds its input too, and without gradients it sums integers.
 
     The input is rounded to steps of t = max|x| / 127, ties to even, and so is off by at most t / 2. Each row of a
     linear layer's input has its own step, and each image of a convolution's. An output differs from the float layer's
     by at most (scale / 2) · Σ|x| + (t / 2) · Σ|scale · levels|, where Σ runs over the entries that it sums. This holds
-    up to the rounding of float32, and of a scale in float16. Gradients pass the rounding of the input unchanged.
+    up to the rounding of float32 or the input's dtype, and of a scale in float16. Gradients pass the rounding of the
+    input unchanged.
     """
 
     rounded_together: ClassVar[tuple[int, ...]]

@@ -73,7 +73,10 @@ class PackedLayer(CompactLayer):
     scales_sums = sums_integers = CompactLayer.has_binary_input
 
     def prepare_input(self, input: Tensor) -> Tensor:
-        """Return the signs of a binary input, ±1 or NaN, or a float input itself; TypeError for signs of no floats."""
+        """Return the signs of a binary input, ±1 or NaN, or another input itself.
+
+        TypeError for a binary input that is no float tensor.
+        """
         if not self._spec.binary_input:
             return input
         if not isinstance(input, Tensor) or not input.is_floating_point():
@@ -158,7 +161,7 @@ class KernelLinear(KernelLayer):
 
 
 class KernelConv(KernelLayer, _ConvNd):
-    """Mixin over a packed 1-d or 2-d convolution that runs with the kernels if they can and, for floats, are faster."""
+    """Mixin over a packed 1-d or 2-d convolution that uses the kernels if they can and, for floats, are faster."""
 
     padding_value: int
 
@@ -211,8 +214,8 @@ class KernelConv(KernelLayer, _ConvNd):
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
         """Return weight shape, stride, padding, dilation and groups for the kernels.
 
-        The shape is (out, in/groups, height, width), and the next three are (height, width), with height 1 in one
-        dimension. The padding is (0, 0) if `padding_mode` is not "zeros": pad the input first.
+        The shape is (out, in/groups, height, width), and the next three are (height, width); a convolution of one
+        dimension becomes one of height 1. The padding is (0, 0) if `padding_mode` is not "zeros": pad the input first.
         """
         padding = tuple(self._reversed_padding_repeated_twice[::-2]) if self.padding_mode == "zeros" else (0, 0)
         return self._kernel_shape(), _two(self.stride, 1), _two(padding, 0), _two(self.dilation, 1), self.groups
