@@ -141,7 +141,7 @@ class BinaryLayer(Product):
         return inputs is not None and self.weight_quantizer.is_hard and inputs.is_hard
 
     def quantize_input(self, input: Tensor) -> Tensor:
-        """Shift `input` if the layer has an `input_shift`, and quantise it; return it as it is if it stays float."""
+        """Add the `input_shift`, if any, to `input` and quantise it; return it unchanged without `input_quantizer`."""
         if self.input_quantizer is None:
             return input
         shifted = input if self.input_shift is None else self.input_shift(input)

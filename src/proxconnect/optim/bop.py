@@ -94,7 +94,7 @@ class Bop(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # has overloads
-        """Flip latents that have a gradient, step `others`, and return the loss of `closure`, which is called first."""
+        """Average gradients and flip latents by them, step `others`, and return the loss of `closure`, called first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -9,7 +9,7 @@ from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polyno
 
 
 def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
-    """Make the heuristic F = sign, B = T' of a transform T, with its μ; `Pair(name, transform=T)` corrects it."""
+    """Make the heuristic F = sign, B = T' of a transform T and its μ range; `Pair(name, transform=T)` corrects it."""
     return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=transform.sharpness, doc=doc)
 
 

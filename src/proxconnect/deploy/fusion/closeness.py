@@ -50,7 +50,7 @@ def outside(answer: Tensor, bounds: Sequence[Tensor], channels: int | None = Non
 
 @torch.no_grad()
 def turned(bits: Bits, bounds: Sequence[Tensor]) -> float:
-    """Return the largest |float| whose sign is not that of its bit, relative to the largest |float| of its channel.
+    """Return the largest |float| whose sign is not that of its bit, relative to its channel's largest in bounds[0].
 
     The floats are the tensors `bounds`, with channels last. A bit is right if the range of its entry in `bounds`
     contains a float of its sign; for a wrong bit, the float nearest to 0 counts. 0 if all bits are right; infinite if

@@ -75,7 +75,7 @@ class Segments:
         self._traced = {node.name: node for node in work.traced.nodes}
 
     def examined(self, inputs: tuple[Any, ...], laid_out: tuple[Any, ...], answer: Any) -> Examination:
-        """Compare the traced graph, and if it agrees each operation of the rewritten graph, with the layers.
+        """Compare the traced graph, and if it agrees the rewritten operations, with the layers.
 
         `answer` is the module's output for `laid_out`, which are the inputs in the memory format of the graph.
         """

@@ -74,7 +74,7 @@ class CompactLayer(Product):
         return "a scale is infinite or NaN" if wrong else ""
 
     def prepack(self) -> None:
-        """Set `prepacked` to the weight in the layout of the kernels, or to None if they cannot compute the layer."""
+        """Set `prepacked` to the weight in the layout of the kernels, or to None if torch must compute the layer."""
         held = self._held()
         self.prepacked = self._prepacked() if held.device.type == "cpu" and kernels.is_built() else None
         self._made = self.prepacked, held, _version(held)

@@ -175,7 +175,7 @@ class KernelConv(KernelLayer, _ConvNd):
         return pixels * self._spec.entries < WORTH_UNPACKING
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """Convolve a float32 input (N, in, *size), or without N, to (N, out, *size_out) in its memory format."""
+        """Convolve a float32 input (N, in, *size), or without N, to (N, out, *size_out) in the input's layout."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
         has_planes = input.is_contiguous() or input.dim() <= dims or input.stride(-1 - dims) != 1  # torch's own test
         if self.padding_mode != "zeros":  # padding the input or its signs gives the same
