@@ -7,7 +7,7 @@ from torch.nn.parameter import is_lazy
 
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, require_binary_input
+from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -66,7 +66,7 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
             )
         if is_lazy(weight):
             raise TypeError(f"this {kind.__name__} has no shape yet: run it once on an example first")
-        require_binary_input(accumulator, activations)  # raise before the first change
+        require_binary_input(accumulator, pair_of_inputs(activations))  # raise before the first change
         for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
                 Quantizer(pair, own_scale)
@@ -95,7 +95,7 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
     Args:
         in_features, out_features, bias, device, dtype: as in `nn.Linear`.
         weights: the pair of the weights: a name of `PAIRS`, a `Pair` or a `Heuristic`.
-        activations: the pair of the input, or None for a float input.
+        activations: the pair of the input; None or "fp" for a float input.
         scale: "channel" for a scale per output channel, "tensor" for one in all, "learned" for a trained one per
             channel, or None.
         accumulator: the accumulator of the sums of binary inputs, or None for one that never overflows.
