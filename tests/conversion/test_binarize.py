@@ -11,7 +11,7 @@ from torch import nn
 
 from proxconnect import PAIRS, Accumulator, Heuristic, hard, pack, summary
 from proxconnect.conversion import Plan, binarize, plan
-from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear, binarize_parameter
 from proxconnect.pairs.prox import sign
 
 
@@ -221,6 +221,49 @@ def test_an_error_leaves_the_model_as_it_was(case):
     with pytest.raises(error, match=message):
         binarize(model, **arguments)
     assert state(model) == before
+
+
+class Stubborn(nn.Linear):
+    """A layer that refuses the conversion itself, after all checks."""
+
+    def __setattr__(self, name, value):
+        if name == "__class__":
+            raise TypeError("I stay as I am")
+        super().__setattr__(name, value)
+
+
+def stubborn() -> nn.Module:
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.Sequential(nn.Linear(8, 8), encoder, nn.Linear(8, 8), Stubborn(8, 8), nn.Linear(8, 2))
+
+
+def test_an_error_in_the_midst_of_the_conversion_leaves_the_model_as_it_was():
+    model, x = stubborn().eval(), torch.randn(2, 3, 8)
+    before, expected = state(model), model(x)
+    with pytest.raises(TypeError, match="I stay as I am"):
+        binarize(model, activations="bnn")
+    assert state(model) == before
+    assert torch.equal(model(x), expected)
+    assert binarize(model[1], keep=None) is model[1]
+
+
+@pytest.mark.parametrize("own", [nn.Linear(8, 8), torch.zeros(3), "mine"])
+def test_a_model_with_an_attribute_called_binarization_is_refused(own):
+    model = net()
+    model.binarization = own
+    before = state(model)
+    with pytest.raises(ValueError, match=r"stores its plan as model\.binarization, but this Sequential has.*rename it"):
+        binarize(model)
+    assert state(model) == before
+
+
+def test_the_default_device_of_the_caller_plays_no_part():
+    model, x = net().eval(), torch.randn(2, 3, 4, 4)
+    with torch.device("meta"):
+        binarize(model, activations="bnn", scale="learned")
+        binarize_parameter(model[0], "bias")
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
+    assert model(x).isfinite().all()
 
 
 def test_a_pattern_that_names_a_stage_gets_the_glob():

@@ -11,6 +11,7 @@ from proxconnect.conversion.eligibility import FORMS, Include, WeightLayer, floa
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, require_effect, resolve_choice
 from proxconnect.conversion.table import Plan, Row
+from proxconnect.conversion.undoing import unchanged_on_error
 from proxconnect.layers import Accumulator
 from proxconnect.layers.base import pair_of_inputs, require_binary_input
 from proxconnect.layers.converted import BinaryConv, require_padding_value
@@ -72,6 +73,11 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
+    if not isinstance(getattr(model, "binarization", None), Plan | None):
+        raise ValueError(
+            f"binarize() stores its plan as model.binarization, but this {type(model).__name__} has an attribute or a "
+            "child of that name: rename it"
+        )
     result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
@@ -86,17 +92,18 @@ def binarize(
             "float by a mapping of `activations`",
             stacklevel=2,
         )
-    for layer, pair, input_pair, _ in decisions:
-        if pair is None or layer.form is None:
-            continue
-        converted = layer.form.convert(
-            layer.module, weights=pair, activations=input_pair, scale=scale,
-            accumulator=None if input_pair is None else accumulator,
-        )  # fmt: skip
-        if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
-            converted.set_padding_value(padding_value)
-    call_every_layer(model)
-    model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
+    with unchanged_on_error(model):
+        model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
+        for layer, pair, input_pair, _ in decisions:
+            if pair is None or layer.form is None:
+                continue
+            converted = layer.form.convert(
+                layer.module, weights=pair, activations=input_pair, scale=scale,
+                accumulator=None if input_pair is None else accumulator,
+            )  # fmt: skip
+            if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
+                converted.set_padding_value(padding_value)
+        call_every_layer(model)
     return model
 
 

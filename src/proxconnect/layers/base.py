@@ -47,9 +47,11 @@ class BinaryLayer(Product):
         input_pair = pair_of_inputs(activations)
         require_binary_input(accumulator, input_pair)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
-        quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
-        self.weight_quantizer = quantizer.to(device, dtype)
-        self.input_quantizer = None if input_pair is None else Quantizer(input_pair, None).to(device, dtype)
+        with torch.device(device):  # whatever the caller's default device is
+            quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
+            inputs = None if input_pair is None else Quantizer(input_pair, None)
+        self.weight_quantizer = quantizer.to(dtype)
+        self.input_quantizer = None if inputs is None else inputs.to(dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_shift = None
         if accumulator is not None:
@@ -205,6 +207,12 @@ def watch(layer: BinaryLayer) -> None:
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
     _watched.add(layer)
+
+
+def forget(layer: BinaryLayer) -> None:
+    """Count `layer` no longer as a living binary layer, since its conversion is undone."""
+    LIVING.discard(layer)
+    _watched.discard(layer)
 
 
 def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
