@@ -141,8 +141,8 @@ def _decide(
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = {p: pair_of_inputs(a) for p, a in resolve_choice(activations, layers, "activations").items()}
     require_binary_input(accumulator, *input_pairs.values())
-    for pair in weight_pairs.values():
-        Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
+    for pair, own_scale in [*((p, scale) for p in weight_pairs.values()), *((p, None) for p in input_pairs.values())]:
+        Quantizer(pair or "bc", own_scale)  # raises for a scale or a pair that no layer can have
     require_padding_value(padding_value)
     if padding_value and not any(input_pairs.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
