@@ -54,7 +54,8 @@ def binarize(
             edges are the first and the last registered layer, and those that `get_classifier()` or
             `get_output_embeddings()` return.
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
-        include: subclasses of those layers to convert although they override `forward`, which is then lost.
+        include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
+            attributes that a subclass adds stay.
 
     Raises:
         ValueError: a pair or scale is unknown, a pattern fits no layer or decides nothing, a padding value is not 0, 1

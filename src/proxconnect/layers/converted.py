@@ -7,6 +7,7 @@ from torch.nn.parameter import is_lazy
 
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
+from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
 from proxconnect.layers.products import (
     ConvProduct,
@@ -53,8 +54,9 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
     ) -> Self:  # fmt: skip
         """Turn a float layer into a binary one in place, and return it; options and errors are those of `BinaryLinear`.
 
-        The parameter becomes the latent, as the same object. A subclass of the float type loses its methods. TypeError
-        if `layer` has another type, or its weight is no plain parameter with a shape. On any error it stays as it was.
+        The parameter becomes the latent, as the same object. Of a subclass of the float type the layer keeps the names
+        that it adds, but loses what it overrides. TypeError if `layer` has another type, or its weight is no plain
+        parameter with a shape. On any error it stays as it was.
         """
         kind, weight = type(layer), layer._parameters.get("weight")
         if isinstance(layer, BinaryLayer) or cls.float_class(kind) is None:
@@ -71,7 +73,7 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
             if pair is not None:
                 Quantizer(pair, own_scale)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
-        layer.__class__ = cls
+        layer.__class__ = with_added_names(cls, kind)
         assert isinstance(layer, cls)
         layer._quantise_by(weights, activations, scale, accumulator)
         return layer.train(layer.training)
