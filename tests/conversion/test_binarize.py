@@ -244,6 +244,8 @@ def test_an_error_in_the_midst_of_the_conversion_leaves_the_model_as_it_was():
         binarize(model, activations="bnn")
     assert state(model) == before
     assert torch.equal(model(x), expected)
+    model(x).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()  # no guard of binary layers in eval() is left
     assert binarize(model[1], keep=None) is model[1]
 
 
@@ -252,8 +254,9 @@ def test_a_model_with_an_attribute_called_binarization_is_refused(own):
     model = net()
     model.binarization = own
     before = state(model)
-    with pytest.raises(ValueError, match=r"stores its plan as model\.binarization, but this Sequential has.*rename it"):
-        binarize(model)
+    for call in (plan, binarize):
+        with pytest.raises(ValueError, match=r"keeps its plan as model\.binarization, but this Sequential .*rename it"):
+            call(model)
     assert state(model) == before
 
 

@@ -58,9 +58,9 @@ def binarize(
             attributes that a subclass adds stay.
 
     Raises:
-        ValueError: a pair or scale is unknown, a pattern fits no layer or decides nothing, a padding value is not 0, 1
-            or -1, a padding value or an accumulator has no binary inputs, the model is binary, lazy or integer, or
-            nothing would become binary.
+        ValueError: a pair or scale is unknown, F or B of a pair of your own is no sound map, a pattern fits no layer or
+            decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has no binary inputs,
+            the model is binary, lazy or integer or has an attribute `binarization`, or nothing would become binary.
         TypeError: an argument has another type.
 
     Example:
@@ -74,11 +74,6 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
-    if not isinstance(getattr(model, "binarization", None), Plan | None):
-        raise ValueError(
-            f"binarize() stores its plan as model.binarization, but this {type(model).__name__} has an attribute or a "
-            "child of that name: rename it"
-        )
     result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
@@ -136,6 +131,11 @@ def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
 ) -> tuple[Plan, list[_Decision]]:  # fmt: skip
+    if not isinstance(getattr(model, "binarization", None), Plan | None):
+        raise ValueError(
+            f"binarize() keeps its plan as model.binarization, but this {type(model).__name__} has an attribute or a "
+            "child of that name: rename it"
+        )
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
     layers = survey(model, include)
