@@ -128,6 +128,14 @@ def test_a_sound_pair_is_taken(name):
         Quantizer(SOUND[name])
 
 
+def test_a_random_pair_is_taken_whatever_it_draws():
+    for seed in range(30):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        require_sound(Heuristic("stochastic", SOUND["random"].forward_map, one))
+        assert torch.equal(torch.get_rng_state(), state), "a run draws what it drew before"
+
+
 def test_a_pair_is_tried_once_and_quickly():
     calls = []
 
