@@ -97,12 +97,12 @@ def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
     for module, aliases in names.items():
         for key, parameter in module._parameters.items():
             owners.setdefault(id(parameter), []).append(f"{aliases[0]}.{key}".removeprefix("."))
-    layers = []
+    layers, adapters = [], _adapters(model)
     for module, aliases in names.items():
-        form = binary_form(type(module))
+        form = None if module in adapters else binary_form(type(module))  # without one it is no edge either
         if form is None and not _owns_weight(module):
             continue
-        obstacle = _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
+        obstacle = adapters.get(module) or _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
@@ -169,6 +169,13 @@ def _is_integer(module: nn.Module) -> bool:
     if binary_form(type(module)) is None or any(_is_matrix(p) for p in module.parameters(recurse=False)):
         return False
     return any(b is not None and b.dtype in (torch.uint8, torch.int8) for b in module._buffers.values())
+
+
+def _adapters(model: nn.Module) -> dict[nn.Module, str]:
+    """Map the modules of peft's adapters in `model` to the reason why they stay float."""
+    owners = [(m, getattr(m, "adapter_layer_names", ())) for m in model.modules() if hasattr(m, "base_layer")]
+    children = [owner._modules.get(name) for owner, names in owners for name in names]
+    return {part: "adapter of peft" for child in children if child is not None for part in child.modules()}
 
 
 def _owns_weight(module: nn.Module) -> bool:

@@ -47,21 +47,42 @@ def require_match(
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
     """Return `choice` as a mapping from glob patterns to pairs, or to None for float; a single pair gets "*".
 
-    ValueError if a pair is unknown, the mapping is empty, a pattern fits none of `layers`, or a pattern other than "*"
-    gives a pair to layers that cannot be binary. The message names `argument`, which is "weights" or "activations".
+    ValueError if a pair is unknown, the mapping is empty, or a pattern fits none of `layers`. The message names
+    `argument`, which is "weights" or "activations".
     """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}
     if not choice:
         raise ValueError(f"{argument}: the mapping is empty; pass a pair, or patterns such as {{'layer1.*': 'bnn++'}}")
-    pairs: dict[str, AnyPair | None] = {}
-    for pattern, pair in choice.items():
-        found = require_match(pattern, layers, argument)
-        pairs[pattern] = None if pair is None else resolve(pair)
-        if pair is not None and pattern != "*" and not any(not layer.obstacle for layer in found):
-            obstacle = f"{found[0].name}: {found[0].obstacle}"
-            raise ValueError(f"{argument}: {pattern!r} fits only layers that stay float: {obstacle}")
-    return pairs
+    for pattern in choice:
+        require_match(pattern, layers, argument)
+    return {pattern: None if pair is None else resolve(pair) for pattern, pair in choice.items()}
+
+
+def require_effect(
+    pairs: Mapping[str, AnyPair | None], layers: list[WeightLayer], floats: Mapping[str, str], argument: str
+) -> None:
+    """Raise ValueError for a pattern of `pairs`, other than "*", that decides nothing.
+
+    Such a pattern fits only layers that earlier patterns decide, or has a pair and fits only layers that stay float:
+    `floats` holds their reasons by name. The message names `argument`.
+    """
+    for pattern, pair in pairs.items():
+        fitting = [layer for layer in layers if first_match(layer, [pattern]) is not None]
+        decided = [layer for layer in fitting if first_match(layer, pairs) == pattern]
+        if pattern == "*" or any(pair is None or layer.name not in floats for layer in decided):
+            continue
+        if not decided:
+            earlier = first_match(fitting[0], pairs)
+            raise ValueError(
+                f"{argument}: {pattern!r} decides no layer, because {earlier!r} stands before it and fits "
+                f"{fitting[0].name or 'the model'} too: the first pattern that fits decides. Put {pattern!r} first"
+            )
+        name, reason = decided[0].name, floats[decided[0].name]
+        advice = ". Pass a `keep` without them, such as None" if reason.startswith(("edge", "keep")) else ""
+        raise ValueError(
+            f"{argument}: {pattern!r} fits only layers that stay float: {name or 'the model'}: {reason}{advice}"
+        )
 
 
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:

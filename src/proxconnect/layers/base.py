@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.left_out import expect_in_optimizer
+from proxconnect.layers.left_out import expect_in_optimizer, forget_expectations
 from proxconnect.layers.one_sign import FirstInputs
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
-from proxconnect.pairs import AnyPair
+from proxconnect.pairs import AnyPair, resolve
 from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
 
@@ -50,11 +50,14 @@ class BinaryLayer(Product):
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
         accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
-        require_binary_input(accumulator, activations)
+        input_pair = pair_of_inputs(activations)
+        require_binary_input(accumulator, input_pair)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
-        quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
-        self.weight_quantizer = quantizer.to(device, dtype)
-        self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device, dtype)
+        with torch.device(device):  # whatever the caller's default device is
+            quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
+            inputs = None if input_pair is None else Quantizer(input_pair, None)
+        self.weight_quantizer = quantizer.to(dtype)
+        self.input_quantizer = None if inputs is None else inputs.to(dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_shift = None
         self.first_inputs = FirstInputs()
@@ -228,6 +231,13 @@ def watch(layer: BinaryLayer) -> None:
     _watched.add(layer)
 
 
+def forget(layer: BinaryLayer) -> None:
+    """Count `layer` no longer as a living binary layer, since its conversion is undone."""
+    LIVING.discard(layer)
+    _watched.discard(layer)
+    forget_expectations(layer)
+
+
 def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     hard = []
     for layer in list(_watched):
@@ -258,11 +268,22 @@ def name_layers(model: nn.Module) -> None:
             module.qualified_name = name
 
 
-def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Raise TypeError unless `accumulator` is an `Accumulator` or None; ValueError for one if `activations` is None."""
+def pair_of_inputs(activations: str | AnyPair | None) -> AnyPair | None:
+    """Return the pair of a layer's inputs, or None if they stay float, which the pair `fp` says too.
+
+    Errors are those of `resolve`.
+    """
+    pair = None if activations is None else resolve(activations)
+    return None if pair is None or pair.is_identity else pair
+
+
+def require_binary_input(accumulator: Accumulator | None, *input_pairs: AnyPair | None) -> None:
+    """Raise TypeError unless `accumulator` is an `Accumulator` or None; ValueError for one if all pairs are None."""
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):
         raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
-    if activations is None:
-        raise ValueError("an accumulator holds integer sums, so it needs binary inputs: pass activations too")
+    if not any(input_pairs):
+        raise ValueError(
+            "an accumulator holds integer sums, so it needs binary inputs: pass activations too, and not 'fp'"
+        )

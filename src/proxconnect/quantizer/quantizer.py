@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from proxconnect._support.arguments import require_number
 from proxconnect.pairs import AnyPair, Sharpness, resolve
+from proxconnect.pairs.probing import require_sound
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
 from proxconnect.quantizer.surrogate import Surrogate
@@ -88,7 +89,8 @@ class Quantizer(nn.Module):
 
     Raises:
         ValueError: the pair or scale is unknown, the scale is learned but the pair is float in `train()`, μ lies
-            outside the pair's domain, or the magnitude is not positive.
+            outside the pair's domain, the magnitude is not positive, or F or B of a pair of your own changes its input
+            or returns no finite tensor of its shape and dtype.
         TypeError: an argument is no pair, number or tuple of dimensions.
 
     Example:
@@ -124,6 +126,7 @@ class Quantizer(nn.Module):
         if scale not in ("channel", "tensor", "learned", None):
             raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
         pair = resolve(pair)
+        require_sound(pair)
         if scale == "learned" and pair.is_identity:
             raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
         if not isinstance(channel_dims, tuple):

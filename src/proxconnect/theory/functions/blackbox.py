@@ -7,11 +7,9 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from proxconnect.pairs.probing import ProbeError, answer
+
 Function = Callable[[Tensor], Tensor]
-
-
-class ProbeError(ValueError):
-    """The error for a callable that is no elementwise function of one real variable; it says what to change."""
 
 
 @dataclass(frozen=True)
@@ -23,25 +21,7 @@ class BlackBox:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the values at the float64 tensor `x`, detached; ProbeError unless finite, of its shape and dtype."""
-        given = x.clone()
-        try:
-            values = self.function(given)
-        except Exception as error:
-            raise ProbeError(
-                f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
-            ) from error
-        if not isinstance(values, Tensor):
-            raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
-        if values.shape != x.shape:
-            raise ProbeError(
-                f"{self.name} must keep the shape of its input: got {tuple(values.shape)} for {tuple(x.shape)}"
-            )
-        if values.dtype != x.dtype:
-            raise ProbeError(
-                f"{self.name} must keep the dtype of its input: got {values.dtype} for {x.dtype}; return .to(x.dtype)"
-            )
-        if not torch.equal(given, x):
-            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
+        values = answer(self.name, self.function, x)
         for kind, wrong in ("NaN", values.isnan()), ("infinite", values.isinf()):
             if len(at := x[wrong]):
                 raise ProbeError(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import Prox
-from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.pairs.probing import ProbeError
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
 from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, interpolant, straight
 from proxconnect.theory.functions.mesh import REACH, Mesh, edges, mesh
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
 from proxconnect.pairs.part import Part, common_sharpness, widened
+from proxconnect.pairs.probing import ProbeError
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
-from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
 from proxconnect.theory.functions.mesh import REACH, mesh
 from proxconnect.theory.verdicts.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
 
