@@ -147,9 +147,9 @@ class BinaryLayer(Product):
         if self.input_quantizer is None:
             return input
         shifted = input if self.input_shift is None else self.input_shift(input)
+        quantised: Tensor = self.input_quantizer(shifted)
         if self.training and not torch.compiler.is_compiling() and not self.first_inputs.is_settled:
             self._see(shifted)
-        quantised: Tensor = self.input_quantizer(shifted)
         return quantised
 
     def _see(self, input: Tensor) -> None:
