@@ -10,8 +10,18 @@ from torch import Tensor
 Function = Callable[[Tensor], Tensor]
 
 
+_FOR_TENSORS = (
+    ". It takes one number at a time, and must take whole tensors: use torch.where(condition, a, b) instead of `if`, "
+    "and the functions of torch instead of those of math"
+)
+
+
 class ProbeError(ValueError):
     """The error for a callable that is no elementwise function of one real variable; it says what to change."""
+
+
+class NotFiniteError(ProbeError):
+    """The error for a callable that is NaN or infinite somewhere."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class BlackBox:
         except Exception as error:
             raise ProbeError(
                 f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
+                f"{_FOR_TENSORS if self._takes_numbers(x) else ''}"
             ) from error
         if not isinstance(values, Tensor):
             raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
@@ -44,11 +55,19 @@ class BlackBox:
             raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
         for kind, wrong in ("NaN", values.isnan()), ("infinite", values.isinf()):
             if len(at := x[wrong]):
-                raise ProbeError(
+                raise NotFiniteError(
                     f"{self.name} is {kind} at {len(at)} of {x.numel()} points, from x = {float(at.min()):.6g} to "
-                    f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
+                    f"{float(at.max()):.6g}: write it in a form that does not overflow"
                 )
         return values.detach()
+
+    def _takes_numbers(self, x: Tensor) -> bool:
+        """Return True if the function takes the first entry of `x` alone."""
+        try:
+            self.function(x.reshape(-1)[0].clone())
+        except Exception:
+            return False
+        return True
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
@@ -80,7 +99,7 @@ def autograd_derivative(function: Function) -> Function:
     """Return B as autograd defines it: the factor from the gradient of a function's value to that of its input.
 
     B keeps shape and dtype, and is 0 if the value does not depend on the input. You can pickle B if you can pickle
-    `function`.
+    `function`. B raises ProbeError if `function` returns no tensor, or changes the shape.
 
     Args:
         function: an elementwise callable of one tensor, or the `apply` of a `torch.autograd.Function`.
@@ -101,6 +120,12 @@ class _AutogradFactor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             values = self.function(leaf)
+            if not isinstance(values, Tensor) or values.shape != x.shape:
+                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ProbeError(
+                    f"autograd_derivative takes an elementwise callable of one tensor: got {got} for a tensor of shape "
+                    f"{tuple(x.shape)}"
+                )
             if not values.requires_grad:
                 return torch.zeros_like(x)
             (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values), allow_unused=True)

@@ -22,6 +22,9 @@ FAR = 1e6
 NEARER = (1e5, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0)
 """The places from which on B is constant instead if it varies too often up to `FAR`."""
 
+FADED = 0.1
+"""B has faded where the outer half of its reach adds less than this share of the inner half to F."""
+
 NEAR_SIGN = 0.01
 """F may end this far from ±1 without a warning."""
 
@@ -184,7 +187,7 @@ def _slopes_beyond(box: BlackBox, leaves: Mesh, whole: Tensor) -> tuple[float, f
         left, right = torch.where(values.abs() < 1e-10, 0.0, values).tolist()  # a smaller |B| has vanished
         return left, right
     T, half = (leaves.interpolate(whole, x) for x in (ends, ends / 2))
-    gain = torch.where((T - half).abs() < NEAR_SIGN * T.abs().clamp(min=1), 0.0, T - half)  # of the outer half
+    gain = torch.where((T - half).abs() < FADED * half.abs(), 0.0, T - half)  # of the outer half
     left, right = (gain / (ends / 2)).tolist()
     return left, right
 

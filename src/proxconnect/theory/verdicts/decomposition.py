@@ -6,7 +6,14 @@ import torch
 
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.pairs.transform import FixedTransform
-from proxconnect.theory.functions.blackbox import Function, autograd_derivative, is_autograd_function, probed
+from proxconnect.theory.functions.blackbox import (
+    Function,
+    NotFiniteError,
+    ProbeError,
+    autograd_derivative,
+    is_autograd_function,
+    probed,
+)
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
@@ -108,12 +115,14 @@ def decompose(
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
     asked, declaration = _asked(pair_or_forward, backward, mu, (low, high))
-    F = probed(asked.forward, "forward", low, high)
-    B = probed(asked.backward, "backward", low, high)
     try:
+        F = probed(asked.forward, "forward", low, high)
+        B = probed(asked.backward, "backward", low, high)
         sampled = sample(F, B, low, high)
+    except NotFiniteError as error:
+        raise ProbeError(f"{error}, or narrow domain=(low, high)") from None
     except TooRoughError as error:
-        return replace(asked, reason=f"{error}")
+        return replace(asked, reason=f"{error}: narrow domain=(low, high)")
     return _judged(asked, declaration, sampled)
 
 
@@ -125,7 +134,7 @@ def _asked(
         pair = resolve(given)
         if backward is not None:
             raise TypeError(f"pair {pair.name!r} has a backward of its own: leave the second argument out")
-        pair.forward(torch.zeros(0), mu)  # refuses a μ that is missing or outside the domain
+        pair.forward(torch.zeros(1), mu)  # refuses a μ that is missing or outside the domain
         sharpness = 1.0 if mu is None else mu
         declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None
         known = None if pair.sharpness is None else sharpness
