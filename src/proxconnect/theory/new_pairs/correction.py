@@ -188,7 +188,7 @@ def _slopes_beyond(box: BlackBox, leaves: Mesh, whole: Tensor) -> tuple[float, f
         return left, right
     T, half = (leaves.interpolate(whole, x) for x in (ends, ends / 2))
     gain = torch.where((T - half).abs() < FADED * half.abs(), 0.0, T - half)  # of the outer half
-    left, right = (gain / (ends / 2)).tolist()
+    left, right = (gain / (ends / 2) + 0.0).tolist()  # no -0
     return left, right
 
 
