@@ -137,6 +137,10 @@ WRONG = {
     "certificate: a loss without gradient": Wrong(
         lambda: theory.certificate(run(), "bnn++", loss=lambda w: 1.0), ValueError, "differentiable by autograd"
     ),
+    "certificate: a loss of one number": Wrong(
+        lambda: theory.certificate(run(), "fp", loss=lambda w: w.sum() if w > 0 else -w.sum()), ValueError,
+        "loss raised RuntimeError for a float64 weight vector, (3,)",
+    ),
     "certificate: a loss that is NaN": Wrong(
         lambda: theory.certificate(run(), "bnn++", loss=lambda w: w.sum() * math.nan), ValueError,
         "not finite at the weights of step 1",

@@ -105,7 +105,12 @@ def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
     for k, row in enumerate(weights):
         with torch.enable_grad():
             leaf = row.clone().requires_grad_()
-            value = loss(leaf.clone())  # which it may overwrite
+            try:
+                value = loss(leaf.clone())  # which it may overwrite
+            except Exception as error:
+                raise ValueError(
+                    f"loss raised {type(error).__name__} for a float64 weight vector, {tuple(row.shape)}: {error}"
+                ) from error
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
             (gradients[k],) = torch.autograd.grad(value, leaf)
