@@ -16,8 +16,19 @@ from proxconnect.pairs import prox, transform
 PAIR = pc.PAIRS["bnn++"]
 
 
-def run() -> theory.Trajectory:
-    return theory.Trajectory.from_latents(torch.randn(5, 3), 0.1)
+NINES = torch.tensor([[0.0] * 3, [9.0] * 3], dtype=torch.float64)
+
+
+def ONE(x: torch.Tensor, mu: float) -> torch.Tensor:
+    return torch.ones_like(x)
+
+
+def run(zeros: int | None = None) -> theory.Trajectory:
+    """Of 4 steps; the latents of row `zeros` are 0."""
+    latents = torch.randn(5, 3)
+    if zeros is not None:
+        latents[zeros] = 0.0
+    return theory.Trajectory.from_latents(latents, 0.1)
 
 
 def product(input: object = None, **options) -> torch.Tensor:
@@ -72,6 +83,32 @@ WRONG = {
     "decompose: the class of a module": Wrong(
         lambda: theory.decompose(nn.Tanh), theory.ProbeError, "forward raised TypeError"
     ),
+    "decompose: a function of one number": Wrong(
+        lambda: theory.decompose(lambda x: 1.0 if x > 0 else -1.0), theory.ProbeError, "use torch.where(condition, a, b"
+    ),
+    "decompose: a function of math": Wrong(
+        lambda: theory.decompose(torch.tanh, lambda x: math.cosh(x)), theory.ProbeError, "instead of those of math"
+    ),
+    "decompose: a heuristic of one number": Wrong(
+        lambda: theory.decompose(pc.Heuristic("h", lambda x, mu: 1.0 if x > 0 else -1.0, ONE)), theory.ProbeError,
+        "use torch.where(condition, a, b)",
+    ),
+    "decompose: a slope of a sum": Wrong(
+        lambda: theory.decompose(torch.tanh, theory.autograd_derivative(torch.sum)), theory.ProbeError,
+        "an elementwise callable of one tensor: got shape () for a tensor of shape (120,)",
+    ),
+    "autograd_derivative: of a sum": Wrong(
+        lambda: theory.autograd_derivative(torch.sum)(rows()), theory.ProbeError, "got shape () for a tensor of shape"
+    ),
+    "autograd_derivative: of nothing": Wrong(
+        lambda: theory.autograd_derivative(lambda x: None)(rows()), theory.ProbeError, "got NoneType for a tensor"
+    ),
+    "prox_of: a regularizer of nothing": Wrong(
+        lambda: theory.prox_of(lambda z: None), theory.ProbeError, "regularizer must return a tensor; got NoneType"
+    ),
+    "correct: a function of one number": Wrong(
+        lambda: theory.correct(lambda x: max(1.0 - abs(x), 0.0)), theory.ProbeError, "use torch.where(condition, a, b)"
+    ),
     "correct: a legitimate pair": Wrong(lambda: theory.correct("bnn++"), TypeError, "needs no correction"),
     "correct: a tensor": Wrong(lambda: theory.correct(torch.ones(3)), TypeError, "takes a Heuristic, its name or a"),
     "synthesize: names": Wrong(
@@ -99,6 +136,25 @@ WRONG = {
     ),
     "certificate: a loss without gradient": Wrong(
         lambda: theory.certificate(run(), "bnn++", loss=lambda w: 1.0), ValueError, "differentiable by autograd"
+    ),
+    "certificate: a loss of one number": Wrong(
+        lambda: theory.certificate(run(), "fp", loss=lambda w: w.sum() if w > 0 else -w.sum()), ValueError,
+        "loss raised RuntimeError for a float64 weight vector, (3,)",
+    ),
+    "certificate: a loss that is NaN": Wrong(
+        lambda: theory.certificate(run(), "bnn++", loss=lambda w: w.sum() * math.nan), ValueError,
+        "not finite at the weights of step 1",
+    ),
+    "certificate: a loss with an infinite slope": Wrong(
+        lambda: theory.certificate(run(zeros=3), "fp", loss=lambda w: w.abs().sqrt().sum()), ValueError,
+        "not finite at the weights of step 4",
+    ),
+    "certificate: a loss that is NaN at a point": Wrong(
+        lambda: theory.certificate(run(), "fp", loss=lambda w: w.sum() * (0 * (w - 9).abs().log()).sum(), at=NINES),
+        ValueError, "the loss is NaN at comparison point 1",
+    ),
+    "certificate: no trajectory but its recorder": Wrong(
+        lambda: theory.certificate(object(), "fp"), TypeError, "of Recorder.trajectories() or Trajectory.from_latents"
     ),
     "trajectory: one point": Wrong(
         lambda: theory.Trajectory.from_latents(torch.randn(1, 3), 0.1), ValueError, "needs at least one step"

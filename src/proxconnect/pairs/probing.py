@@ -15,6 +15,11 @@ _INPUTS = ((-4.0, -1.0, -0.3, 0.0), (0.1, 0.7, 1.0, 3.0))
 _VALUES = {"one": {1.0}, "indicator": {0.0, 1.0}}
 """The values that B may take, by the slope of a pair."""
 
+_FOR_TENSORS = (
+    ". It takes one number at a time, and must take whole tensors: use torch.where(condition, a, b) instead of `if`, "
+    "and the functions of torch instead of those of math"
+)
+
 _sound: "WeakValueDictionary[int, AnyPair]" = WeakValueDictionary()
 """The pairs that were tried, by their ids; pairs need not be hashable."""
 
@@ -56,7 +61,7 @@ def answer(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     except Exception as error:
         raise ProbeError(
             f"{name} raised {type(error).__name__} for a {str(x.dtype).removeprefix('torch.')} tensor of shape "
-            f"{tuple(x.shape)}: {error}"
+            f"{tuple(x.shape)}: {error}{_FOR_TENSORS if _takes_numbers(function, x) else ''}"
         ) from error
     if not isinstance(values, Tensor):
         raise ProbeError(f"{name} must return a tensor; got {type(values).__name__}")
@@ -70,6 +75,15 @@ def answer(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     if not torch.equal(given, x):
         raise ProbeError(f"{name} changes the tensor that it is given: let it work on a copy")
     return values
+
+
+def _takes_numbers(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Return True if the function takes the first entry of `x` alone."""
+    try:
+        function(x.reshape(-1)[0].clone())
+    except Exception:
+        return False
+    return True
 
 
 def _try(part: str, pair: AnyPair, function: Callable[[Tensor, Tensor], Tensor], mu: float) -> Tensor:

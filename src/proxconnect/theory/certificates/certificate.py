@@ -201,7 +201,8 @@ def certificate(
             latents, the last prox point and that of the lowest loss, if they are in the domain.
 
     Raises:
-        ValueError: a μ is outside the pair's domain, or points `at` are outside that of Φ.
+        ValueError: a μ is outside the pair's domain, points `at` are outside that of Φ, or the loss raises, is NaN
+            there, or is not finite at a step.
         ProbeError: P, T or a heuristic gives no finite float64 values.
         TooRoughError: P or T has more jumps and kinks than can be told apart.
         TypeError: `trajectory`, `pair` or `at` has another type.
@@ -209,7 +210,7 @@ def certificate(
     pair = resolve(pair)
     if not isinstance(trajectory, Trajectory):
         raise TypeError(
-            f"certificate takes a Trajectory first, as recorder.trajectory(...) or Trajectory.from_latents(...); got "
+            "certificate takes a Trajectory first, of Recorder.trajectories() or Trajectory.from_latents(...); got "
             f"{type(trajectory).__name__}"
         )
     if pair.sharpness is not None:

@@ -12,6 +12,10 @@ from proxconnect.pairs.probing import ProbeError, answer
 Function = Callable[[Tensor], Tensor]
 
 
+class NotFiniteError(ProbeError):
+    """The error for a callable that is NaN or infinite somewhere."""
+
+
 @dataclass(frozen=True)
 class BlackBox:
     """A callable of one tensor, called `name` in messages, whose values are checked at each call."""
@@ -24,9 +28,9 @@ class BlackBox:
         values = answer(self.name, self.function, x)
         for kind, wrong in ("NaN", values.isnan()), ("infinite", values.isinf()):
             if len(at := x[wrong]):
-                raise ProbeError(
+                raise NotFiniteError(
                     f"{self.name} is {kind} at {len(at)} of {x.numel()} points, from x = {float(at.min()):.6g} to "
-                    f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
+                    f"{float(at.max()):.6g}: write it in a form that does not overflow"
                 )
         return values.detach()
 
@@ -60,7 +64,7 @@ def autograd_derivative(function: Function) -> Function:
     """Return B as autograd defines it: the factor from the gradient of a function's value to that of its input.
 
     B keeps shape and dtype, and is 0 if the value does not depend on the input. You can pickle B if you can pickle
-    `function`.
+    `function`. B raises ProbeError if `function` returns no tensor, or changes the shape.
 
     Args:
         function: an elementwise callable of one tensor, or the `apply` of a `torch.autograd.Function`.
@@ -81,6 +85,12 @@ class _AutogradFactor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             values = self.function(leaf)
+            if not isinstance(values, Tensor) or values.shape != x.shape:
+                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ProbeError(
+                    f"autograd_derivative takes an elementwise callable of one tensor: got {got} for a tensor of shape "
+                    f"{tuple(x.shape)}"
+                )
             if not values.requires_grad:
                 return torch.zeros_like(x)
             (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values), allow_unused=True)

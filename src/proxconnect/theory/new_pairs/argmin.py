@@ -80,7 +80,12 @@ class _Solver:
     """The argmin by the convex hull of Φ on a grid, and golden sections about its best vertices."""
 
     def __init__(self, regularizer: Function, points: Sequence[float]) -> None:
-        probed(lambda z: torch.atan(regularizer(z)), "regularizer", -FARTHEST, FARTHEST)  # atan(∞) is finite
+
+        def bounded(z: Tensor) -> Tensor:
+            values = regularizer(z)
+            return torch.atan(values) if isinstance(values, Tensor) else values  # atan(∞) is finite
+
+        probed(bounded, "regularizer", -FARTHEST, FARTHEST)
         z = edges(-FARTHEST, FARTHEST, points)
         values = regularizer(z.clone())
         if bool(values.isnan().any()) or bool((values == -torch.inf).any()):
