@@ -1,6 +1,7 @@
 """A right call of everything public, from which wrong ones are made, argument by argument."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -70,8 +71,12 @@ def _written(**options: Any) -> Callable[[], Arguments]:
     return lambda: {"packed": packed(), "example": rows(), "path": "network.out"} | options
 
 
-LIVING = binary("bc")
-"""Layers that live as long as the tests, for calls that get nothing but their parameters."""
+def _bop() -> Arguments:
+    model = HELD.setdefault("model", binary("bc"))  # Bop finds the latents of living layers alone
+    return {"params": model.parameters(), "others": torch.optim.Adam, "threshold": 1e-8, "gamma": 1e-4}
+
+
+HELD: dict[str, nn.Module] = {}
 
 CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.Accumulator": lambda: {"bits": 8, "overflow": "wrap", "slope": 2.0, "derivative": "exact"},
@@ -86,19 +91,14 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "layers.BinaryParameter": lambda: {"parameter": nn.Parameter(torch.randn(3, 4)), "channel_dims": (0,)},
     "layers.RPReLU": lambda: {"channels": 4},
     "layers.Shift": lambda: {"channels": 4, "dim": 1, "device": None, "dtype": None},
-    "pc.Bop": lambda: {
-        "params": LIVING.parameters(),
-        "others": torch.optim.Adam,
-        "threshold": 1e-8,
-        "gamma": 1e-4,
-    },  # fmt: skip
+    "pc.Bop": _bop,
     "pc.Heuristic": lambda: {
         "name": "own",
         "forward": lambda x, mu: x,
         "backward": lambda x, mu: torch.ones_like(x),
         "sharpness": pairs.Sharpness(),
         "doc": "",
-    },  # fmt: skip
+    },
     "pc.Meters": lambda: {"model": binary()},
     "pc.OverflowPenalty": lambda: {"model": binary(activations="bnn", accumulator=pc.Accumulator())},
     "pc.Pair": lambda: {"name": "own", "prox": prox.sign, "transform": transform.identity, "doc": ""},
@@ -116,7 +116,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "weights": "bnn",
         "scale": "channel",
         "channel_dims": (0,),
-    },  # fmt: skip
+    },
     "pc.clip_latents": lambda: _with_optimizer(bound=1.0),
     "pc.diagnose": _readings,
     "pc.full_precision": lambda: {"model": binary()},
@@ -131,7 +131,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "vectors": "float32",
         "floats": "torch",
         "example": rows(),
-    },  # fmt: skip
+    },
     "pc.post_training": _with_optimizer,
     "pc.proxquant": _with_optimizer,
     "pc.reverse_proxconnect": _with_optimizer,
@@ -140,6 +140,14 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.summary": lambda: {"model": binary(), "example": rows()},
     "theory.Recorder": lambda: _with_optimizer(scale=None, entries=8, steps=3, seed=0),
     "theory.Trajectory": _trajectory,
+    "theory.Trajectory.from_latents": lambda: {
+        "latents": torch.rand(3, 4),
+        "learning_rates": 0.1,
+        "mu": 1.0,
+        "gradients": torch.rand(2, 4),
+        "weights": torch.rand(2, 4),
+        "resolution": 1e-7,
+    },
     "theory.autograd_derivative": lambda: {"function": torch.tanh},
     "theory.average": lambda: {"proxes": [prox.sign, prox.tanh.at(1.0)], "weights": [0.5, 0.5]},
     "theory.certificate": lambda: {
@@ -147,25 +155,25 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "pair": "bnn++",
         "loss": None,
         "at": None,
-    },  # fmt: skip
+    },
     "theory.compose": lambda: {"transform": transform.hardtanh, "pair": "bc", "name": "own"},
-    "theory.correct": lambda: {"backward": lambda x: torch.exp(-x.square()), "name": "own", "normalise": False},
+    "theory.correct": lambda: {"backward": lambda x: torch.exp(-x.square()), "name": "own", "normalise": True},
     "theory.decompose": lambda: {
         "pair_or_forward": torch.tanh,
         "backward": lambda x: 1 - x.tanh() ** 2,
         "mu": None,
         "domain": (-4.0, 4.0),
-    },  # fmt: skip
+    },
     "theory.plot_verdict": lambda: {"verdict": theory.decompose("bc")},
     "theory.potential": lambda: {"prox": prox.tanh, "mu": 1.0, "reach": 10.0},
     "theory.prox_of": lambda: {"regularizer": torch.abs, "points": (0.0,)},
     "theory.rescale": lambda: {"pair": "bnn", "inner": 1.0, "outer": 1.0, "name": "own"},
     "theory.synthesize": lambda: {
-        "transform": transform.hardtanh,
+        "transform": torch.tanh,
         "prox": prox.sign,
         "name": "own",
-        "derivative": None,
-    },  # fmt: skip
+        "derivative": lambda x: 1 - x.tanh() ** 2,
+    },
     "export.to_floats": lambda: {"model": packed(), "path": "network.out"},
     "export.to_onnx": _written(any_batch=True),
     "export.to_openvino": _written(path="network.xml", any_batch=False),
@@ -173,12 +181,17 @@ CALLS: dict[str, Callable[[], Arguments]] = {
 }
 
 
-def called(name: str, arguments: Arguments) -> Any:
-    """Call what is public under `name`, as "pc.pack"; enter it if it is a context."""
+def function(name: str) -> Callable[..., Any]:
+    """What is public under `name`, as "pc.pack"."""
     room, _, short = name.partition(".")
-    function = getattr(ROOMS[room], short)
-    readings = [arguments.pop("readings")] if "readings" in arguments else []
-    result = function(*readings, **arguments)
+    found: Callable[..., Any] = attrgetter(short)(ROOMS[room])
+    return found
+
+
+def call(name: str, arguments: Arguments) -> Any:
+    """Call what is public under `name`; enter it if it is a context."""
+    readings = [arguments.pop("readings")] if "readings" in arguments else []  # of diagnose(*readings)
+    result = function(name)(*readings, **arguments)
     if name in ("pc.hard", "pc.soft", "pc.full_precision"):
         with result:
             pass

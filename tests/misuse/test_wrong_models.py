@@ -98,7 +98,7 @@ WRONG = {
         lambda: setattr(layer(), "weight", nn.Parameter(torch.ones(4, 8))), TypeError, "name `latent` instead"
     ),
     "accumulator: 1 bit": Wrong(lambda: pc.Accumulator(1), ValueError, "bits must be an integer from 2 to 24; got 1"),
-    "accumulator: 8.0 bits": Wrong(lambda: pc.Accumulator(8.0), ValueError, "got 8.0"),
+    "accumulator: 8.0 bits": Wrong(lambda: pc.Accumulator(8.0), TypeError, "bits takes a whole number; got 8.0"),
     "accumulator: unknown overflow": Wrong(lambda: pc.Accumulator(8, "clip"), ValueError, "one of wrap, saturate"),
     "accumulator: negative slope": Wrong(lambda: pc.Accumulator(8, "cyclic", -1), ValueError, "must be positive"),
     "accumulator: slope in words": Wrong(

@@ -57,7 +57,7 @@ WRONG = {
         lambda: pc.Quantizer("bc", channel_dims=(3,))(rows()), ValueError, "no dimensions of a tensor of shape (4, 8)"
     ),
     "quantizer: magnitude 0": Wrong(
-        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive; got 0.0"
+        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive and finite; got 0"
     ),
     "quantizer: learned scale without a start": Wrong(
         lambda: pc.Quantizer("bnn++", "learned")(rows()), RuntimeError, "call start_scale(latent)"
@@ -87,7 +87,7 @@ WRONG = {
     "compose: a heuristic": Wrong(
         lambda: theory.compose(transform.hardtanh, "bnn+"), TypeError, "theory.correct makes a Pair of a heuristic"
     ),
-    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "a finite inner > 0"),
+    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "inner must be positive and finite"),
     "potential: of a pair": Wrong(lambda: theory.potential(PAIR), TypeError, "takes a Prox, as that of a pair"),
     "certificate: no run": Wrong(lambda: theory.certificate(None, "bnn++"), TypeError, "takes a Trajectory first"),
     "certificate: latents": Wrong(lambda: theory.certificate(rows(), "bnn++"), TypeError, "Trajectory.from_latents"),

@@ -1,6 +1,5 @@
 """The latents that an optimizer moves, and the clamp of BinaryConnect and BNN."""
 
-import math
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from proxconnect._support.arguments import require_module, require_number
+from proxconnect._support.arguments import positive, require_module
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.base import LIVING
@@ -99,9 +98,7 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
         >>> model[0].latent.data  # not -1.7 and 0.3
         tensor([[-1.0000,  0.3000]])
     """
-    require_number(bound, "bound")
-    if not (math.isfinite(bound) and bound > 0):
-        raise ValueError(f"bound must be positive and finite; got {bound}")
+    bound = positive(bound, "bound")
     optimizer = unwrapped(optimizer)
     layers = stepped_layers(optimizer, model).values()
 

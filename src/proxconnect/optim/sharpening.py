@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from proxconnect._support.arguments import number_or_nan, whole
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
@@ -57,6 +58,7 @@ class Sharpening:
         ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of the
             same part, there are no binary activations to move, the start or end lies outside a pair's domain, the end
             is below the start, or the arguments make no schedule.
+        TypeError: an argument has another type, as a float for `steps`.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -75,6 +77,8 @@ class Sharpening:
         self, optimizer: Optimizer, model: nn.Module, *, steps: int | None = None, start: float | None = None,
         end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
     ) -> None:  # fmt: skip
+        start, end = (None if mu is None else number_or_nan(mu, name) for name, mu in (("start", start), ("end", end)))
+        steps, hold = None if steps is None else whole(steps, "steps", 1), whole(hold, "hold", 0)
         _require_sense(shape, part, steps, end, hold)
         self.optimizer = optimizer = unwrapped(optimizer)
         self.shape: Shape = shape
@@ -195,7 +199,7 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
         if steps is not None or hold:
             raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
         return
-    if type(steps) is not int or steps <= 0:
-        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
-    if not isinstance(hold, int) or not 0 <= hold < steps:
+    if steps is None:
+        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run")
+    if hold >= steps:
         raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")
