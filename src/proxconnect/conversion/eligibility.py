@@ -198,11 +198,11 @@ def _recomputation(module: nn.Module, names: tuple[str, ...]) -> str:
         return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
     parameters, buffers = module._parameters, module._buffers
     if "weight_g" in parameters:
-        return "weight-normed"
+        return "weight-normed: torch.nn.utils.remove_weight_norm() makes its weight plain"
     if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in buffers):
         return "pruned: prune.remove() makes it permanent"
     if "weight_orig" in parameters:
-        return "spectral-normed"
+        return "spectral-normed: torch.nn.utils.remove_spectral_norm() makes its weight plain"
     absent = any(parameters.get(name) is None for name in names)
     return "its weight is no parameter of its own" if absent else ""
 

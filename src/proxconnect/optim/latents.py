@@ -37,7 +37,8 @@ def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
     """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name.
 
-    Warn if it does not hold the learned scale of one of them. ValueError if there is no such layer.
+    Warn if it does not hold the learned scale of one of them. ValueError if there is no such layer, or a latent was
+    made under `torch.inference_mode`.
     """
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -49,6 +50,11 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
         raise ValueError(
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
+        )
+    if frozen := [name for name, layer in stepped.items() if layer.latent.is_inference()]:
+        raise ValueError(
+            f"the latents of {some(frozen)} were made under torch.inference_mode, and torch cannot train those: build "
+            "the model outside of it, or take copy.deepcopy(model), and make the optimizer from that"
         )
     scales = {name: layer.weight_quantizer.alpha for name, layer in stepped.items()}
     forgotten = [name for name, alpha in scales.items() if alpha is not None and id(alpha) not in held]
@@ -66,7 +72,20 @@ def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
     if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
     # torch.distributed.checkpoint makes an empty state by a step with learning rate 0
-    return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
+    return kwargs != {"closure": None} or any(learning_rate(group) != 0 for group in optimizer.param_groups)
+
+
+def learning_rate(group: dict[str, Any]) -> float | None:
+    """Return the learning rate of a parameter group; None if the optimizer has none, or computes it (Adafactor)."""
+    rate = group.get("lr")
+    return None if rate is None else float(rate)
+
+
+def require_learning_rates(optimizer: Optimizer, groups: Iterable[int], use: str) -> None:
+    """Raise ValueError, which begins with `use`, if one of the parameter groups, by index, has no learning rate."""
+    if any(learning_rate(optimizer.param_groups[i]) is None for i in groups):
+        kind = type(optimizer).__name__
+        raise ValueError(f"{use} needs the learning rate η, and a parameter group of this {kind} has no 'lr'")
 
 
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:

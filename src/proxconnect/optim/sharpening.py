@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from proxconnect._support.arguments import number_or_nan, whole
 from proxconnect.layers import BinaryLayer
-from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
@@ -57,7 +57,7 @@ class Sharpening:
     Raises:
         ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of the
             same part, there are no binary activations to move, the start or end lies outside a pair's domain, the end
-            is below the start, or the arguments make no schedule.
+            is below the start, the arguments make no schedule, or "cumulative" finds no learning rate.
         TypeError: an argument has another type, as a float for `steps`.
 
     Example:
@@ -87,6 +87,8 @@ class Sharpening:
         self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
+        if shape == "cumulative":
+            require_learning_rates(optimizer, {course.group for course in self._courses}, "shape 'cumulative'")
         attached = _attached.setdefault(optimizer, WeakValueDictionary())
         for taken, other in attached.items():
             if _PARTS[other.part] & _PARTS[part]:
@@ -179,7 +181,7 @@ class Sharpening:
         optimizer.param_groups[0][self._key] = self.step_count + 1
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
-                group[self._travelled] = group.get(self._travelled, 0.0) + float(group["lr"])
+                group[self._travelled] = group.get(self._travelled, 0.0) + (learning_rate(group) or 0.0)
         self._apply()
 
     def _after_load(self, optimizer: Optimizer) -> None:

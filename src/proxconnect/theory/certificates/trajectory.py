@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect._support.arguments import positive, require_type, whole
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 
@@ -188,6 +188,8 @@ class Recorder:
                 "same model in one process, or under DistributedDataParallel"
             )
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
+        held_in = {group_of[id(layer.latent)] for layer in layers.values()}
+        require_learning_rates(self._optimizer, held_in, "a trajectory")
         self._tapes = {}
         for name, layer in layers.items():
             every = range(layer.latent.numel())
