@@ -50,7 +50,7 @@ SCHEDULE: tuple[Fault, ...] = (
     fault(
         "cumulative-group", "the cumulative schedule of each group adds the first group's learning rate",
         "optim/test_sharpening.py",
-        (f"{SRC}/optim/sharpening.py", 'float(group["lr"])', 'float(optimizer.param_groups[0]["lr"])'),
+        (f"{SRC}/optim/sharpening.py", "learning_rate(group)", "learning_rate(optimizer.param_groups[0])"),
     ),
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ class BinaryLayer(Product):
     gradient of B; in `eval()` it is the hard ᾱ·sign(latent). A learned scale replaces ᾱ everywhere.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
-    learned scale again. An in-place write to the returned tensor is lost: instead of `nn.init.normal_(layer.weight)`
+    learned scale again. An in-place write to the returned tensor is lost and warns: instead of `nn.init.normal_(layer.weight)`
     write to `layer.latent`.
 
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.

@@ -4,24 +4,28 @@ import sys
 import warnings
 from weakref import finalize
 
-import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
-_FUNCTIONAL_CALL, _WEIGHT_NORM = "torch.nn.utils._named_member_accessor", "torch.nn.utils.weight_norm"
+_FUNCTIONAL_CALL = "torch.nn.utils._named_member_accessor"
+
+_REPLACERS = {
+    ("torch.nn.utils.weight_norm", "apply"): "call weight_norm(layer, 'latent')",
+    ("peft.tuners.lora.layer", "merge"): "an adapter cannot be merged into ±α: keep it beside the layer, or merge it "
+    "into the float network and binarize that",
+}
+"""Functions, by module and name, that read a weight to put another in its place, and what to do instead."""
 
 
 def notice_use(weight: Tensor, layer: object) -> None:
     """Warn once `weight`, which `layer.weight` returns, is freed, if it was written to in place since.
 
-    TypeError if torch's `weight_norm` reads it, to replace the parameter that is not there. Call it in the property.
+    TypeError if one of the `_REPLACERS` reads it. Call it in the property.
     """
-    if sys._getframe(2).f_globals.get("__name__") == _WEIGHT_NORM:
-        raise TypeError(_no_parameter(layer, "weight_norm(layer, 'latent')"))
-    if (
-        type(weight) is Tensor
-        and not weight.is_inference()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(weight)
-    ):
+    reader = sys._getframe(2)
+    if advice := _REPLACERS.get((reader.f_globals.get("__name__", ""), reader.f_code.co_name)):
+        raise TypeError(f"{type(layer).__name__}.weight is computed from the parameter `latent`: {advice}")
+    if type(weight) is Tensor and not weight.is_inference() and not is_functorch_wrapped_tensor(weight):
         alias = weight.detach()  # it has the same version, and keeps no memory that `weight` would free
         finalize(weight, _warn_of_write, alias, alias._version, type(layer).__name__).atexit = False
 
@@ -29,11 +33,10 @@ def notice_use(weight: Tensor, layer: object) -> None:
 def refuse_functional_call(layer: object) -> None:
     """Raise ValueError in the setter of `layer.weight` if `functional_call` sets it; it would overwrite the latent."""
     if sys._getframe(3).f_globals.get("__name__") == _FUNCTIONAL_CALL:  # setattr of nn.Module is between
-        raise ValueError(_no_parameter(layer, "functional_call(model, {'layer.latent': tensor}, inputs)"))
-
-
-def _no_parameter(layer: object, call: str) -> str:
-    return f"{type(layer).__name__}.weight is computed from the parameter `latent`: name that, as {call} does"
+        raise ValueError(
+            f"{type(layer).__name__}.weight is computed from the parameter `latent`: pass functional_call the tensor "
+            "under the name `latent`"
+        )
 
 
 def _warn_of_write(alias: Tensor, version: int, kind: str) -> None:
