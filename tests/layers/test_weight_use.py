@@ -127,8 +127,9 @@ def step(model: nn.Module, between=lambda optimizer: None, context=None) -> None
 @pytest.mark.parametrize("pairs", [("bc",), ("bnn++",), ("bnn++", "bnn")])
 @pytest.mark.parametrize("context", [None, pc.hard])
 def test_a_step_with_a_gradient_of_hard_weights_is_refused(pairs, context):
+    other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     with pytest.raises(RuntimeError, match=r"or was when its gradient was taken.*Call model.train\(\), zero"):
-        step(network(*pairs), context=context)
+        step(network(*pairs), lambda _: other.step(), context)
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])

@@ -142,7 +142,7 @@ TRAINING: tuple[Fault, ...] = (
     ),
     fault(
         "closure-of-a-hard-step", "a step with a closure trains hard weights", "layers/test_step_guard.py",
-        (f"{SRC}/layers/base.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
+        (f"{SRC}/layers/base.py", "(has_closure or layer.latent.grad is not None)", "layer.latent.grad is not None"),
     ),
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",

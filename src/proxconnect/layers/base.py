@@ -24,8 +24,8 @@ class BinaryLayer(Product):
     gradient of B; in `eval()` it is the hard ᾱ·sign(latent). A learned scale replaces ᾱ everywhere.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
-    learned scale again. An in-place write to the returned tensor is lost and warns: instead of `nn.init.normal_(layer.weight)`
-    write to `layer.latent`.
+    learned scale again. An in-place write to the returned tensor is lost and warns: instead of
+    `nn.init.normal_(layer.weight)` write to `layer.latent`.
 
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.
     """
@@ -237,9 +237,10 @@ def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[
     for layer in list(_watched):
         quantizers = layer.quantizers.values()
         if any(quantizer.is_hard for quantizer in quantizers):
-            hard += [layer] if has_closure or layer.latent.grad is not None else []
+            hard += [layer] if (has_closure or layer.latent.grad is not None) else []
+        elif _has_hard_gradient(layer):
+            hard += [] if has_closure else [layer]  # a closure takes the gradient again
         elif layer.training and all(quantizer.override is None for quantizer in quantizers):
-            hard += [layer] if not has_closure and _has_hard_gradient(layer) else []
             _watched.discard(layer)  # neither in eval() nor inside hard()
     if not hard:
         return
