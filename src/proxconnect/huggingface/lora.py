@@ -5,6 +5,7 @@ from typing import Any
 from peft import LoraConfig
 from peft.tuners.lora import Linear
 
+from proxconnect._support.arguments import require_type
 from proxconnect.layers import BinaryLayer, BinaryLinear
 
 
@@ -15,6 +16,7 @@ def for_binary(config: LoraConfig) -> LoraConfig:
     TypeError if a target is another binary layer: the adapter of a convolution would be of the same class, and so
     binary itself.
     """
+    require_type(config, LoraConfig, "for_binary takes peft's LoraConfig as config")
     config._register_custom_module({BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse})  # type: ignore[dict-item]
     return config
 

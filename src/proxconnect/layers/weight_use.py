@@ -20,11 +20,14 @@ _REPLACERS = {
 def notice_use(weight: Tensor, layer: object) -> None:
     """Warn once `weight`, which `layer.weight` returns, is freed, if it was written to in place since.
 
-    TypeError if one of the `_REPLACERS` reads it. Call it in the property.
+    TypeError if one of the `_REPLACERS` reads it. Call it in the property. The initialisation of transformers is quiet.
     """
     reader = sys._getframe(2)
-    if advice := _REPLACERS.get((reader.f_globals.get("__name__", ""), reader.f_code.co_name)):
+    module, name = reader.f_globals.get("__name__", ""), reader.f_code.co_name
+    if advice := _REPLACERS.get((module, name)):
         raise TypeError(f"{type(layer).__name__}.weight is computed from the parameter `latent`: {advice}")
+    if name == "_init_weights" and module.startswith("transformers."):
+        return  # from_pretrained initialises every weight, and then loads the latents
     if type(weight) is Tensor and not weight.is_inference() and not is_functorch_wrapped_tensor(weight):
         alias = weight.detach()  # it has the same version, and keeps no memory that `weight` would free
         finalize(weight, _warn_of_write, alias, alias._version, type(layer).__name__).atexit = False
