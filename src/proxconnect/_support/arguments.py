@@ -25,8 +25,11 @@ def require_module(value: object, call: str) -> None:
     require_type(value, nn.Module, f"{call} takes an nn.Module as model")
 
 
-def number_or_nan(value: object, name: str) -> float:
-    """Return the argument `name`, a number or a tensor or array that holds one, as a float; TypeError for others."""
+def number(value: object, name: str) -> float:
+    """Return the argument `name`, a number (NaN, too) or a tensor or array that holds one, as a float; else TypeError.
+
+    ValueError for an integer that is too large.
+    """
     held = _held(value)
     if isinstance(held, bool) or not isinstance(held, Real):
         raise TypeError(f"{name} takes a number; got {_shown(held)}")
@@ -36,17 +39,9 @@ def number_or_nan(value: object, name: str) -> float:
         raise ValueError(f"{name} is too large for a float") from None
 
 
-def number(value: object, name: str) -> float:
-    """Return a number as `number_or_nan` does; ValueError for NaN."""
-    given = number_or_nan(value, name)
-    if math.isnan(given):
-        raise ValueError(f"{name} takes a number; got nan")
-    return given
-
-
 def positive(value: object, name: str) -> float:
-    """Return a number as `number_or_nan` does; ValueError unless it is positive and finite."""
-    given = number_or_nan(value, name)
+    """Return a number as `number` does; ValueError unless it is positive and finite."""
+    given = number(value, name)
     if not 0 < given < math.inf:
         raise ValueError(f"{name} must be positive and finite; got {given:g}")
     return given

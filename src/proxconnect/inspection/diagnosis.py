@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from proxconnect._support.arguments import number, number_or_nan
+from proxconnect._support.arguments import number
 from proxconnect._support.text import some
 from proxconnect.inspection.meters import EDGES, LayerHealth
 
@@ -82,7 +82,7 @@ def diagnose(
     for reading in readings:
         if not isinstance(reading, Mapping) or not all(isinstance(health, LayerHealth) for health in reading.values()):
             raise TypeError(f"diagnose takes what Meters.layers() gave after a read(); got {type(reading).__name__}")
-    loss = None if loss is None else number_or_nan(loss, "loss")
+    loss = None if loss is None else number(loss, "loss")
     progress = None if progress is None else number(progress, "progress")
     if progress is not None and not 0 <= progress <= 1:
         raise ValueError(f"progress must be from 0 to 1; got {progress:g}")

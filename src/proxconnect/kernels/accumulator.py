@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from proxconnect._support.arguments import number_or_nan, whole
+from proxconnect._support.arguments import number, whole
 
 Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
@@ -52,7 +52,7 @@ class Accumulator:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", whole(self.bits, "bits"))
-        object.__setattr__(self, "slope", number_or_nan(self.slope, "slope"))
+        object.__setattr__(self, "slope", number(self.slope, "slope"))
         if not 2 <= self.bits <= MOST_BITS:
             raise ValueError(f"bits must be an integer from 2 to {MOST_BITS}; got {self.bits}")
         if self.overflow not in get_args(Overflow):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from proxconnect._support.arguments import number_or_nan, whole
+from proxconnect._support.arguments import number, whole
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
@@ -77,7 +77,7 @@ class Sharpening:
         self, optimizer: Optimizer, model: nn.Module, *, steps: int | None = None, start: float | None = None,
         end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
     ) -> None:  # fmt: skip
-        start, end = (None if mu is None else number_or_nan(mu, name) for name, mu in (("start", start), ("end", end)))
+        start, end = (None if mu is None else number(mu, name) for name, mu in (("start", start), ("end", end)))
         steps, hold = None if steps is None else whole(steps, "steps", 1), whole(hold, "hold", 0)
         _require_sense(shape, part, steps, end, hold)
         self.optimizer = optimizer = unwrapped(optimizer)

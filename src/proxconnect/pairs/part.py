@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect._support.arguments import number, number_or_nan, positive
+from proxconnect._support.arguments import number, positive
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Sharpness:
 
         ValueError for a μ that `contains` refuses, TypeError for no number; messages begin with `owner`.
         """
-        given = number_or_nan(mu, f"{owner}: μ")
+        given = number(mu, f"{owner}: μ")
         if not self.contains(given):
             bound = f"μ >= {self.lowest:g}" if self.lowest > 0 else "μ > 0"
             raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {given:g}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from proxconnect._support.arguments import dimensions, number, positive
+from proxconnect._support.arguments import dimensions, positive
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
@@ -132,7 +132,7 @@ class Quantizer(nn.Module):
         self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
         if mu is None:
             mu = self.sharpness.start if self.sharpness else 1.0
-        mu = domain.require(mu, f"pair {pair.name!r}") if domain else number(mu, "mu")
+        mu = (domain or Sharpness()).require(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(mu))
         self.scheduled = self.trained = self.trains_latent = False

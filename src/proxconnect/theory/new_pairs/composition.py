@@ -8,7 +8,7 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
-from proxconnect._support.arguments import number, number_or_nan, positive, require_type
+from proxconnect._support.arguments import number, positive, require_type
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
 from proxconnect.pairs.part import Part, common_sharpness, widened
 from proxconnect.pairs.prox import identity
@@ -262,7 +262,7 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
     if weights is None:
         weights = [1 / len(proxes)] * len(proxes)
     require_type(weights, Iterable, "weights takes a list of numbers")
-    weights = tuple(number_or_nan(weight, "weights") for weight in weights)
+    weights = tuple(number(weight, "weights") for weight in weights)
     if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
         raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
     return Average(tuple(map(_as_prox, proxes)), weights)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from proxconnect._support.arguments import number_or_nan
+from proxconnect._support.arguments import number
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.pairs.transform import FixedTransform
 from proxconnect.theory.functions.blackbox import Function, autograd_derivative, is_autograd_function, probed
@@ -107,7 +107,7 @@ def decompose(
         raise TypeError(f"domain takes two numbers, (low, high); got {domain!r}") from None
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
-    mu = None if mu is None else number_or_nan(mu, "mu")
+    mu = None if mu is None else number(mu, "mu")
     asked, declaration = _asked(pair_or_forward, backward, mu, (low, high))
     F = probed(asked.forward, "forward", low, high)
     B = probed(asked.backward, "backward", low, high)
