@@ -15,8 +15,8 @@ OF_TORCH = {"in_features", "out_features", "in_channels", "out_channels", "kerne
             "embed_dim", "num_heads", "device", "dtype"}  # fmt: skip
 """Arguments that torch's own layers check, or do not."""
 
-SLOW = {"export.to_onnx", "export.to_openvino", "export.to_qonnx"}
-"""Right calls that `tests/export` makes."""
+SLOW = {"export.to_onnx", "export.to_openvino", "export.to_qonnx", "theory.plot_verdict"}
+"""Right calls that the tests of their rooms make."""
 
 MAY_BE_NAN = {("pc.diagnose", "loss")}
 
