@@ -41,6 +41,8 @@ WRONG = {
     "Pair: a function as prox": Wrong(lambda: pc.Pair("mine", torch.sign), TypeError, "theory.synthesize(transform"),
     "Pair: the class of a prox": Wrong(lambda: pc.Pair("mine", prox.PARQ), TypeError, "as prox.parq"),
     "Pair: parts exchanged": Wrong(lambda: pc.Pair("mine", transform.hardtanh, prox.sign), TypeError, "as prox.parq"),
+    "prox: fixed in words": Wrong(lambda: prox.tanh.at("2"), TypeError, "Tanh(): μ takes a number; got str"),
+    "transform: fixed at -1": Wrong(lambda: transform.sign_swish.at(-1), ValueError, "SignSwish() needs a finite sha"),
     "Pair: no name": Wrong(lambda: pc.Pair(prox.sign, transform.hardtanh), TypeError, "takes a string as name"),
     "Heuristic: names": Wrong(lambda: pc.Heuristic("h", "sign", "ste"), TypeError, "forward of 'h' takes a callable"),
     "Heuristic: a number as B": Wrong(lambda: pc.Heuristic("h", prox.sign, 1.0), TypeError, "backward of 'h' takes"),
