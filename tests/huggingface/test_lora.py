@@ -54,6 +54,15 @@ def test_merging_is_refused_and_loses_nothing(merge: str) -> None:
     assert torch.equal(model(image), before)
 
 
+def test_the_merge_of_a_plain_adapter_is_refused() -> None:
+    config = peft.LoraConfig(target_modules=["linear"], init_lora_weights=False)
+    model, image = peft.get_peft_model(pc.binarize(Net()), config).eval(), torch.randn(2, 3, 8, 8)
+    before = model(image)
+    with pytest.raises(TypeError, match="an adapter cannot be merged into ±α"):
+        model.merge_adapter()
+    assert torch.equal(model(image), before)
+
+
 def test_float_layers_still_merge() -> None:
     model, image = adapted("last", init_lora_weights=False).eval(), torch.randn(2, 3, 8, 8)
     before = model(image)

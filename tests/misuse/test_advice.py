@@ -1,6 +1,8 @@
 """Messages of the package name only functions that exist, and only arguments that they take."""
 
 import ast
+import builtins
+import copy
 import functools
 import importlib
 import inspect
@@ -25,37 +27,17 @@ ROOMS = [
 OBJECTS = {  # by the names that messages give them
     "pc": pc, "proxconnect": pc, "torch": torch, "optimizer": torch.optim.Optimizer, "pair": pc.Pair,
     "model": nn.Module, "module": nn.Module, "layer": pc.BinaryLinear, "layers": pc.BinaryLinear, "value": torch.Tensor,
-    "x": torch.Tensor,    "prune": prune, "functools": functools, "recorder": pc.theory.Recorder,
+    "x": torch.Tensor, "prune": prune, "functools": functools, "copy": copy, "recorder": pc.theory.Recorder,
     **{room.__name__.rpartition(".")[2]: room for room in ROOMS},
 }  # fmt: skip
 OF_OTHERS = {  # which tests may not have
-    "trainer.fit", "from_pretrained", "fit", "StateDictOptions",
+    "trainer.fit", "from_pretrained", "weight_norm", "fit", "StateDictOptions",
     "torch.distributed.checkpoint.state_dict.get_model_state_dict",
 }  # fmt: skip
 ARGUMENTS_OF_OTHERS = {"persistent", "out", "pair", "seed", "download"}
 """Those of torch, axes of a study, and of a data module that the message cannot name."""
 
-MATHS = {
-    "A",
-    "B",
-    "F",
-    "H",
-    "L",
-    "P",
-    "T",
-    "SS",
-    "clip",
-    "cos",
-    "dist",
-    "erf",
-    "k",
-    "ln",
-    "max",
-    "min",
-    "r",
-    "sign",
-    "tanh",
-}
+MATHS = {*"ABFHLPTkr", "SS", "clip", "cos", "dist", "erf", "ln", "max", "min", "sign", "tanh"}
 """Functions of formulas."""
 
 NAME = r"(?<![\w.}/-])([A-Za-z_]\w*(?:\.\w+)*)"
@@ -125,10 +107,11 @@ def meanings(name: str) -> list[Any]:
     """What a name of a message may mean; empty if nothing has it."""
     first, *rest = name.split(".")
     if not rest:
-        return public().get(name, [])
+        return public().get(name) or [vars(builtins)[name]] * (name in vars(builtins))
     found = [OBJECTS[first]] if first in OBJECTS else public().get(first, [])
     for part in rest:
-        found = [getattr(owner, part) for owner in found if hasattr(owner, part)]
+        owners = [torch.Tensor if isinstance(owner, property) else owner for owner in found]  # as layer.weight
+        found = [getattr(owner, part) for owner in owners if hasattr(owner, part)]
     return found or ([anything] if first == "proxconnect" and is_in_source(rest) else [])
 
 

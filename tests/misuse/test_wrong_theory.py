@@ -52,6 +52,8 @@ WRONG = {
     "Pair: a function as prox": Wrong(lambda: pc.Pair("mine", torch.sign), TypeError, "theory.synthesize(transform"),
     "Pair: the class of a prox": Wrong(lambda: pc.Pair("mine", prox.PARQ), TypeError, "as prox.parq"),
     "Pair: parts exchanged": Wrong(lambda: pc.Pair("mine", transform.hardtanh, prox.sign), TypeError, "as prox.parq"),
+    "prox: fixed in words": Wrong(lambda: prox.tanh.at("2"), TypeError, "Tanh(): μ takes a number; got str"),
+    "transform: fixed at -1": Wrong(lambda: transform.sign_swish.at(-1), ValueError, "SignSwish() needs a finite sha"),
     "Pair: no name": Wrong(lambda: pc.Pair(prox.sign, transform.hardtanh), TypeError, "takes a string as name"),
     "Heuristic: names": Wrong(lambda: pc.Heuristic("h", "sign", "ste"), TypeError, "forward of 'h' takes a callable"),
     "Heuristic: a number as B": Wrong(lambda: pc.Heuristic("h", prox.sign, 1.0), TypeError, "backward of 'h' takes"),
@@ -68,7 +70,7 @@ WRONG = {
         lambda: pc.Quantizer("bc", channel_dims=(3,))(rows()), ValueError, "no dimensions of a tensor of shape (4, 8)"
     ),
     "quantizer: magnitude 0": Wrong(
-        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive; got 0.0"
+        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive and finite; got 0"
     ),
     "quantizer: learned scale without a start": Wrong(
         lambda: pc.Quantizer("bnn++", "learned")(rows()), RuntimeError, "call start_scale(latent)"
@@ -124,7 +126,7 @@ WRONG = {
     "compose: a heuristic": Wrong(
         lambda: theory.compose(transform.hardtanh, "bnn+"), TypeError, "theory.correct makes a Pair of a heuristic"
     ),
-    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "a finite inner > 0"),
+    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "inner must be positive and finite"),
     "potential: of a pair": Wrong(lambda: theory.potential(PAIR), TypeError, "takes a Prox, as that of a pair"),
     "certificate: no run": Wrong(lambda: theory.certificate(None, "bnn++"), TypeError, "takes a Trajectory first"),
     "certificate: latents": Wrong(lambda: theory.certificate(rows(), "bnn++"), TypeError, "Trajectory.from_latents"),

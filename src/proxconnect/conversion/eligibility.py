@@ -195,11 +195,11 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
         return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
     parameters = module._parameters
     if "weight_g" in parameters:
-        return "weight-normed"
+        return "weight-normed: torch.nn.utils.remove_weight_norm() makes its weight plain"
     if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in module._buffers):
         return "pruned: prune.remove() makes it permanent"
     if "weight_orig" in parameters:
-        return "spectral-normed"
+        return "spectral-normed: torch.nn.utils.remove_spectral_norm() makes its weight plain"
     weights = [parameters.get(name) for name in form.float_weights(module)]
     if any(weight is None for weight in weights):
         return "its weight is no parameter of its own"

@@ -92,14 +92,25 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     """
     if keep is None:
         return {}
+    takes = "keep takes 'edges', globs on layer names, a callable of (name, module) or None"
+    if isinstance(keep, type | nn.Module):  # callables, too
+        kind = keep.__name__ if isinstance(keep, type) else type(keep).__name__
+        raise TypeError(f"{takes}; got {kind}: keep=lambda name, module: isinstance(module, {kind}) keeps this type")
     if callable(keep):
-        return {
-            layer.name: "keep: the callable chose it"
-            for layer in layers
-            if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
-        }
+        try:
+            chosen = [
+                layer
+                for layer in layers
+                if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+            ]
+        except Exception as error:
+            error.add_note(
+                "This happened in your keep(name, module), which is called for each layer that can be binary"
+            )
+            raise
+        return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
     if not isinstance(keep, Iterable):
-        raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
+        raise TypeError(f"{takes}; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
     patterns = [word for word in words if word != "edges"]
     for pattern in patterns:

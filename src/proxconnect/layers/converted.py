@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -263,6 +264,7 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     for layer in layers:
         if layer.input_shift is None:
             channels = layer.input_channels(tuple(layer.latent.shape))
-            layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+            with torch.inference_mode(False):  # so that it can be trained
+                layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
             expect_in_optimizer(layer)
     return model

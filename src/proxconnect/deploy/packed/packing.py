@@ -88,7 +88,7 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
     latent = layer._parameters.get("latent")
     if latent is None:
         raise ValueError(
-            f"{name}: `latent` is no plain parameter (parametrized or pruned): make it one first, with "
+            f"{name}: `latent` is no plain parameter (parametrized, weight-normed or pruned): make it one first, with "
             "torch.nn.utils.parametrize.remove_parametrizations(layer, 'latent') or prune.remove(layer, 'latent')"
         )
     try:

@@ -7,6 +7,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_callable
 from proxconnect.pairs.probing import ProbeError, answer
 
 Function = Callable[[Tensor], Tensor]
@@ -37,8 +38,7 @@ class BlackBox:
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
     """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
-    if not callable(function):
-        raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
+    require_callable(function, f"{name} must be a callable of one tensor")
     box = BlackBox(name, function)
     spread = torch.linspace(-1.0, 1.0, 60, dtype=torch.float64)
     x = torch.cat([spread * min(4.0, -low, high) if low < 0 < high else spread, spread * (high - low) / 2])
@@ -69,6 +69,7 @@ def autograd_derivative(function: Function) -> Function:
     Args:
         function: an elementwise callable of one tensor, or the `apply` of a `torch.autograd.Function`.
     """
+    require_callable(function, "function must be a callable of one tensor")
     return _AutogradFactor(function)
 
 

@@ -1,12 +1,13 @@
 """A prox from its regulariser: P(x) = argmin_z ½(z - x)² + r(z), solved on a line and kept as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import number, require_callable, require_type
 from proxconnect.pairs import Prox
 from proxconnect.pairs.probing import ProbeError
 from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
@@ -62,9 +63,9 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
         >>> prox(torch.tensor([-0.3, 0.5, 3.0]), 1.0)
         tensor([-1.,  1.,  2.])
     """
-    if not callable(regularizer):
-        raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
-    solver = _Solver(regularizer, points)
+    require_callable(regularizer, "regularizer must be a callable of one tensor")
+    require_type(points, Iterable, "points takes a list of numbers")
+    solver = _Solver(regularizer, [number(point, "points") for point in points])
     leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
     if float(leaves.values[0].abs().max()) >= FARTHEST:  # then the least point is the last one of the grid
         raise ValueError(

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import boolean
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Sharpness, Transform, resolve
 from proxconnect.pairs.pair import FixedMap, MethodMap
 from proxconnect.pairs.part import widened
@@ -109,6 +110,7 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
         >>> theory.decompose(pair, mu=1.0).legitimate
         True
     """
+    normalise = boolean(normalise, "normalise")
     given: AnyPair | Function = resolve(backward) if isinstance(backward, str) else backward
     if isinstance(given, Pair):
         raise TypeError(f"pair {given.name!r} is legitimate and needs no correction; pass its backward to take F = ∫B")

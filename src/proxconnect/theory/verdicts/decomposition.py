@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from proxconnect._support.arguments import number
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.pairs.probing import ProbeError
 from proxconnect.pairs.transform import FixedTransform
@@ -97,7 +98,7 @@ def decompose(
     Raises:
         ProbeError: a callable raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
         ValueError: `mu` is outside the pair's domain, or `domain` is empty.
-        TypeError: the first argument is neither a pair nor a callable.
+        TypeError: the first argument is neither a pair nor a callable, or `mu` or `domain` is no number.
 
     Example:
         >>> from proxconnect import theory
@@ -114,6 +115,7 @@ def decompose(
         raise TypeError(f"domain takes two numbers, (low, high); got {domain!r}") from None
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
+    mu = None if mu is None else number(mu, "mu")
     asked, declaration = _asked(pair_or_forward, backward, mu, (low, high))
     try:
         F = probed(asked.forward, "forward", low, high)
