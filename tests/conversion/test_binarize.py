@@ -9,9 +9,9 @@ import torch
 import torchvision
 from torch import nn
 
-from proxconnect import PAIRS, Heuristic, pack, summary
+from proxconnect import PAIRS, Accumulator, Heuristic, hard, pack, summary
 from proxconnect.conversion import Plan, binarize, plan
-from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from proxconnect.layers import BinaryConv2d, BinaryLayer, BinaryLinear, binarize_parameter
 from proxconnect.pairs.prox import sign
 
 
@@ -86,6 +86,48 @@ def test_the_first_pattern_that_fits_decides():
     }  # fmt: skip
 
 
+IGNORED = {
+    "behind the rest": ({"weights": {"*": "bnn", "2": "bc"}}, "weights: .2. decides no layer, because .[*]. stands"),
+    "float behind the rest": ({"weights": {"*": "bnn", "2": None}}, "'2' decides no layer.*Put '2' first"),
+    "behind a wider one": (
+        {"activations": {"[246]": "bnn", "4": "poly", "*": None}}, "activations: '4' decides no layer, because '.246.'",
+    ),
+    "an edge": ({"weights": {"7": "bc", "*": "bnn"}}, "'7' fits only layers that stay float: 7: edge: the last.*keep"),
+    "kept": ({"weights": {"2": "bc", "*": "bnn"}, "keep": "2"}, "'2' fits only layers that stay float: 2: keep: '2'"),
+    "inputs of a float layer": ({"weights": {"2": "bc"}, "activations": {"4": "poly"}}, "activations: .4..*no pattern"),
+    "inputs of an edge": ({"activations": {"0": "poly", "*": "bnn"}}, "activations: '0'.*edge: the first"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_a_pattern_that_decides_nothing_is_refused(case):
+    arguments, message = IGNORED[case]
+    for call in (plan, binarize):
+        with pytest.raises(ValueError, match=message):
+            call(net(), **arguments)
+
+
+def test_a_rest_may_be_empty_and_float_patterns_may_name_float_layers():
+    model = plan(net(), {"0": None, "[246]": "bc", "*": "bnn"}, {"[246]": "fp", "*": "bnn"})
+    assert [(row.weights, row.activations) for row in model.rows] == [(None, None), *[("bc", None)] * 3, (None, None)]
+
+
+def test_fp_leaves_inputs_float_everywhere():
+    x = torch.randn(2, 3, 4, 4)
+    model = binarize(net(), "bc", "fp", keep=None)
+    assert {row.activations for row in model.binarization.rows} == {None}
+    assert torch.allclose(pack(model)(x), model.eval()(x), atol=1e-5)
+    with hard(model.train()):
+        assert torch.equal(model[0].quantize_input(x), x)
+    layer = BinaryConv2d(3, 4, 3, activations=PAIRS["fp"])
+    assert torch.allclose(pack(layer)(x), layer.eval()(x), atol=1e-5)
+    accumulator = Accumulator(8)
+    for make in (lambda: binarize(net(), "bc", "fp", accumulator=accumulator),
+                 lambda: BinaryLinear(2, 2, activations="fp", accumulator=accumulator)):  # fmt: skip
+        with pytest.raises(ValueError, match="pass activations too, and not 'fp'"):
+            make()
+
+
 def test_patterns_cross_dots_and_mind_case():
     model = torchvision.models.resnet18()
     assert all(name.startswith("layer1.") for name in plan(model, {"layer1*": "bc"}).binary)
@@ -138,7 +180,8 @@ def test_keep_and_patterns_know_all_names_of_a_layer():
     model = net()
     model.register_module("shared", model[2])
     assert plan(model, keep="shared").floats == {"2": "keep: 'shared'"}
-    assert plan(model, {"shared": "bc"}, keep=lambda name, _: name == "shared").binary == ()
+    assert plan(model, {"shared": "bc", "*": "bnn"}, keep=None).row("2").weights == "bc"
+    assert plan(model, keep=lambda name, _: name == "shared").floats == {"2": "keep: the callable chose it"}
 
 
 def swin(num_classes: int = 3) -> nn.Module:
@@ -178,6 +221,52 @@ def test_an_error_leaves_the_model_as_it_was(case):
     with pytest.raises(error, match=message):
         binarize(model, **arguments)
     assert state(model) == before
+
+
+class Stubborn(nn.Linear):
+    """A layer that refuses the conversion itself, after all checks."""
+
+    def __setattr__(self, name, value):
+        if name == "__class__":
+            raise TypeError("I stay as I am")
+        super().__setattr__(name, value)
+
+
+def stubborn() -> nn.Module:
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.Sequential(nn.Linear(8, 8), encoder, nn.Linear(8, 8), Stubborn(8, 8), nn.Linear(8, 2))
+
+
+def test_an_error_in_the_midst_of_the_conversion_leaves_the_model_as_it_was():
+    model, x = stubborn().eval(), torch.randn(2, 3, 8)
+    before, expected = state(model), model(x)
+    with pytest.raises(TypeError, match="I stay as I am"):
+        binarize(model, activations="bnn")
+    assert state(model) == before
+    assert torch.equal(model(x), expected)
+    model(x).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()  # no guard of binary layers in eval() is left
+    assert binarize(model[1], keep=None) is model[1]
+
+
+@pytest.mark.parametrize("own", [nn.Linear(8, 8), torch.zeros(3), "mine"])
+def test_a_model_with_an_attribute_called_binarization_is_refused(own):
+    model = net()
+    model.binarization = own
+    before = state(model)
+    for call in (plan, binarize):
+        with pytest.raises(ValueError, match=r"keeps its plan as model\.binarization, but this Sequential .*rename it"):
+            call(model)
+    assert state(model) == before
+
+
+def test_the_default_device_of_the_caller_plays_no_part():
+    model, x = net().eval(), torch.randn(2, 3, 4, 4)
+    with torch.device("meta"):
+        binarize(model, activations="bnn", scale="learned")
+        binarize_parameter(model[0], "bias")
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
+    assert model(x).isfinite().all()
 
 
 def test_a_pattern_that_names_a_stage_gets_the_glob():

@@ -54,6 +54,15 @@ def test_merging_is_refused_and_loses_nothing(merge: str) -> None:
     assert torch.equal(model(image), before)
 
 
+def test_the_merge_of_a_plain_adapter_is_refused() -> None:
+    config = peft.LoraConfig(target_modules=["linear"], init_lora_weights=False)
+    model, image = peft.get_peft_model(pc.binarize(Net()), config).eval(), torch.randn(2, 3, 8, 8)
+    before = model(image)
+    with pytest.raises(TypeError, match="an adapter cannot be merged into ±α"):
+        model.merge_adapter()
+    assert torch.equal(model(image), before)
+
+
 def test_float_layers_still_merge() -> None:
     model, image = adapted("last", init_lora_weights=False).eval(), torch.randn(2, 3, 8, 8)
     before = model(image)
@@ -63,3 +72,20 @@ def test_float_layers_still_merge() -> None:
 def test_other_binary_layers_are_refused() -> None:
     with pytest.raises(TypeError, match="for BinaryLinear alone, not for BinaryConv2d"):
         adapted("conv")
+
+
+def test_adapters_that_were_there_first_stay_float() -> None:
+    """The edges are those of the network below, not the adapter that is registered last."""
+    model = peft.get_peft_model(Net(), peft.LoraConfig(target_modules=["linear", "last"], init_lora_weights=False))
+    example, before = torch.randn(2, 3, 8, 8), {n: p for n, p in model.named_parameters() if "lora_" in n}
+    assert pc.plan(model, example=example).binary == pc.plan(model).binary
+    plan = pc.binarize(model).binarization
+    inside = "base_model.model."
+    assert plan.binary == (f"{inside}conv", f"{inside}linear.base_layer")
+    assert plan.floats[f"{inside}linear.lora_A.default"] == "adapter of peft"
+    assert plan.floats[f"{inside}last.base_layer"] == "edge: the last layer registered"
+    assert {n: p for n, p in model.named_parameters() if "lora_" in n}.keys() == before.keys()
+    model(example).sum().backward()
+    assert all(p.grad is not None for p in before.values())
+    with pytest.raises(ValueError, match=r"fits only layers that stay float: .*adapter of peft"):
+        pc.plan(peft.get_peft_model(Net(), peft.LoraConfig(target_modules=["linear"])), {"*lora_A*": "bnn", "*": "bc"})

@@ -184,6 +184,18 @@ def test_the_overflow_share_is_that_of_sums_of_signs_since_the_last_reading():
     assert meters.layers()["0"].overflow_share is None
 
 
+def test_meters_of_one_model_count_apart():
+    layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(3)])
+    model = binarize(layers, "bc", "poly", accumulator=Accumulator(2))
+    first, second = Meters(model), Meters(model)
+    model(torch.randn(4, 8))
+    assert first.read() == second.read()
+    first.remove()
+    model(torch.randn(4, 8))
+    assert second.read()["1/overflow_share"] > 0
+    assert first.read() == {}
+
+
 def test_a_plain_loop_logs_floats_under_names_that_loggers_take():
     model = binary_input_net()
     meters = Meters(model)

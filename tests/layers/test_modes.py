@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from looped import looped
 from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, Quantizer, full_precision, hard, post_training, soft
+from proxconnect.deploy.fusion import layer_by_layer
 
 CONTEXTS = {"hard": hard, "soft": soft, "full_precision": full_precision}
 
@@ -65,7 +66,7 @@ def test_full_precision_runs_on_the_latents_in_any_mode(weights: str, training: 
 def test_soft_in_eval_is_what_train_computes(weights: str, kernels: bool, request: pytest.FixtureRequest) -> None:
     if not kernels:
         request.getfixturevalue("by_torch")
-    model, x = net(weights, weights), torch.randn(2, 3, 4, 4)
+    model, x = net(weights, None if weights == "fp" else weights), torch.randn(2, 3, 4, 4)
     for quantizer in (q for q in model.modules() if isinstance(q, Quantizer)):
         quantizer.mu.fill_(2.0)
     expected = model.train()(x)
@@ -165,3 +166,32 @@ def test_batch_statistics_under_hard_are_those_of_the_hard_net() -> None:
         model(x)
     expected = functional.linear(x, model[0].binary_weight, model[0].bias).mean(0)
     assert torch.allclose(model[1].running_mean, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("context", [*CONTEXTS.values(), layer_by_layer])
+def test_a_context_that_is_called_like_a_model_says_what_to_write(context) -> None:
+    model, x = net(), torch.randn(2, 3, 4, 4)
+    for inputs in ((x,), (x, x), ({"input": x},)):
+        with pytest.raises(TypeError, match=rf"write `with {context.__name__}\(model\): y = model\(x\)`"):
+            context(model)(*inputs)
+    with pytest.raises(TypeError, match="is a context, not a model"):
+        context(model)(input=x)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_context_decorates_functions_that_may_call_themselves(context: str) -> None:
+    model = net()
+    before = state(model)
+
+    @CONTEXTS[context](model)
+    def modes(depth: int) -> list[object]:
+        return [model[0].weight_quantizer.override, *(modes(depth - 1) if depth else [])]
+
+    assert modes(2) == [context] * 3
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_context_that_nobody_enters_is_told(context: str) -> None:
+    with pytest.warns(UserWarning, match=rf"changes nothing: write `with {context}\(model\):`"):
+        CONTEXTS[context](net())

@@ -57,6 +57,8 @@ def test_a_step_inside_hard_is_refused(weights: str) -> None:
         backward(net)
         with pytest.raises(RuntimeError, match=REFUSED):
             optimizer.step()
+    optimizer.zero_grad()
+    backward(net)
     optimizer.step()
 
 

@@ -73,6 +73,15 @@ WRONG = {
     ),
     "keep: unknown": Wrong(lambda: binary(keep=["head"]), ValueError, "the pattern 'head' fits no layer"),
     "keep: a number": Wrong(lambda: binary(keep=3), TypeError, "keep takes 'edges', globs on layer names"),
+    "keep: a class": Wrong(
+        lambda: binary(keep=nn.Linear), TypeError, "got Linear: keep=lambda name, module: isinstance(module, Linear)"
+    ),
+    "keep: a module": Wrong(
+        lambda: binary(keep=nn.ReLU()), TypeError, "got ReLU: keep=lambda name, module: isinstance(module, ReLU)"
+    ),
+    "keep: a function of the name": Wrong(
+        lambda: binary(keep=lambda name: name == "2"), TypeError, "in your keep(name, module), which is called for each"
+    ),
     "keep: modules": Wrong(lambda: binary(keep=[nn.Linear(2, 2)]), TypeError, "a glob on layer names; got Linear"),
     "padding: 2": Wrong(
         lambda: pc.binarize(images(), activations="poly", padding_value=2), ValueError, "must be 0, 1 or -1; got 2"
@@ -98,7 +107,7 @@ WRONG = {
         lambda: setattr(layer(), "weight", nn.Parameter(torch.ones(4, 8))), TypeError, "name `latent` instead"
     ),
     "accumulator: 1 bit": Wrong(lambda: pc.Accumulator(1), ValueError, "bits must be an integer from 2 to 24; got 1"),
-    "accumulator: 8.0 bits": Wrong(lambda: pc.Accumulator(8.0), ValueError, "got 8.0"),
+    "accumulator: 8.0 bits": Wrong(lambda: pc.Accumulator(8.0), TypeError, "bits takes a whole number; got 8.0"),
     "accumulator: unknown overflow": Wrong(lambda: pc.Accumulator(8, "clip"), ValueError, "one of wrap, saturate"),
     "accumulator: negative slope": Wrong(lambda: pc.Accumulator(8, "cyclic", -1), ValueError, "must be positive"),
     "accumulator: slope in words": Wrong(

@@ -16,8 +16,19 @@ from proxconnect.pairs import prox, transform
 PAIR = pc.PAIRS["bnn++"]
 
 
-def run() -> theory.Trajectory:
-    return theory.Trajectory.from_latents(torch.randn(5, 3), 0.1)
+NINES = torch.tensor([[0.0] * 3, [9.0] * 3], dtype=torch.float64)
+
+
+def ONE(x: torch.Tensor, mu: float) -> torch.Tensor:
+    return torch.ones_like(x)
+
+
+def run(zeros: int | None = None) -> theory.Trajectory:
+    """Of 4 steps; the latents of row `zeros` are 0."""
+    latents = torch.randn(5, 3)
+    if zeros is not None:
+        latents[zeros] = 0.0
+    return theory.Trajectory.from_latents(latents, 0.1)
 
 
 def product(input: object = None, **options) -> torch.Tensor:
@@ -41,6 +52,8 @@ WRONG = {
     "Pair: a function as prox": Wrong(lambda: pc.Pair("mine", torch.sign), TypeError, "theory.synthesize(transform"),
     "Pair: the class of a prox": Wrong(lambda: pc.Pair("mine", prox.PARQ), TypeError, "as prox.parq"),
     "Pair: parts exchanged": Wrong(lambda: pc.Pair("mine", transform.hardtanh, prox.sign), TypeError, "as prox.parq"),
+    "prox: fixed in words": Wrong(lambda: prox.tanh.at("2"), TypeError, "Tanh(): μ takes a number; got str"),
+    "transform: fixed at -1": Wrong(lambda: transform.sign_swish.at(-1), ValueError, "SignSwish() needs a finite sha"),
     "Pair: no name": Wrong(lambda: pc.Pair(prox.sign, transform.hardtanh), TypeError, "takes a string as name"),
     "Heuristic: names": Wrong(lambda: pc.Heuristic("h", "sign", "ste"), TypeError, "forward of 'h' takes a callable"),
     "Heuristic: a number as B": Wrong(lambda: pc.Heuristic("h", prox.sign, 1.0), TypeError, "backward of 'h' takes"),
@@ -57,7 +70,7 @@ WRONG = {
         lambda: pc.Quantizer("bc", channel_dims=(3,))(rows()), ValueError, "no dimensions of a tensor of shape (4, 8)"
     ),
     "quantizer: magnitude 0": Wrong(
-        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive; got 0.0"
+        lambda: pc.Quantizer("bnn++", None, magnitude=0.0), ValueError, "magnitude must be positive and finite; got 0"
     ),
     "quantizer: learned scale without a start": Wrong(
         lambda: pc.Quantizer("bnn++", "learned")(rows()), RuntimeError, "call start_scale(latent)"
@@ -71,6 +84,32 @@ WRONG = {
     ),
     "decompose: the class of a module": Wrong(
         lambda: theory.decompose(nn.Tanh), theory.ProbeError, "forward raised TypeError"
+    ),
+    "decompose: a function of one number": Wrong(
+        lambda: theory.decompose(lambda x: 1.0 if x > 0 else -1.0), theory.ProbeError, "use torch.where(condition, a, b"
+    ),
+    "decompose: a function of math": Wrong(
+        lambda: theory.decompose(torch.tanh, lambda x: math.cosh(x)), theory.ProbeError, "instead of those of math"
+    ),
+    "decompose: a heuristic of one number": Wrong(
+        lambda: theory.decompose(pc.Heuristic("h", lambda x, mu: 1.0 if x > 0 else -1.0, ONE)), theory.ProbeError,
+        "use torch.where(condition, a, b)",
+    ),
+    "decompose: a slope of a sum": Wrong(
+        lambda: theory.decompose(torch.tanh, theory.autograd_derivative(torch.sum)), theory.ProbeError,
+        "an elementwise callable of one tensor: got shape () for a tensor of shape (120,)",
+    ),
+    "autograd_derivative: of a sum": Wrong(
+        lambda: theory.autograd_derivative(torch.sum)(rows()), theory.ProbeError, "got shape () for a tensor of shape"
+    ),
+    "autograd_derivative: of nothing": Wrong(
+        lambda: theory.autograd_derivative(lambda x: None)(rows()), theory.ProbeError, "got NoneType for a tensor"
+    ),
+    "prox_of: a regularizer of nothing": Wrong(
+        lambda: theory.prox_of(lambda z: None), theory.ProbeError, "regularizer must return a tensor; got NoneType"
+    ),
+    "correct: a function of one number": Wrong(
+        lambda: theory.correct(lambda x: max(1.0 - abs(x), 0.0)), theory.ProbeError, "use torch.where(condition, a, b)"
     ),
     "correct: a legitimate pair": Wrong(lambda: theory.correct("bnn++"), TypeError, "needs no correction"),
     "correct: a tensor": Wrong(lambda: theory.correct(torch.ones(3)), TypeError, "takes a Heuristic, its name or a"),
@@ -87,7 +126,7 @@ WRONG = {
     "compose: a heuristic": Wrong(
         lambda: theory.compose(transform.hardtanh, "bnn+"), TypeError, "theory.correct makes a Pair of a heuristic"
     ),
-    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "a finite inner > 0"),
+    "rescale: by 0": Wrong(lambda: theory.rescale("bnn", inner=0), ValueError, "inner must be positive and finite"),
     "potential: of a pair": Wrong(lambda: theory.potential(PAIR), TypeError, "takes a Prox, as that of a pair"),
     "certificate: no run": Wrong(lambda: theory.certificate(None, "bnn++"), TypeError, "takes a Trajectory first"),
     "certificate: latents": Wrong(lambda: theory.certificate(rows(), "bnn++"), TypeError, "Trajectory.from_latents"),
@@ -99,6 +138,25 @@ WRONG = {
     ),
     "certificate: a loss without gradient": Wrong(
         lambda: theory.certificate(run(), "bnn++", loss=lambda w: 1.0), ValueError, "differentiable by autograd"
+    ),
+    "certificate: a loss of one number": Wrong(
+        lambda: theory.certificate(run(), "fp", loss=lambda w: w.sum() if w > 0 else -w.sum()), ValueError,
+        "loss raised RuntimeError for a float64 weight vector, (3,)",
+    ),
+    "certificate: a loss that is NaN": Wrong(
+        lambda: theory.certificate(run(), "bnn++", loss=lambda w: w.sum() * math.nan), ValueError,
+        "not finite at the weights of step 1",
+    ),
+    "certificate: a loss with an infinite slope": Wrong(
+        lambda: theory.certificate(run(zeros=3), "fp", loss=lambda w: w.abs().sqrt().sum()), ValueError,
+        "not finite at the weights of step 4",
+    ),
+    "certificate: a loss that is NaN at a point": Wrong(
+        lambda: theory.certificate(run(), "fp", loss=lambda w: w.sum() * (0 * (w - 9).abs().log()).sum(), at=NINES),
+        ValueError, "the loss is NaN at comparison point 1",
+    ),
+    "certificate: no trajectory but its recorder": Wrong(
+        lambda: theory.certificate(object(), "fp"), TypeError, "of Recorder.trajectories() or Trajectory.from_latents"
     ),
     "trajectory: one point": Wrong(
         lambda: theory.Trajectory.from_latents(torch.randn(1, 3), 0.1), ValueError, "needs at least one step"

@@ -1,5 +1,6 @@
 """Schedules, update rules, meters and statistics used wrongly: what is said, each time."""
 
+import copy
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from subjects import binary, net, packed, rows, scheduled, sgd, stepped
 from torch import nn
 
 import proxconnect as pc
+from proxconnect import theory
 
 TAKES = "takes an nn.Module as model; got "
 
@@ -39,6 +41,26 @@ def bop(weights: str = "bc", **options) -> pc.Bop:
     return pc.Bop(model.parameters(), **options)
 
 
+class Stepper(torch.optim.Optimizer):
+    """Somebody's optimizer, without a learning rate."""
+
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.data.sub_(parameter.grad)
+
+
+def stepper(model: nn.Module) -> Stepper:
+    return Stepper(model.parameters(), {"size": 1.0})
+
+
+def built_for_inference(**options) -> nn.Module:
+    with torch.inference_mode():
+        model = net()
+    return pc.binarize(model, **options)
+
+
 def health() -> dict:
     meters = pc.Meters(binary())
     meters.read()
@@ -63,12 +85,12 @@ WRONG = {
         lambda: pc.Sharpening(sgd(net()), packed(), steps=5), ValueError, "has no binary layer"
     ),
     "schedule: no steps": Wrong(lambda: scheduled(steps=None), ValueError, "the number of optimizer steps of the run"),
-    "schedule: 0 steps": Wrong(lambda: scheduled(steps=0), ValueError, "needs steps="),
-    "schedule: 1e3 steps": Wrong(lambda: scheduled(steps=1e3), ValueError, "got 1000.0"),
-    "schedule: True steps": Wrong(lambda: scheduled(steps=True), ValueError, "got True"),
-    "schedule: a loader as steps": Wrong(lambda: scheduled(steps=[rows()]), ValueError, "needs steps="),
+    "schedule: 0 steps": Wrong(lambda: scheduled(steps=0), ValueError, "steps must be at least 1; got 0"),
+    "schedule: 1e3 steps": Wrong(lambda: scheduled(steps=1e3), TypeError, "a whole number; got 1000.0"),
+    "schedule: True steps": Wrong(lambda: scheduled(steps=True), TypeError, "a whole number; got True"),
+    "schedule: a loader as steps": Wrong(lambda: scheduled(steps=[rows()]), TypeError, "a whole number; got list"),
     "schedule: negative start": Wrong(lambda: scheduled(start=-1.0), ValueError, "μ > 0; got μ = -1"),
-    "schedule: start in words": Wrong(lambda: scheduled(start="1"), TypeError, "μ takes a number; got str"),
+    "schedule: start in words": Wrong(lambda: scheduled(start="1"), TypeError, "start takes a number; got str"),
     "schedule: NaN at the end": Wrong(lambda: scheduled(end=math.nan), ValueError, "μ > 0; got μ = nan"),
     "schedule: falling": Wrong(lambda: scheduled(start=5.0, end=1.0), ValueError, "μ would fall from 5 to 1"),
     "schedule: start above the usual end": Wrong(lambda: scheduled(start=99.0), ValueError, "μ would fall from 99"),
@@ -82,9 +104,20 @@ WRONG = {
     "schedule: constant with an end": Wrong(
         lambda: scheduled(shape="constant", steps=None, end=2.0), ValueError, "choose another shape to move it"
     ),
+    "schedule: cumulative without learning rates": Wrong(
+        lambda: (lambda model: pc.Sharpening(stepper(model), model, shape="cumulative"))(binary()),
+        ValueError, "needs the learning rate η, and a parameter group of this Stepper has no 'lr'",
+    ),
+    "recorder: without learning rates": Wrong(
+        lambda: (lambda model: theory.Recorder(stepper(model), model))(binary(scale=None)),
+        ValueError, "needs the learning rate η, and a parameter group of this Stepper has no 'lr'",
+    ),
+    "schedule: of latents that cannot be trained": Wrong(
+        lambda: scheduled(built_for_inference()), ValueError, "build the model outside of it, or take copy.deepcopy"
+    ),
     "schedule: twice": Wrong(schedule_twice, ValueError, "call its remove() first"),
-    "step: in eval": Wrong(lambda: stepped(binary().eval()), RuntimeError, "Call model.train() and compute the grad"),
-    "step: under hard": Wrong(step_under_hard, RuntimeError, "Call model.train() and compute the grad"),
+    "step: in eval": Wrong(lambda: stepped(binary().eval()), RuntimeError, "Call model.train(), zero the gradient"),
+    "step: under hard": Wrong(step_under_hard, RuntimeError, "Call model.train(), zero the gradient"),
     "hard: None": Wrong(lambda: entered(pc.hard(None)), TypeError, f"hard(model) {TAKES}NoneType"),
     "soft: a list": Wrong(lambda: entered(pc.soft([net()])), TypeError, f"soft(model) {TAKES}list"),
     "full precision: a class": Wrong(
@@ -145,6 +178,31 @@ def test_wrong_numbers_of_bop_are_refused(gamma, words):
 
 def test_a_constant_sharpness_may_be_above_the_usual_end():
     assert scheduled(shape="constant", steps=None, start=99.0).progress == 0
+
+
+def test_an_optimizer_needs_no_learning_rate_where_none_is_used():
+    model = binary()
+    optimizer = stepper(model)
+    schedule = pc.Sharpening(optimizer, model, steps=2)
+    pc.clip_latents(optimizer, model)
+    model(rows()).sum().backward()
+    optimizer.step(closure=None)
+    assert schedule.step_count == 1
+
+
+def test_what_was_built_for_inference_packs_and_its_copy_trains():
+    model = built_for_inference(scale="learned")
+    expected = pc.pack(model.eval(), example=rows())(rows(count=2)).shape
+    assert expected == (2, 4)
+    scheduled(copy.deepcopy(model).train())
+    stepped(copy.deepcopy(model).train())
+
+
+def test_what_was_binarized_for_inference_trains():
+    model = net()
+    with torch.inference_mode():
+        pc.add_thresholds(pc.binarize(model, "bnn++", "bnn", scale="learned"))
+    stepped(model)
 
 
 def test_an_optimizer_made_before_binarize_holds_the_same_latents():

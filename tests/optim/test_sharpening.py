@@ -295,9 +295,9 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
     ("arguments", "message"),
     [
         ({"steps": None}, "needs steps="),
-        ({"steps": 0}, "needs steps="),
-        ({"steps": 2.5}, "needs steps="),
-        ({"steps": 4, "hold": 1.5}, "hold must be"),
+        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"steps": 2.5}, "steps takes a whole number; got 2.5"),
+        ({"steps": 4, "hold": 1.5}, "hold takes a whole number; got 1.5"),
         ({"steps": 4, "hold": 4}, "hold must be"),
         ({"steps": 4, "shape": "exp"}, "known are exponential"),
         ({"steps": 4, "part": "bias"}, "known are weights"),
@@ -315,7 +315,7 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
 def test_bad_arguments_say_what_to_do(arguments, message):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         Sharpening(optimizer, model, **arguments)
 
 

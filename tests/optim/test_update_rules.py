@@ -413,6 +413,8 @@ def test_the_guard_refuses_hard_steps_before_anything_is_overwritten(rule: str) 
     with hard(layer.train()), pytest.raises(RuntimeError, match="would train the latents"):
         optimizer.step()
     assert torch.equal(layer.latent, START)
+    optimizer.zero_grad()
+    gradient(layer)
     optimizer.step()
     assert not torch.equal(layer.latent, START)
 

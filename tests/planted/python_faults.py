@@ -50,7 +50,7 @@ SCHEDULE: tuple[Fault, ...] = (
     fault(
         "cumulative-group", "the cumulative schedule of each group adds the first group's learning rate",
         "optim/test_sharpening.py",
-        (f"{SRC}/optim/sharpening.py", 'float(group["lr"])', 'float(optimizer.param_groups[0]["lr"])'),
+        (f"{SRC}/optim/sharpening.py", "learning_rate(group)", "learning_rate(optimizer.param_groups[0])"),
     ),
 )  # fmt: skip
 
@@ -142,7 +142,7 @@ TRAINING: tuple[Fault, ...] = (
     ),
     fault(
         "closure-of-a-hard-step", "a step with a closure trains hard weights", "layers/test_step_guard.py",
-        (f"{SRC}/layers/base.py", "(has_closure or latent.grad is not None)", "latent.grad is not None"),
+        (f"{SRC}/layers/base.py", "(has_closure or layer.latent.grad is not None)", "layer.latent.grad is not None"),
     ),
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",

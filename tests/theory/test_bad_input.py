@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from proxconnect.theory import ProbeError, decompose
+from proxconnect.theory import ProbeError, correct, decompose
 
 Map = Callable[[Tensor], Tensor]
 
@@ -106,6 +106,11 @@ def test_a_narrower_domain_helps(name: str) -> None:
     assert decompose(WRONG[name][0], torch.ones_like, domain=(0.5, 20.0)).legitimate is True
 
 
+def test_only_decompose_speaks_of_its_domain() -> None:
+    with pytest.raises(ProbeError, match=r"backward is infinite at .*: write it in a form that does not overflow$"):
+        correct(torch.exp)
+
+
 @pytest.mark.parametrize("given", [3, None, torch.zeros(2), ("bc", "bnn"), {"forward": identity}])
 def test_what_is_no_callable_is_refused(given: object) -> None:
     with pytest.raises(TypeError, match=r"takes a pair, its name or a callable of one tensor; got \w+"):
@@ -167,7 +172,7 @@ def test_what_cannot_be_resolved_gets_no_verdict_and_the_reason(name: str) -> No
     assert verdict.prox is None
     assert verdict.interval is None
     assert "forward or backward has more jumps and kinks than can be told apart" in verdict.reason
-    assert "is it computed in float32, or by rounding?" in verdict.reason
+    assert "is it computed in float32, or by rounding?): narrow domain=(low, high)" in verdict.reason
 
 
 def test_a_float32_constant_alone_does_no_harm() -> None:

@@ -573,3 +573,20 @@ def test_the_picture_draws_excesses_and_their_bounds() -> None:
     assert torch.equal(torch.as_tensor(bound.get_ydata()), found.bound)
     assert [line.get_linestyle() for line in (excess, bound, unbounded)] == ["-", "--", ":"]
     assert unbounded.get_color() == plots.PAIR_COLOURS["poly"]
+
+
+def test_a_loss_may_overwrite_its_copy_of_the_weights() -> None:
+    latents = torch.linspace(-1.0, 1.0, 12, dtype=torch.float64).reshape(4, 3)
+    run = Trajectory.from_latents(latents, 0.1)
+    plain, in_place = (
+        certificate(run, "fp", loss=loss) for loss in (lambda w: w.square().sum(), lambda w: w.square_().sum())
+    )
+    assert torch.equal(plain.excess, in_place.excess)
+
+
+def test_a_loss_may_be_infinite_at_a_comparison_point() -> None:
+    """As a barrier is at ±1; that point then bounds nothing."""
+    run = Trajectory.from_latents(torch.linspace(-0.5, 0.5, 12, dtype=torch.float64).reshape(4, 3), 0.1)
+    found = certificate(run, "fp", loss=lambda w: -torch.log1p(-w * w).sum())
+    assert found.convexity.holds
+    assert found.excess.isfinite().all()

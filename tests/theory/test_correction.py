@@ -16,7 +16,14 @@ from torch import Tensor
 from proxconnect import Quantizer
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Sharpness, prox, transform
 from proxconnect.theory import ProbeError, autograd_derivative, correct, decompose
-from proxconnect.theory.new_pairs.correction import FAR, Sharpened, UnboundedForwardWarning, antiderivative
+from proxconnect.theory.functions import interpolant
+from proxconnect.theory.new_pairs.correction import (
+    FAR,
+    Antiderivative,
+    Sharpened,
+    UnboundedForwardWarning,
+    antiderivative,
+)
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LINE = torch.cat([torch.linspace(-5, 5, 1001), torch.tensor([-1e5, -999.5, -60.0, 1e-7, 60.0, 999.5, 1e5])]).double()
@@ -348,10 +355,66 @@ def test_what_is_no_function_of_one_variable_is_refused(B: Callable[[Tensor], Te
         correct(B)
 
 
-@pytest.mark.parametrize("B", [lambda x: torch.cos(30 * x), lambda x: torch.cos(x.round() * 3)])
-def test_what_is_too_rough_is_refused(B: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(ValueError, match="more jumps and kinks than can be told apart"):
+@pytest.mark.parametrize("B", [lambda x: torch.cos(x.float()).to(x), lambda x: torch.cos((x * 1e5).round())])
+def test_what_is_too_rough_is_refused_with_a_way_out(B: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(
+        ValueError, match=r"more jumps and kinks than can be told apart.*: smooth it, or give F in clos"
+    ):
         correct(B)
+
+
+@may_miss_signs
+@pytest.mark.parametrize(
+    ("count", "width", "middle"), [(11, 0.08, 0.0), (201, 0.08, 0.0), (21, 0.01, 100.0), (21, 0.08, 1000.0)]
+)
+def test_many_bumps_are_integrated_wherever_they_are(count: int, width: float, middle: float) -> None:
+    """One at each integer around the middle, so narrow that at x = 110 a mesh of 1 % steps over some."""
+
+    def B(x: Tensor) -> Tensor:
+        away = x - middle
+        return torch.exp(-(((away - away.round().clamp(-(count // 2), count // 2)) / width) ** 2))
+
+    x = torch.cat([middle + torch.linspace(-count / 2, count / 2, 401).double(), 10 * LINE])
+    centres = middle + torch.arange(-(count // 2), count // 2 + 1, dtype=torch.float64)
+    steps = torch.erf((x[:, None] - centres) / width) + torch.erf(centres / width)
+    F = width * math.sqrt(math.pi) / 2 * steps.sum(1)
+    T = antiderivative(B)
+    assert ((T(x, 1.0) - F).abs() / F.abs().clamp(min=1)).max() <= T.error < 1e-9
+    assert T.reach == FAR
+
+
+@may_miss_signs
+@pytest.mark.parametrize(
+    ("B", "F", "beyond"),
+    [
+        (lambda x: 1 + torch.cos(5 * x), lambda x: x + torch.sin(5 * x) / 5, 1.0),
+        (lambda x: torch.cos(5 * x).square() / (1 + x * x), None, 0.0),
+    ],
+    ids=["waves", "fading waves"],
+)  # fmt: skip
+def test_waves_are_kept_as_far_as_the_table_reaches(
+    B: Callable[[Tensor], Tensor], F: Callable[[Tensor], Tensor] | None, beyond: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpolant, "MOST", 20_000)
+    with pytest.warns(
+        UserWarning, match=r"backward of 'mine' varies too often.* it for \|μx\| ≤ .*synthesize\(F"
+    ) as said:
+        pair = correct(B, "mine")
+    assert said[0].filename == __file__
+    assert isinstance(pair.transform, Sharpened)
+    table = pair.transform.transform
+    assert isinstance(table, Antiderivative)
+    assert table.reach == 30
+    x = torch.linspace(-table.reach, table.reach, 1001, dtype=torch.float64)
+    assert torch.equal(pair.backward(x, 1.0), B(x))
+    if F is not None:
+        assert ((pair.forward(x, 1.0) - F(x)).abs() / F(x).abs().clamp(min=1)).max() <= table.error
+    far = table.reach * torch.tensor([-3.0, -2.0, 2.0, 3.0], dtype=torch.float64)
+    slopes = pair.backward(far, 1.0)
+    assert slopes.tolist() == pytest.approx([beyond] * 4, rel=0.01)
+    rise = pair.forward(far, 1.0).diff()[[0, 2]] / table.reach
+    assert torch.allclose(rise, slopes[[0, 2]], rtol=1e-9, atol=1e-12)
+    assert decompose(pair, mu=1.0, domain=(-9.0, 9.0)).legitimate
 
 
 bumps = st.lists(

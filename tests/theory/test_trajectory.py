@@ -31,7 +31,7 @@ FINE = {
         ({"mu": torch.ones(2, dtype=torch.float64)}, r"mu of 2 steps of 2 entries have shape \(3,\); got \(2,\)"),
         ({"gradients": torch.zeros(3, 2, dtype=torch.float64)}, r"gradients of 2 steps"),
         ({"updates": torch.zeros(2, 2)}, r"updates must be a float64 tensor .*from_latents converts"),
-        ({"latents": FINE["latents"].log()}, "latents are not finite from step 1 on"),
+        ({"latents": FINE["latents"].log()}, "latents are NaN or infinite from step 1 on"),
         ({"mu": -FINE["mu"]}, "mu must be positive"),
         ({"learning_rates": 0 * FINE["learning_rates"]}, "every learning rate is 0"),
         ({"latents": FINE["latents"][:, :0]}, "at least one step"),

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from torch import Tensor
 
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, Prox, Transform, prox
-from proxconnect.theory import Verdict, correct, decompose, synthesize
+from proxconnect.theory import Verdict, autograd_derivative, correct, decompose, synthesize
 
 Map = Callable[[Tensor], Tensor]
 
@@ -237,6 +238,10 @@ BY_HAND: dict[str, tuple[Map, Map, tuple[bool | None, bool]]] = {
     "a kink downward": (lambda x: x - 2 * (x - 0.123456).clamp(min=0), one, N),
     # Where F glides, as far as float64 goes: ∫cosh² is finite everywhere.
     "(tanh, tanh'²)": (torch.tanh, lambda x: (1 - torch.tanh(x) ** 2) ** 2, Y),
+    # A plateau is one however smoothly F came near its value.
+    "tanh that stops at 10": (lambda x: torch.tanh(x.clamp(-10, 10)), lambda x: 1 / (1 + x * x), N),
+    "tanh that stops at 0.9999": (lambda x: torch.tanh(x).clamp(-0.9999, 0.9999), lambda x: 1 / (1 + x * x), N),
+    "tanh where B has a zero": (torch.tanh, torch.cos, N),
     # F = x⁷ moves by less than its rounding on |x| < 0.02, where |x|³ varies: on paper P = 7x⁴/4·sign, or a plateau.
     "(x⁷, |x|³)": (lambda x: x**7, lambda x: x.abs() ** 3, (None, False)),
 }
@@ -247,6 +252,51 @@ def test_pairs_by_hand(name: str) -> None:
     F, B, expected = BY_HAND[name]
     verdict = decompose(F, B)
     assert answer(verdict) == expected, str(verdict)
+
+
+def gaussian(x: Tensor) -> Tensor:
+    return torch.exp(-x * x)
+
+
+def rational(x: Tensor) -> Tensor:
+    return 1 / (1 + x * x)
+
+
+HIDDEN: dict[str, tuple[Map, Map, float, str]] = {  # F, B, where float64 ends, and what it does not show beyond
+    "tanh, rational": (torch.tanh, rational, 15.8, "F moves by less than float64 shows"),
+    "tanh, waves": (torch.tanh, lambda x: 1 + torch.cos(x) / 2, 15.8, "F moves by less than float64 shows"),
+    "erf, rational": (torch.erf, rational, 5.5, "F moves by less than float64 shows"),
+    "erf, a wide gaussian": (torch.erf, lambda x: gaussian(x / 20), 5.5, "F moves by less than float64 shows"),
+    "sigmoid, rational": (torch.sigmoid, rational, 31.4, "F moves by less than float64 shows"),
+    "sigmoid, 1/(1 + |x|)": (torch.sigmoid, lambda x: 1 / (1 + x.abs()), 31.4, "F moves by less than float64 shows"),
+    "sigmoid, gaussian": (torch.sigmoid, gaussian, 18.0, "P = ∫dF/B grows beyond float64"),
+    "arctan, gaussian": (torch.atan, gaussian, 18.0, "P = ∫dF/B grows beyond float64"),
+    "arctan, 1 - tanh²": (torch.atan, lambda x: 1 - torch.tanh(x).square(), 19.1, "where B is lost in rounding"),
+    "x, exp(-|x|)": (lambda x: x, lambda x: torch.exp(-x.abs()), 325.2, "P = ∫dF/B grows beyond float64"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_where_float64_hides_f_or_p_the_verdict_is_on_the_rest(name: str) -> None:
+    """There P is the quadrature of F'/B, and F and B are functions of it."""
+    F, B, end, said = HIDDEN[name]
+    verdict, slope = decompose(F, B), autograd_derivative(F)
+    assert answer(verdict) == Y, str(verdict)
+    assert verdict.domain == pytest.approx((-end, end), rel=0.01)
+    assert verdict.reason.startswith(f"For {verdict.domain[0]:.4g} < x < {verdict.domain[1]:.4g}, F and B are")
+    assert said in verdict.reason.partition("; outside, ")[2]
+
+    def rate(at: float) -> float:
+        x = torch.tensor(at, dtype=torch.float64)
+        return float(slope(x) / B(x))
+
+    x = torch.tensor([-5.0, -1.7, -0.3, 0.3, 1.0, 4.1], dtype=torch.float64)
+    p = [quad(rate, 0.0, at, epsabs=1e-10, epsrel=1e-10)[0] for at in x.tolist()]
+    assert verdict.prox(x).tolist() == pytest.approx(p, rel=1e-8, abs=1e-8)
+    x = torch.linspace(-0.99 * end, 0.99 * end, 41, dtype=torch.float64)
+    assert (verdict.transform(verdict.prox(x)) - F(x)).abs().max() <= 1e-12
+    assert (verdict.transform.derivative(verdict.prox(x)) - B(x)).abs().max() <= 1e-3  # P⁻¹ is steep at the ends
+    assert verdict.prox(torch.tensor([-1.1, 1.1]) * end).isnan().all()
 
 
 @pytest.mark.covering(together=("of_x of_f",))

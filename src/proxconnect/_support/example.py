@@ -42,7 +42,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module of `model` into evaluation mode, and restore training flags, buffers and the random state."""
     flags = [(module, module.training) for module in model.modules()]
     held = [(module, name, b) for module, _ in flags for name, b in module._buffers.items() if b is not None]
-    buffers = [(module, name, b, b.detach().clone(), b._version) for module, name, b in held]
+    versions = [None if b.is_inference() else b._version for _, _, b in held]  # inference buffers cannot be written
+    buffers = [(*place, place[2].detach().clone(), version) for place, version in zip(held, versions, strict=True)]
     gpus = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     fast_path = torch.backends.mha.get_fastpath_enabled()  # it would hide the weights that it takes
     with torch.random.fork_rng(devices=gpus):
@@ -57,7 +58,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
                 module.training = flag
             for module, name, buffer, values, version in buffers:
                 module._buffers[name] = buffer
-                if buffer._version != version:
+                if version is not None and buffer._version != version:
                     with torch.no_grad():
                         buffer.copy_(values)
 

@@ -9,10 +9,11 @@ from proxconnect._support.arguments import require_module
 from proxconnect._support.text import some
 from proxconnect.conversion.eligibility import FORMS, Include, WeightLayer, float_inputs, registered_edges, survey
 from proxconnect.conversion.flow import trace
-from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, resolve_choice
+from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, require_effect, resolve_choice
 from proxconnect.conversion.table import Plan, Row
+from proxconnect.conversion.undoing import unchanged_on_error
 from proxconnect.layers import Accumulator
-from proxconnect.layers.base import BinaryLayer, name_layers, require_binary_input
+from proxconnect.layers.base import BinaryLayer, name_layers, pair_of_inputs, require_binary_input
 from proxconnect.layers.converted import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.one_sign import ADVICE
@@ -41,9 +42,9 @@ def binarize(
     Args:
         model: a float model.
         weights: the pair of the weights: a name of `PAIRS`, a `Pair`, a `Heuristic`, or a mapping from glob patterns on
-            qualified layer names to those, or to None for float. The first pattern that fits a layer decides; a layer
-            without a pattern stays float.
-        activations: the pair of the layers' inputs, in the same forms; None leaves them float.
+            qualified layer names to those, or to None for float. The first pattern that fits a layer decides, so write
+            `{"2": "bc", "*": "bnn"}`; a layer without a pattern stays float.
+        activations: the pair of the layers' inputs, in the same forms; None and "fp" leave them float.
         scale: "channel" for a scale per output channel, "tensor" for one per layer, "learned" for a trained one per
             channel, or None.
         accumulator: the accumulator of the sums of binary inputs, such as `Accumulator(bits=8)`; None for no limit.
@@ -54,12 +55,13 @@ def binarize(
             edges are the first and the last registered layer, and those that `get_classifier()` or
             `get_output_embeddings()` return.
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
-        include: subclasses of those layers to convert although they override `forward`, which is then lost.
+        include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
+            attributes that a subclass adds stay.
 
     Raises:
-        ValueError: a pair or scale is unknown, a pattern fits no layer, a padding value is not 0, 1 or -1, a padding
-            value or an accumulator has no binary inputs, the model is binary, lazy or integer, or nothing would become
-            binary.
+        ValueError: a pair or scale is unknown, F or B of a pair of your own is no sound map, a pattern fits no layer or
+            decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has no binary inputs,
+            the model is binary, lazy or integer or has an attribute `binarization`, or nothing would become binary.
         TypeError: an argument has another type.
 
     Example:
@@ -86,22 +88,23 @@ def binarize(
             f"same for every example and says nothing. {ADVICE}",
             stacklevel=2,
         )
-    for layer, pair, input_pair, reason in decisions:
-        if pair is None or layer.form is None:
-            continue
-        converted = layer.form.convert(
-            layer.module, weights=pair, activations=input_pair, scale=scale,
-            accumulator=None if input_pair is None else accumulator,
-        )  # fmt: skip
-        if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
-            converted.set_padding_value(padding_value)
-        if reason == ONE_SIGN:
-            for part in converted.modules():
-                if isinstance(part, BinaryLayer):
-                    part.first_inputs.is_settled = True  # the warning was given
-    call_every_layer(model)
-    name_layers(model)
-    model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
+    with unchanged_on_error(model):
+        model.binarization = result  # type: ignore[assignment]  # torch types attributes as tensors or modules
+        for layer, pair, input_pair, reason in decisions:
+            if pair is None or layer.form is None:
+                continue
+            converted = layer.form.convert(
+                layer.module, weights=pair, activations=input_pair, scale=scale,
+                accumulator=None if input_pair is None else accumulator,
+            )  # fmt: skip
+            if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
+                converted.set_padding_value(padding_value)
+            if reason == ONE_SIGN:
+                for part in converted.modules():
+                    if isinstance(part, BinaryLayer):
+                        part.first_inputs.is_settled = True  # the warning was given
+        call_every_layer(model)
+        name_layers(model)
     return model
 
 
@@ -133,27 +136,30 @@ def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
     keep: Keep, example: Any, padding_value: int, include: Include,
 ) -> tuple[Plan, list[_Decision]]:  # fmt: skip
-    require_binary_input(accumulator, activations)
+    if not isinstance(getattr(model, "binarization", None), Plan | None):
+        raise ValueError(
+            f"binarize() keeps its plan as model.binarization, but this {type(model).__name__} has an attribute or a "
+            "child of that name: rename it"
+        )
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
     layers = survey(model, include)
     weight_pairs = resolve_choice(weights, layers, "weights")
-    input_pairs = resolve_choice(activations, layers, "activations")
-    for pair in weight_pairs.values():
-        Quantizer(pair or "bc", scale)  # raises for an unknown scale, and for one that the pair cannot have
+    input_pairs = {p: pair_of_inputs(a) for p, a in resolve_choice(activations, layers, "activations").items()}
+    require_binary_input(accumulator, *input_pairs.values())
+    for pair, own_scale in [*((p, scale) for p in weight_pairs.values()), *((p, None) for p in input_pairs.values())]:
+        Quantizer(pair or "bc", own_scale)  # raises for a scale or a pair that no layer can have
     require_padding_value(padding_value)
     if padding_value and not any(input_pairs.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-    if accumulator is not None and all(pair is None or pair.is_identity for pair in input_pairs.values()):
-        raise ValueError(
-            "an accumulator holds integer sums, but `activations` makes no input binary: name a pair there"
-        )
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
     bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
     float_for = float_inputs(model, bypassed)
     decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers]
+    for argument, index, choice in (("weights", 1, weight_pairs), ("activations", 2, input_pairs)):
+        require_effect(choice, layers, {d[0].name: d[3] for d in decisions if d[index] is None}, argument)
     rows = []
     for layer, *pairs, reason in decisions:
         weight_name, input_name = (None if pair is None else pair.name for pair in pairs)

@@ -97,12 +97,12 @@ def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
     for module, aliases in names.items():
         for key, parameter in module._parameters.items():
             owners.setdefault(id(parameter), []).append(f"{aliases[0]}.{key}".removeprefix("."))
-    layers = []
+    layers, adapters = [], _adapters(model)
     for module, aliases in names.items():
-        form = binary_form(type(module))
+        form = None if module in adapters else binary_form(type(module))  # without one it is no edge either
         if form is None and not _owns_weight(module):
             continue
-        obstacle = _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
+        obstacle = adapters.get(module) or _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
     return layers
 
@@ -171,6 +171,13 @@ def _is_integer(module: nn.Module) -> bool:
     return any(b is not None and b.dtype in (torch.uint8, torch.int8) for b in module._buffers.values())
 
 
+def _adapters(model: nn.Module) -> dict[nn.Module, str]:
+    """Map the modules of peft's adapters in `model` to the reason why they stay float."""
+    owners = [(m, getattr(m, "adapter_layer_names", ())) for m in model.modules() if hasattr(m, "base_layer")]
+    children = [owner._modules.get(name) for owner, names in owners for name in names]
+    return {part: "adapter of peft" for child in children if child is not None for part in child.modules()}
+
+
 def _owns_weight(module: nn.Module) -> bool:
     if _NORM.search(type(module).__name__) or isinstance(module, parametrize.ParametrizationList):
         return False
@@ -188,11 +195,11 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
         return f"parametrized ({', '.join(cast(nn.ModuleDict, module.parametrizations))})"
     parameters = module._parameters
     if "weight_g" in parameters:
-        return "weight-normed"
+        return "weight-normed: torch.nn.utils.remove_weight_norm() makes its weight plain"
     if any(key.endswith("_mask") and key.removesuffix("mask") + "orig" in parameters for key in module._buffers):
         return "pruned: prune.remove() makes it permanent"
     if "weight_orig" in parameters:
-        return "spectral-normed"
+        return "spectral-normed: torch.nn.utils.remove_spectral_norm() makes its weight plain"
     weights = [parameters.get(name) for name in form.float_weights(module)]
     if any(weight is None for weight in weights):
         return "its weight is no parameter of its own"

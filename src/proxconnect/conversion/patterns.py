@@ -47,21 +47,42 @@ def require_match(
 def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str) -> dict[str, AnyPair | None]:
     """Return `choice` as a mapping from glob patterns to pairs, or to None for float; a single pair gets "*".
 
-    ValueError if a pair is unknown, the mapping is empty, a pattern fits none of `layers`, or a pattern other than "*"
-    gives a pair to layers that cannot be binary. The message names `argument`, which is "weights" or "activations".
+    ValueError if a pair is unknown, the mapping is empty, or a pattern fits none of `layers`. The message names
+    `argument`, which is "weights" or "activations".
     """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}
     if not choice:
         raise ValueError(f"{argument}: the mapping is empty; pass a pair, or patterns such as {{'layer1.*': 'bnn++'}}")
-    pairs: dict[str, AnyPair | None] = {}
-    for pattern, pair in choice.items():
-        found = require_match(pattern, layers, argument)
-        pairs[pattern] = None if pair is None else resolve(pair)
-        if pair is not None and pattern != "*" and not any(not layer.obstacle for layer in found):
-            obstacle = f"{found[0].name}: {found[0].obstacle}"
-            raise ValueError(f"{argument}: {pattern!r} fits only layers that stay float: {obstacle}")
-    return pairs
+    for pattern in choice:
+        require_match(pattern, layers, argument)
+    return {pattern: None if pair is None else resolve(pair) for pattern, pair in choice.items()}
+
+
+def require_effect(
+    pairs: Mapping[str, AnyPair | None], layers: list[WeightLayer], floats: Mapping[str, str], argument: str
+) -> None:
+    """Raise ValueError for a pattern of `pairs`, other than "*", that decides nothing.
+
+    Such a pattern fits only layers that earlier patterns decide, or has a pair and fits only layers that stay float:
+    `floats` holds their reasons by name. The message names `argument`.
+    """
+    for pattern, pair in pairs.items():
+        fitting = [layer for layer in layers if first_match(layer, [pattern]) is not None]
+        decided = [layer for layer in fitting if first_match(layer, pairs) == pattern]
+        if pattern == "*" or any(pair is None or layer.name not in floats for layer in decided):
+            continue
+        if not decided:
+            earlier = first_match(fitting[0], pairs)
+            raise ValueError(
+                f"{argument}: {pattern!r} decides no layer, because {earlier!r} stands before it and fits "
+                f"{fitting[0].name or 'the model'} too: the first pattern that fits decides. Put {pattern!r} first"
+            )
+        name, reason = decided[0].name, floats[decided[0].name]
+        advice = ". Pass a `keep` without them, such as None" if reason.startswith(("edge", "keep")) else ""
+        raise ValueError(
+            f"{argument}: {pattern!r} fits only layers that stay float: {name or 'the model'}: {reason}{advice}"
+        )
 
 
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -71,14 +92,25 @@ def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, st
     """
     if keep is None:
         return {}
+    takes = "keep takes 'edges', globs on layer names, a callable of (name, module) or None"
+    if isinstance(keep, type | nn.Module):  # callables, too
+        kind = keep.__name__ if isinstance(keep, type) else type(keep).__name__
+        raise TypeError(f"{takes}; got {kind}: keep=lambda name, module: isinstance(module, {kind}) keeps this type")
     if callable(keep):
-        return {
-            layer.name: "keep: the callable chose it"
-            for layer in layers
-            if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
-        }
+        try:
+            chosen = [
+                layer
+                for layer in layers
+                if not layer.obstacle and any(keep(name, layer.module) for name in layer.names)
+            ]
+        except Exception as error:
+            error.add_note(
+                "This happened in your keep(name, module), which is called for each layer that can be binary"
+            )
+            raise
+        return dict.fromkeys((layer.name for layer in chosen), "keep: the callable chose it")
     if not isinstance(keep, Iterable):
-        raise TypeError(f"keep takes 'edges', globs on layer names, a callable or None; got {keep!r}")
+        raise TypeError(f"{takes}; got {keep!r}")
     words = [keep] if isinstance(keep, str) else list(keep)
     patterns = [word for word in words if word != "edges"]
     for pattern in patterns:

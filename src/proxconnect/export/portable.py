@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_map, tree_map_only
 
-from proxconnect._support.arguments import require_module
-from proxconnect._support.example import arguments
+from proxconnect._support.arguments import boolean, require_module
+from proxconnect._support.example import arguments, run
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
@@ -47,6 +47,7 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
     """Trace a copy of a packed model to torch's operators, `signs` and `unpacked`; arguments are as in `to_onnx`."""
     require_module(packed, "export of a packed model")
+    any_batch = boolean(any_batch, "any_batch")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")
     with layer_by_layer(packed):
@@ -60,6 +61,7 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
     if any_batch:  # torch.export would take a batch of 1 for a constant
         example = tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
     args, kwargs = arguments(model, example)
+    run(packed, example)  # raises the model's own error, with a note about the example
     sizes = None
     if any_batch:
         bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments

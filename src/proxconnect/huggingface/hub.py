@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from proxconnect._support import extras
+from proxconnect._support.arguments import require_type
 from proxconnect._support.atomic import replacing_together
 from proxconnect.deploy import load, save
 from proxconnect.inspection import summary
@@ -32,9 +33,14 @@ def save_pretrained(
 
     Raises:
         ValueError: for a model that is not packed.
+        TypeError: if an argument has another type.
         OSError: if the folder cannot be written.
         MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
     """
+    require_type(folder, str | os.PathLike, "folder takes the name of a folder")
+    for name, text in {"title": title, "pair": pair, "architecture": architecture}.items():
+        require_type(text, str, f"{name} takes a string")
+    require_type({} if measured is None else measured, Mapping, "measured takes a mapping from names to numbers")
     hub = extras.require("huggingface_hub", "huggingface")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -66,6 +72,7 @@ def from_pretrained(
         revision: a branch, tag or commit of the repository.
         options: the options of `pc.load`.
     """
+    require_type(name, str | os.PathLike, "name takes that of a folder or of a repository")
     if Path(name).is_dir():
         return load(Path(name) / FILE, float_model, **options)
     hub = extras.require("huggingface_hub", "huggingface")

@@ -5,15 +5,18 @@ from typing import Any
 from peft import LoraConfig
 from peft.tuners.lora import Linear
 
+from proxconnect._support.arguments import require_type
 from proxconnect.layers import BinaryLayer, BinaryLinear
 
 
 def for_binary(config: LoraConfig) -> LoraConfig:
     """Make `get_peft_model` put a `LoraBinaryLinear` around each binary linear target; return the changed `config`.
 
-    With a plain `LoraConfig` adapters train too, but `merge` loses them silently. `get_peft_model` raises TypeError if
-    a target is another binary layer: the adapter of a convolution would be of the same class, and so binary itself.
+    With a plain `LoraConfig` adapters of linear layers train too, and `merge` raises as well. `get_peft_model` raises
+    TypeError if a target is another binary layer: the adapter of a convolution would be of the same class, and so
+    binary itself.
     """
+    require_type(config, LoraConfig, "for_binary takes peft's LoraConfig as config")
     config._register_custom_module({BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse})  # type: ignore[dict-item]
     return config
 

@@ -15,8 +15,9 @@ from proxconnect._support.text import some
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import Keep
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
+from proxconnect.layers.converted import require_padding_value
 from proxconnect.pairs import PAIRS
-from proxconnect.quantizer.quantizer import Scale
+from proxconnect.quantizer.quantizer import Quantizer, Scale
 
 METHOD = "proxconnect"
 
@@ -40,7 +41,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
             them.
 
     Raises:
-        ValueError: for an unknown argument or pair, or a value that JSON cannot hold.
+        ValueError: for an unknown argument, pair, scale or padding value, or a value that JSON cannot hold.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class ProxConnectConfig(QuantizationConfigMixin):
         self.weights, self.activations = _named("weights", weights), _named("activations", activations)
         if weights is None:
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
+        Quantizer("bc", scale)  # raises for an unknown scale
+        require_padding_value(padding_value)
         self.scale, self.padding_value = scale, padding_value
         self.keep = keep if isinstance(keep, str) else _strings("keep", keep, Sequence)
         self.accumulator, self.layers = _accumulator(accumulator), _layers(layers)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from proxconnect._support.arguments import require_number
+from proxconnect._support.arguments import number
 from proxconnect._support.text import some
 from proxconnect.inspection.meters import EDGES, LayerHealth
 from proxconnect.layers.one_sign import ADVICE
@@ -65,7 +65,7 @@ def diagnose(
 
     Raises:
         ValueError: there is no reading, or `progress` is outside [0, 1].
-        TypeError: a reading is no result of `Meters.layers()`.
+        TypeError: a reading is no result of `Meters.layers()`, or `loss` or `progress` is no number.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -83,10 +83,10 @@ def diagnose(
     for reading in readings:
         if not isinstance(reading, Mapping) or not all(isinstance(health, LayerHealth) for health in reading.values()):
             raise TypeError(f"diagnose takes what Meters.layers() gave after a read(); got {type(reading).__name__}")
-    if loss is not None:
-        require_number(loss, "loss")
+    loss = None if loss is None else number(loss, "loss")
+    progress = None if progress is None else number(progress, "progress")
     if progress is not None and not 0 <= progress <= 1:
-        raise ValueError(f"progress must be from 0 to 1; got {progress}")
+        raise ValueError(f"progress must be from 0 to 1; got {progress:g}")
     layers = {name: [reading[name] for reading in readings if name in reading] for name in readings[-1]}
     troubles = []
     if loss is not None and not math.isfinite(loss):

@@ -78,8 +78,8 @@ class Meters:
     meters keep 1 bit a weight: the signs at the last reading. State dicts, random state, gradients and modes stay as
     they are.
 
-    Make one Meters per model, before `torch.compile`, under which inputs are not measured. With DistributedDataParallel
-    each rank reads its own numbers; with FSDP2 they are those of the local shard.
+    Make it before `torch.compile`, under which inputs are not measured. Several Meters of one model are independent.
+    With DistributedDataParallel each rank reads its own numbers; with FSDP2 they are those of the local shard.
 
     Raises:
         TypeError: `model` is no module.
@@ -135,7 +135,7 @@ class Meters:
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()
-            gauge.layer.overflow_counts = None
+            gauge.layer.overflow_counts = tuple(c for c in gauge.layer.overflow_counts if c is not gauge.counts)
         self._gauges = {}
 
 
@@ -148,9 +148,11 @@ class _Gauge:
         self.probe = _Probe()
         inputs = layer.input_quantizer
         self.hook = None if inputs is None else inputs.register_forward_pre_hook(self.probe)
+        self.counts: Tensor | None = None
         if layer.accumulator is not None:
             with torch.inference_mode(False):  # training must be able to count in it
-                layer.overflow_counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
+                self.counts = torch.zeros(2, dtype=torch.int64, device=layer.latent.device)
+            layer.overflow_counts += (self.counts,)
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
@@ -171,7 +173,7 @@ class _Gauge:
         if last is not None and last[0] == latent.shape:
             was_positive = unpack_bits(last[1].to(latent.device), latent.shape, torch.int8) > 0
             measured["flip_rate"] = _share([torch.count_nonzero(positive != was_positive)], latent)
-        if (counts := self.layer.overflow_counts) is not None:
+        if (counts := self.counts) is not None:
             overflowed, sums = counts.to(torch.float32)
             counts.zero_()
             measured["overflow_share"] = overflowed / sums

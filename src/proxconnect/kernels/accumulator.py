@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from proxconnect._support.arguments import require_number
+from proxconnect._support.arguments import number, whole
 
 Overflow = Literal["wrap", "saturate", "cyclic"]
 Derivative = Literal["exact", "clamp"]
@@ -29,9 +29,9 @@ class Accumulator:
     overflow often, "clamp" and an `OverflowPenalty` train "wrap" better.
 
     Raises:
-        ValueError: if `bits` is no integer from 2 to 24, if `overflow` or `derivative` is unknown, or if the slope is
-            outside (0, 1000].
-        TypeError: if the slope is no number.
+        ValueError: if `bits` is not from 2 to 24, if `overflow` or `derivative` is unknown, or if the slope is outside
+            (0, 1000].
+        TypeError: if `bits` is no whole number, or the slope no number.
 
     Example:
         >>> pc.Accumulator(bits=8)(torch.tensor([100.0, 127.0, 128.0]))
@@ -46,11 +46,12 @@ class Accumulator:
     derivative: Derivative = "exact"
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or not 2 <= self.bits <= 24:  # float32, which adds, holds all integers of 24 bits
-            raise ValueError(f"bits must be an integer from 2 to 24; got {self.bits!r}")
+        object.__setattr__(self, "bits", whole(self.bits, "bits"))
+        object.__setattr__(self, "slope", number(self.slope, "slope"))
+        if not 2 <= self.bits <= 24:  # float32, which adds, holds all integers of 24 bits
+            raise ValueError(f"bits must be an integer from 2 to 24; got {self.bits}")
         if self.overflow not in get_args(Overflow):
             raise ValueError(f"overflow must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}")
-        require_number(self.slope, "slope")
         if not 0 < self.slope <= 1000:
             raise ValueError(f"slope must be positive and at most 1000; got {self.slope!r}")
         if self.derivative not in get_args(Derivative):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_type
 from proxconnect.kernels.accumulator import Accumulator
 
 CPU = torch.device("cpu")
@@ -52,6 +53,7 @@ def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
     """
     if threshold is None:
         return input
+    require_type(input, Tensor, "input takes a float32 tensor on the CPU")
     require_float32("threshold", threshold)
     features = input.shape[-1 - after] if input.dim() > after else 1
     if threshold.numel() not in (1, features):
@@ -103,5 +105,6 @@ def resolved(name: str, values: Tensor) -> Tensor:
 
 def require_float32(name: str, values: Tensor) -> None:
     """Raise TypeError unless `values` are float32 on the CPU; `name` is their name in the message."""
+    require_type(values, Tensor, f"{name} must be a float32 tensor on the CPU")
     if values.dtype is not torch.float32 or not values.is_cpu:
         raise TypeError(f"{name} must be float32 on the CPU; got {values.dtype} on {values.device}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from proxconnect._support.arguments import require_type, whole
 from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
@@ -59,6 +60,8 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). The scale is 1/√width by default.
     Torch computes inputs that the kernel does not support. ValueError if `heads` does not fit the rows.
     """
+    require_type(qkv, Tensor, "qkv takes a tensor (batch, tokens, 3 · heads · width)")
+    heads = whole(heads, "heads")
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")

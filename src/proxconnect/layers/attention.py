@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect.kernels.accumulator import Accumulator
+from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.layers.converted import BinaryForm, BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
@@ -70,7 +71,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
                             f"parameters; got {type(layer).__name__}")  # fmt: skip
         pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
         children = {name: BinaryProjection(p, **pairs, accumulator=accumulator) for name, p in parameters.items()}
-        layer.__class__ = cls
+        layer.__class__ = with_added_names(cls, type(layer))
         assert isinstance(layer, cls)
         for name, child in children.items():
             adopt(layer, name, child.train(layer.training))

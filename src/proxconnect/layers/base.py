@@ -2,7 +2,7 @@
 
 import warnings
 from typing import Any, ClassVar, Self
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,12 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.left_out import expect_in_optimizer
+from proxconnect.layers.left_out import expect_in_optimizer, forget_expectations
 from proxconnect.layers.one_sign import FirstInputs
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
-from proxconnect.pairs import AnyPair
+from proxconnect.layers.weight_use import notice_use, refuse_functional_call
+from proxconnect.pairs import AnyPair, resolve
 from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
 
 
@@ -26,8 +27,8 @@ class BinaryLayer(Product):
     pair `fp`. A learned scale replaces ᾱ. See `Quantizer`.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
-    learned scale again. An in-place write to the returned tensor is lost: instead of `nn.init.normal_(layer.weight)`
-    write to `layer.latent`.
+    learned scale again. An in-place write to the returned tensor is lost and warns: instead of
+    `nn.init.normal_(layer.weight)` write to `layer.latent`.
 
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.
     """
@@ -47,15 +48,19 @@ class BinaryLayer(Product):
     qualified_name: str = ""
     """Its name in the model that `binarize` got; empty for layers that it did not see."""
 
+    @torch.inference_mode(False)  # so that μ can move, and a learned scale can be trained
     def _quantise_by(
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
         accumulator: Accumulator | None = None,
     ) -> None:  # fmt: skip
-        require_binary_input(accumulator, activations)
+        input_pair = pair_of_inputs(activations)
+        require_binary_input(accumulator, input_pair)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
-        quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
-        self.weight_quantizer = quantizer.to(device, dtype)
-        self.input_quantizer = None if activations is None else Quantizer(activations, None).to(device, dtype)
+        with torch.device(device):  # whatever the caller's default device is
+            quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
+            inputs = None if input_pair is None else Quantizer(input_pair, None)
+        self.weight_quantizer = quantizer.to(dtype)
+        self.input_quantizer = None if inputs is None else inputs.to(dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
         self.input_shift = None
         self.first_inputs = FirstInputs()
@@ -84,14 +89,14 @@ class BinaryLayer(Product):
     def weight(self) -> Tensor:
         """The weight with its scale, computed from `latent` at each access, in the shape and dtype of `latent`."""
         try:
-            quantizer = self._modules.get("weight_quantizer")
-            if quantizer is None:  # not yet there in torch's __init__
+            if "weight_quantizer" not in self._modules:  # not yet there in torch's __init__
                 return self.latent
-            view = self.by_channel(self.latent)
-            weight: Tensor = quantizer(view)
-            return weight if view is self.latent else weight.reshape(self.latent.shape)
+            weight = self._quantised()
         except AttributeError as error:  # torch would report it as "no attribute 'weight'"
             raise RuntimeError(f"the weight of {type(self).__name__} could not be computed: {error}") from error
+        if not torch.compiler.is_compiling() and not self.weight_quantizer.is_float:
+            notice_use(weight, self)
+        return weight
 
     @weight.setter
     def weight(self, value: Tensor) -> None:
@@ -99,6 +104,7 @@ class BinaryLayer(Product):
             raise TypeError(
                 f"layer.weight takes a tensor, which is written to layer.latent; got {type(value).__name__}"
             )
+        refuse_functional_call(self)
         if value.grad_fn is not None:
             raise ValueError(
                 "layer.weight takes a tensor that is no result of a differentiable computation: assign value.detach(), "
@@ -119,14 +125,34 @@ class BinaryLayer(Product):
         """Run the float layer with quantised weights and, if there is an `input_quantizer`, a quantised `input`."""
         return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
+    def _quantised(self) -> Tensor:
+        """Return `weight`, of which no use is noticed."""
+        view = self.by_channel(self.latent)
+        weight: Tensor = self.weight_quantizer(view)
+        self._note_hard(weight)
+        return weight if view is self.latent else weight.reshape(self.latent.shape)
+
+    def _note_hard(self, weight: Tensor) -> None:
+        """Remember the gradient that a backward pass through a hard `weight` gives the latent."""
+        if torch.compiler.is_compiling() or not weight.requires_grad or not self.weight_quantizer.is_hard:
+            return
+        if not torch._C._functorch.is_functorch_wrapped_tensor(weight):
+            engine: Any = torch.autograd.Variable._execution_engine
+            weight.register_hook(lambda _: engine.queue_callback(self._remember_gradient))
+
+    def _remember_gradient(self) -> None:
+        if (gradient := self.latent.grad) is not None:
+            _hard_gradients[self] = ref(gradient), gradient._version
+
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
         """Return the weight and α for `product`: (`weight`, None), or `Quantizer.factors` if `scales_sums`.
 
         The weight has the shape of `latent`; α has one value, or one per output channel, or is None.
         """
         if not self.scales_sums:
-            return self.weight, None
+            return self._quantised(), None
         weight, alpha = self.weight_quantizer.factors(self.by_channel(self.latent))
+        self._note_hard(weight)
         return weight.reshape(self.latent.shape), alpha
 
     @property
@@ -145,9 +171,9 @@ class BinaryLayer(Product):
         if self.input_quantizer is None:
             return input
         shifted = input if self.input_shift is None else self.input_shift(input)
+        quantised: Tensor = self.input_quantizer(shifted)
         if self.training and not torch.compiler.is_compiling() and not self.first_inputs.is_settled:
             self._see(shifted)
-        quantised: Tensor = self.input_quantizer(shifted)
         return quantised
 
     def _see(self, input: Tensor) -> None:
@@ -219,6 +245,8 @@ LIVING: WeakSet[BinaryLayer] = WeakSet()
 """All binary layers that are alive. They know their latents; marks on parameters would be lost in copies and shards."""
 
 _watched: WeakSet[BinaryLayer] = WeakSet()
+_hard_gradients: "WeakKeyDictionary[BinaryLayer, tuple[ref[Tensor], int]]" = WeakKeyDictionary()
+"""The gradients of latents that were last taken through hard weights, with their versions."""
 _hooks: list[Any] = []
 
 
@@ -229,27 +257,41 @@ def watch(layer: BinaryLayer) -> None:
     _watched.add(layer)
 
 
+def forget(layer: BinaryLayer) -> None:
+    """Count `layer` no longer as a living binary layer, since its conversion is undone."""
+    LIVING.discard(layer)
+    _watched.discard(layer)
+    forget_expectations(layer)
+
+
 def _refuse_hard_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     hard = []
+    has_closure = any(callable(argument) for argument in (*args, *kwargs.values()))
     for layer in list(_watched):
         quantizers = layer.quantizers.values()
         if any(quantizer.is_hard for quantizer in quantizers):
-            hard.append(layer)
+            hard += [layer] if (has_closure or layer.latent.grad is not None) else []
+        elif _has_hard_gradient(layer):
+            hard += [] if has_closure else [layer]  # a closure takes the gradient again
         elif layer.training and all(quantizer.override is None for quantizer in quantizers):
             _watched.discard(layer)  # neither in eval() nor inside hard()
     if not hard:
         return
     stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    has_closure = any(callable(argument) for argument in (*args, *kwargs.values()))
     for layer in hard:
-        latent = layer.latent
-        if id(latent) in stepped and latent.requires_grad and (has_closure or latent.grad is not None):
+        if id(layer.latent) in stepped and layer.latent.requires_grad:
             raise RuntimeError(
                 f"optimizer.step() would train the latents of a {type(layer).__name__} that is in eval() or under "
-                f"hard(): its forward pass is sign there, so that would train the pair (sign, B) and not "
-                f"{layer.quantizers['weights'].pair.name!r}. Call model.train() and compute the gradient again; to "
-                "freeze batch norm, call eval() on the batch norms alone"
+                f"hard(), or was when its gradient was taken: its forward pass is sign there, so that would train the "
+                f"pair (sign, B) and not {layer.quantizers['weights'].pair.name!r}. Call model.train(), zero the "
+                "gradient and compute it again; to freeze batch norm, call eval() on the batch norms alone"
             )
+
+
+def _has_hard_gradient(layer: BinaryLayer) -> bool:
+    """Return whether the latent's gradient is one through hard weights, to which nothing was added since."""
+    gradient, (held, version) = layer.latent.grad, _hard_gradients.get(layer, (None, 0))
+    return gradient is not None and held is not None and held() is gradient and gradient._version == version
 
 
 def name_layers(model: nn.Module) -> None:
@@ -259,11 +301,22 @@ def name_layers(model: nn.Module) -> None:
             module.qualified_name = name
 
 
-def require_binary_input(accumulator: Accumulator | None, activations: object) -> None:
-    """Raise TypeError unless `accumulator` is an `Accumulator` or None; ValueError for one if `activations` is None."""
+def pair_of_inputs(activations: str | AnyPair | None) -> AnyPair | None:
+    """Return the pair of a layer's inputs, or None if they stay float, which the pair `fp` says too.
+
+    Errors are those of `resolve`.
+    """
+    pair = None if activations is None else resolve(activations)
+    return None if pair is None or pair.is_identity else pair
+
+
+def require_binary_input(accumulator: Accumulator | None, *input_pairs: AnyPair | None) -> None:
+    """Raise TypeError unless `accumulator` is an `Accumulator` or None; ValueError for one if all pairs are None."""
     if accumulator is None:
         return
     if not isinstance(accumulator, Accumulator):
         raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
-    if activations is None:
-        raise ValueError("an accumulator holds integer sums, so it needs binary inputs: pass activations too")
+    if not any(input_pairs):
+        raise ValueError(
+            "an accumulator holds integer sums, so it needs binary inputs: pass activations too, and not 'fp'"
+        )

@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from proxconnect._support.arguments import require_module
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.base import BinaryLayer, require_binary_input
+from proxconnect.layers.added_names import with_added_names
+from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
 from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
@@ -57,8 +59,9 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
     ) -> Self:  # fmt: skip
         """Turn a float layer into a binary one in place, and return it; options and errors are those of `BinaryLinear`.
 
-        The parameter becomes the latent, as the same object. A subclass of the float type loses its methods. TypeError
-        if `layer` has another type, or its weight is no plain parameter with a shape. On any error it stays as it was.
+        The parameter becomes the latent, as the same object. Of a subclass of the float type the layer keeps the names
+        that it adds, but loses what it overrides. TypeError if `layer` has another type, or its weight is no plain
+        parameter with a shape. On any error it stays as it was.
         """
         kind, weight = type(layer), layer._parameters.get("weight")
         if isinstance(layer, BinaryLayer) or cls.float_class(kind) is None:
@@ -70,12 +73,12 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
             )
         if is_lazy(weight):
             raise TypeError(f"this {kind.__name__} has no shape yet: run it once on an example first")
-        require_binary_input(accumulator, activations)  # raise before the first change
+        require_binary_input(accumulator, pair_of_inputs(activations))  # raise before the first change
         for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
                 Quantizer(pair, own_scale)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
-        layer.__class__ = cls
+        layer.__class__ = with_added_names(cls, kind)
         assert isinstance(layer, cls)
         layer._quantise_by(weights, activations, scale, accumulator)
         return layer.train(layer.training)
@@ -99,7 +102,7 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
     Args:
         in_features, out_features, bias, device, dtype: as in `nn.Linear`.
         weights: the pair of the weights: a name of `PAIRS`, a `Pair` or a `Heuristic`.
-        activations: the pair of the input, or None for a float input.
+        activations: the pair of the input; None or "fp" for a float input.
         scale: "channel" for a scale per output channel, "tensor" for one in all, "learned" for a trained one per
             channel, or None.
         accumulator: the accumulator of the sums of binary inputs, or None for one that never overflows.
@@ -264,6 +267,7 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     for layer in layers:
         if layer.input_shift is None:
             channels = layer.input_channels(tuple(layer.latent.shape))
-            layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+            with torch.inference_mode(False):  # so that it can be trained
+                layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
             expect_in_optimizer(layer)
     return model

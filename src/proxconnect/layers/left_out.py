@@ -32,6 +32,11 @@ def expect_in_optimizer(layer: "BinaryLayer") -> None:
     _expecting.add(layer)
 
 
+def forget_expectations(layer: "BinaryLayer") -> None:
+    """Expect nothing of `layer` any more."""
+    _expecting.discard(layer)
+
+
 def _own(layer: "BinaryLayer") -> dict[str, Tensor]:
     """Return the parameters that the layer has beside its latent and those of the float layer."""
     shift = layer.input_shift

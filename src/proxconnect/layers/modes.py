@@ -1,20 +1,20 @@
 """Contexts that override how a model quantises, in `train()` and `eval()`, and restore it on any exception."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from torch import nn
 
-from proxconnect._support.arguments import require_module
+from proxconnect._support.model_context import model_context
 from proxconnect.layers.base import BinaryLayer, watch
 from proxconnect.quantizer.quantizer import overridden
 
 
-@contextmanager
+@model_context
 def hard(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
 
-    Gradients flow with each pair's B. An optimizer step in the context raises RuntimeError.
+    Gradients flow with each pair's B. An optimizer step in the context raises RuntimeError. Calling the context, as in
+    `hard(model)(x)`, raises TypeError.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -24,7 +24,6 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
         >>> torch.equal(y, model.eval()(x))
         True
     """
-    require_module(model, "hard(model)")
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             watch(module)
@@ -32,7 +31,7 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-@contextmanager
+@model_context
 def soft(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with the soft weights and activations of `train()`, F at the present μ, even in `eval()`.
 
@@ -47,12 +46,11 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
         >>> torch.equal(y, model.train()(x))
         True
     """
-    require_module(model, "soft(model)")
     with overridden(model, "soft"):
         yield model
 
 
-@contextmanager
+@model_context
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with its latent weights and float activations: nothing is quantised.
 
@@ -62,6 +60,5 @@ def full_precision(model: nn.Module) -> Iterator[nn.Module]:
         >>> with pc.full_precision(model):
         ...     torch.testing.assert_close(model(x), x @ model[0].latent.T)
     """
-    require_module(model, "full_precision(model)")
     with overridden(model, "full_precision"):
         yield model

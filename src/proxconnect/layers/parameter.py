@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from proxconnect._support.arguments import require_module
+from proxconnect._support.arguments import dimensions, require_module, require_type
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Scale
@@ -28,7 +28,8 @@ class BinaryParameter(BinaryLayer):
 
     def __init__(self, parameter: nn.Parameter, *, channel_dims: tuple[int, ...] = (0,), **options: Any) -> None:
         super().__init__()
-        self.channel_dims = channel_dims
+        require_type(parameter, nn.Parameter, "parameter takes an nn.Parameter")
+        self.channel_dims = dimensions(channel_dims, "channel_dims")
         self.latent = parameter
         self._quantise_by(**options)
 
@@ -105,8 +106,7 @@ def binarize_parameter(
     """
     require_module(module, "binarize_parameter(module, name)")
     parameter = _plain_parameter(module, name)
-    if not isinstance(channel_dims, tuple | list) or not all(type(d) is int for d in channel_dims):
-        raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
+    channel_dims = dimensions(channel_dims, "channel_dims")
     dims = {d % parameter.dim() for d in channel_dims if -parameter.dim() <= d < parameter.dim()}
     if len(dims) != len(channel_dims) or not dims:
         raise ValueError(

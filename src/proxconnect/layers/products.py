@@ -17,9 +17,9 @@ class Product(nn.Module):
     """The dimensions of output channels in the result of `by_channel`."""
     accumulator: Accumulator | None = None
     """The accumulator of the sums; None for one that never overflows."""
-    overflow_counts: Tensor | None = None
-    """int64 tensor (overflowed sums, all sums) that `product` adds to for a meter; None without one. Not a buffer,
-    because DistributedDataParallel would send a buffer from one rank to all."""
+    overflow_counts: tuple[Tensor, ...] = ()
+    """An int64 tensor (overflowed sums, all sums) for each meter, to which `product` adds. They are no buffers, because
+    DistributedDataParallel would send a buffer from one rank to all."""
     excesses: list[Tensor] | None = None
     """The mean `Accumulator.excess` of each training pass, for an `OverflowPenalty`; None without one."""
     own_state: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +95,7 @@ class Product(nn.Module):
     def _note_overflows(self, sums: Tensor, accumulator: Accumulator) -> None:
         """Report the excess to a penalty, and the number of overflows to a meter."""
         counts = self.overflow_counts
-        if (self.excesses is None and counts is None) or sums.numel() == 0:
+        if (self.excesses is None and not counts) or sums.numel() == 0:
             return
         is_compiling = torch.compiler.is_compiling()
         if not is_compiling and torch._C._functorch.is_functorch_wrapped_tensor(sums):
@@ -104,9 +104,11 @@ class Product(nn.Module):
             excess = accumulator.excess(sums).mean()  # checkpoints want it computed again, though it counts once
             if is_compiling or torch._C._current_graph_task_id() == -1:
                 self.excesses.append(excess)
-        if counts is not None:
-            overflowed = accumulator.overflows(sums).sum().to(counts.device)
-            counts += torch.stack([overflowed, counts.new_full((), sums.numel())])
+        if counts:
+            overflowed = accumulator.overflows(sums).sum().to(counts[0].device)
+            added = torch.stack([overflowed, counts[0].new_full((), sums.numel())])
+            for count in counts:
+                count += added.to(count.device)
 
 
 class LinearProduct(Product):

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from proxconnect._support.arguments import whole
+
 
 class Shift(nn.Module):
     """The module of x + shift, with a learned shift per channel that starts at 0; sign(x + shift) has threshold -shift.
@@ -18,11 +20,13 @@ class Shift(nn.Module):
         device, dtype: those of the parameter `shift`, of shape (channels,).
 
     Raises:
-        ValueError: `dim` is 0, the batch.
+        ValueError: `dim` is 0, the batch, or there is no channel.
+        TypeError: `channels` or `dim` is no whole number.
     """
 
     def __init__(self, channels: int, dim: int = 1, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
+        channels, dim = whole(channels, "channels", 1), whole(dim, "dim")
         if dim == 0:
             raise ValueError("dimension 0 is the batch: pass dim=1 for images, dim=-1 for tokens")
         self.channels, self.dim = channels, dim
@@ -45,4 +49,5 @@ class RPReLU(nn.Sequential):
     """
 
     def __init__(self, channels: int) -> None:
+        channels = whole(channels, "channels", 1)
         super().__init__(Shift(channels), nn.PReLU(channels), Shift(channels))

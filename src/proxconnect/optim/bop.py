@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from proxconnect._support.arguments import require_number
+from proxconnect._support.arguments import number, require_callable, require_type
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import owners
 
@@ -58,11 +58,10 @@ class Bop(Optimizer):
         self, params: Iterable[Any], others: Callable[[list[dict[str, Any]]], Optimizer] | None = None, *,
         threshold: float = 1e-8, gamma: float = 1e-4,
     ) -> None:  # fmt: skip
-        if others is not None and not callable(others):
-            raise TypeError(
-                "others takes what makes an optimizer from parameter groups, as functools.partial(torch.optim.AdamW, "
-                f"lr=3e-3); got {type(others).__name__}"
-            )
+        require_type(params, Iterable, "params takes parameters or groups of them, as model.parameters()")
+        if others is not None:
+            require_callable(others, "others takes what makes an optimizer from parameter groups, as "
+                             "functools.partial(torch.optim.AdamW, lr=3e-3)")  # fmt: skip
         self.others = None
         self._make_others = others or torch.optim.Adam
         self._usual = {"gamma": gamma, "threshold": threshold}
@@ -77,7 +76,7 @@ class Bop(Optimizer):
         """Add a group of parameters, or raise as the constructor does; a group of latents and others becomes two."""
         super().add_param_group(param_group)
         whole = self.param_groups.pop()
-        settings = {key: whole.pop(key, usual) for key, usual in self._usual.items()}
+        settings = {key: number(whole.pop(key, usual), key) for key, usual in self._usual.items()}
         latents = owners(whole["params"])
         flipped, rest = (_part(whole, [(p in latents) is chosen for p in whole["params"]]) for chosen in (True, False))
         if latents:
@@ -138,8 +137,6 @@ def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
 
 
 def _require_sense(latents: dict[Tensor, BinaryLayer], gamma: float, threshold: float) -> None:
-    require_number(gamma, "gamma")
-    require_number(threshold, "threshold")
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma must be above 0 and at most 1; got {gamma}")
     if not (math.isfinite(threshold) and threshold >= 0):

@@ -1,6 +1,5 @@
 """The latents that an optimizer moves, and the clamp of BinaryConnect and BNN."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from proxconnect._support.arguments import require_module, require_number
+from proxconnect._support.arguments import positive, require_module
+from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.base import LIVING
 
@@ -34,7 +34,10 @@ def owners(parameters: Iterable[Tensor]) -> dict[Tensor, BinaryLayer]:
 
 
 def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLayer]:
-    """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name; ValueError if none."""
+    """Return the binary layers of `model` whose latents `optimizer` holds, by qualified name.
+
+    ValueError if there is no such layer, or a latent was made under `torch.inference_mode`.
+    """
     require_module(model, "this call, with the optimizer first,")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if not layers:
@@ -46,6 +49,11 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
             f"the {type(optimizer).__name__} holds none of the {len(layers)} latents of this model: make it from the "
             "binarized model's parameters, on the device where they stay"
         )
+    if frozen := [name for name, layer in stepped.items() if layer.latent.is_inference()]:
+        raise ValueError(
+            f"the latents of {some(frozen)} were made under torch.inference_mode, and torch cannot train those: build "
+            "the model outside of it, or take copy.deepcopy(model), and make the optimizer from that"
+        )
     return stepped
 
 
@@ -54,7 +62,20 @@ def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
     if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
         return False
     # torch.distributed.checkpoint makes an empty state by a step with learning rate 0
-    return kwargs != {"closure": None} or any(float(group["lr"]) != 0 for group in optimizer.param_groups)
+    return kwargs != {"closure": None} or any(learning_rate(group) != 0 for group in optimizer.param_groups)
+
+
+def learning_rate(group: dict[str, Any]) -> float | None:
+    """Return the learning rate of a parameter group; None if the optimizer has none, or computes it (Adafactor)."""
+    rate = group.get("lr")
+    return None if rate is None else float(rate)
+
+
+def require_learning_rates(optimizer: Optimizer, groups: Iterable[int], use: str) -> None:
+    """Raise ValueError, which begins with `use`, if one of the parameter groups, by index, has no learning rate."""
+    if any(learning_rate(optimizer.param_groups[i]) is None for i in groups):
+        kind = type(optimizer).__name__
+        raise ValueError(f"{use} needs the learning rate η, and a parameter group of this {kind} has no 'lr'")
 
 
 def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> RemovableHandle:
@@ -86,9 +107,7 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
         >>> model[0].latent.data  # not -1.7 and 0.3
         tensor([[-1.0000,  0.3000]])
     """
-    require_number(bound, "bound")
-    if not (math.isfinite(bound) and bound > 0):
-        raise ValueError(f"bound must be positive and finite; got {bound}")
+    bound = positive(bound, "bound")
     optimizer = unwrapped(optimizer)
     layers = stepped_layers(optimizer, model).values()
 

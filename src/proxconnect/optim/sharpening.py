@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from proxconnect._support.arguments import number, whole
 from proxconnect.layers import BinaryLayer
-from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
@@ -56,7 +57,8 @@ class Sharpening:
     Raises:
         ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of the
             same part, there are no binary activations to move, the start or end lies outside a pair's domain, the end
-            is below the start, or the arguments make no schedule.
+            is below the start, the arguments make no schedule, or "cumulative" finds no learning rate.
+        TypeError: an argument has another type, as a float for `steps`.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -75,6 +77,8 @@ class Sharpening:
         self, optimizer: Optimizer, model: nn.Module, *, steps: int | None = None, start: float | None = None,
         end: float | None = None, shape: Shape = "exponential", hold: int = 0, part: Part = "weights",
     ) -> None:  # fmt: skip
+        start, end = (None if mu is None else number(mu, name) for name, mu in (("start", start), ("end", end)))
+        steps, hold = None if steps is None else whole(steps, "steps", 1), whole(hold, "hold", 0)
         _require_sense(shape, part, steps, end, hold)
         self.optimizer = optimizer = unwrapped(optimizer)
         self.shape: Shape = shape
@@ -83,6 +87,8 @@ class Sharpening:
         self._key, self._travelled = f"sharpening_{part}", f"sharpening_{part}_travelled"
         layers = stepped_layers(optimizer, model)
         self._courses = self._plan(layers, start, end)
+        if shape == "cumulative":
+            require_learning_rates(optimizer, {course.group for course in self._courses}, "shape 'cumulative'")
         attached = _attached.setdefault(optimizer, WeakValueDictionary())
         for taken, other in attached.items():
             if _PARTS[other.part] & _PARTS[part]:
@@ -175,7 +181,7 @@ class Sharpening:
         optimizer.param_groups[0][self._key] = self.step_count + 1
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
-                group[self._travelled] = group.get(self._travelled, 0.0) + float(group["lr"])
+                group[self._travelled] = group.get(self._travelled, 0.0) + (learning_rate(group) or 0.0)
         self._apply()
 
     def _after_load(self, optimizer: Optimizer) -> None:
@@ -195,7 +201,7 @@ def _require_sense(shape: str, part: str, steps: int | None, end: float | None, 
         if steps is not None or hold:
             raise ValueError(f"shape {shape!r} takes neither steps nor hold: leave them out")
         return
-    if type(steps) is not int or steps <= 0:
-        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run; got {steps}")
-    if not isinstance(hold, int) or not 0 <= hold < steps:
+    if steps is None:
+        raise ValueError(f"shape {shape!r} needs steps=, the number of optimizer steps of the run")
+    if hold >= steps:
         raise ValueError(f"hold must be from 0 to steps - 1 = {steps - 1}; got {hold}")

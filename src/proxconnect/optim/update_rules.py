@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from proxconnect._support.arguments import boolean
 from proxconnect.layers import BinaryLayer
 from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.pairs import Pair, prox
@@ -56,6 +57,7 @@ class UpdateRule:
     """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module, *, quantises: bool, overwrites: bool) -> None:
+        quantises, overwrites = boolean(quantises, "quantises"), boolean(overwrites, "overwrites")
         if (quantises, overwrites) not in _NAMES:
             raise ValueError("to quantise and overwrite nothing is PC++ itself, which needs no rule: leave it out")
         self.optimizer = optimizer = unwrapped(optimizer)

@@ -11,6 +11,7 @@ from types import MethodType
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_callable, require_type
 from proxconnect.pairs import prox as proxes
 from proxconnect.pairs import transform as transforms
 from proxconnect.pairs.part import Sharpness, common_sharpness
@@ -81,8 +82,7 @@ class ForwardBackward(ABC):
             return 1.0
         if mu is None:
             raise ValueError(f"pair {self.name!r} depends on its sharpness: pass mu, or fix it with .at(mu)")
-        self.sharpness.require(mu, f"pair {self.name!r}")
-        return mu
+        return self.sharpness.require(mu, f"pair {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Pair(ForwardBackward):
         doc: the docstring of this pair.
 
     Raises:
-        TypeError: the name is no string, or a part is no `Prox` or `Transform`; `theory.synthesize` takes callables.
+        TypeError: the name or `doc` is no string, or a part is no `Prox` or `Transform`; `theory.synthesize` takes
+            callables.
 
     Example:
         >>> pair = pc.PAIRS["bnn++"]
@@ -113,8 +114,8 @@ class Pair(ForwardBackward):
     doc: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise TypeError(f"Pair(name, prox, transform) takes a string as name; got {self.name!r}")
+        require_type(self.name, str, "Pair(name, prox, transform) takes a string as name")
+        require_type(self.doc, str, f"doc of {self.name!r} takes a string")
         for part, kind, usual in ((self.prox, Prox, "prox.parq"), (self.transform, Transform, "transform.hardtanh")):
             if not isinstance(part, kind):
                 raise TypeError(
@@ -166,7 +167,7 @@ class Pair(ForwardBackward):
         """Return a copy called `name@mu` that always uses the sharpness `mu`; this pair if it does not depend on μ."""
         if self.sharpness is None:
             return self
-        self._checked(mu, torch.empty(0))
+        mu = self.sharpness.require(mu, f"pair {self.name!r}")
         return Pair(f"{self.name}@{mu:g}", self.prox.at(mu), self.transform.at(mu), self.doc)
 
 
@@ -208,7 +209,7 @@ class Heuristic(ForwardBackward):
         doc: the docstring of this pair.
 
     Raises:
-        TypeError: the name is no string, a map is not callable, or the sharpness is no `Sharpness` or None.
+        TypeError: the name or `doc` is no string, a map is not callable, or the sharpness is no `Sharpness` or None.
 
     Example:
         >>> pair = pc.Heuristic("mine", lambda x, mu: x.sign(), lambda x, mu: 1 / (1 + x * x))
@@ -225,13 +226,13 @@ class Heuristic(ForwardBackward):
     def __init__(
         self, name: str, forward: Map, backward: Map, sharpness: Sharpness | None = None, doc: str = ""
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"Heuristic(name, forward, backward) takes a string as name; got {name!r}")
-        for given_as, given in (("forward", forward), ("backward", backward)):
-            if not callable(given):
-                raise TypeError(f"{given_as} of {name!r} takes a callable of (x, μ), as prox.sign; got {given!r}")
-        if sharpness is not None and not isinstance(sharpness, Sharpness):
-            raise TypeError(f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None; got {sharpness!r}")
+        require_type(name, str, "Heuristic(name, forward, backward) takes a string as name")
+        require_type(doc, str, f"doc of {name!r} takes a string")
+        require_callable(forward, f"forward of {name!r} takes a callable of (x, μ), as prox.sign")
+        require_callable(backward, f"backward of {name!r} takes a callable of (x, μ), as prox.sign")
+        require_type(
+            sharpness, Sharpness | None, f"sharpness of {name!r} takes a Sharpness(lowest, start, end) or None"
+        )
         # Python compares bound methods by the identity of their object.
         maps = [MethodMap(m.__self__, m.__name__) if isinstance(m, MethodType) else m for m in (forward, backward)]
         values = (name, *maps, sharpness, doc)  # as the fields: torch.compile builds the pair again from them
@@ -256,7 +257,7 @@ class Heuristic(ForwardBackward):
         """Return a copy called `name@mu` that always uses the sharpness `mu`; this pair if it does not depend on μ."""
         if self.sharpness is None:
             return self
-        self._checked(mu, torch.empty(0))
+        mu = self.sharpness.require(mu, f"pair {self.name!r}")
         return Heuristic(
             f"{self.name}@{mu:g}",
             forward=self.forward_map if self.is_sign else FixedMap(self.forward_map, mu),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxconnect._support.arguments import require_number
+from proxconnect._support.arguments import number, positive
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,37 @@ class Sharpness:
         lowest: the lowest allowed μ. If it is 0, every positive μ is allowed.
         start: the μ with which training usually starts.
         end: the μ with which training usually ends.
+
+    Raises:
+        ValueError: `lowest` is negative or NaN, or another number is not positive and finite.
+        TypeError: an argument is no number.
     """
 
     lowest: float = 0.0
     start: float = 1.0
     end: float = 1.0
 
+    def __post_init__(self) -> None:
+        checked = number(self.lowest, "lowest"), positive(self.start, "start"), positive(self.end, "end")
+        for name, value in zip(("lowest", "start", "end"), checked, strict=True):
+            object.__setattr__(self, name, value)
+        if not 0 <= self.lowest < math.inf:
+            raise ValueError(f"lowest must be finite and not below 0; got {self.lowest:g}")
+
     def contains(self, mu: float) -> bool:
         """Return True if μ is finite, positive and not below `lowest`."""
         return math.isfinite(mu) and mu > 0 and mu >= self.lowest
 
-    def require(self, mu: float, owner: str) -> None:
-        """Raise ValueError for a μ that `contains` refuses, TypeError for no number; messages begin with `owner`."""
-        require_number(mu, f"{owner}: μ")
-        if not self.contains(mu):
+    def require(self, mu: float, owner: str) -> float:
+        """Return μ as a float.
+
+        ValueError for a μ that `contains` refuses, TypeError for no number; messages begin with `owner`.
+        """
+        given = number(mu, f"{owner}: μ")
+        if not self.contains(given):
             bound = f"μ >= {self.lowest:g}" if self.lowest > 0 else "μ > 0"
-            raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {mu:g}")
+            raise ValueError(f"{owner} needs a finite sharpness {bound}; got μ = {given:g}")
+        return given
 
     def for_magnitude(self, magnitude: float) -> "Sharpness":
         """Return the range for inputs of mean `magnitude`, which divides `end` and a `start` other than `lowest`."""

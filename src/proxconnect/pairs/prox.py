@@ -28,7 +28,7 @@ class Prox(Part):
 
     def at(self, mu: float) -> "Prox":
         """Return this map with its sharpness fixed at `mu`; the map itself if it does not depend on μ."""
-        return self if self.sharpness is None else FixedProx(self, mu)
+        return self if self.sharpness is None else FixedProx(self, self.sharpness.require(mu, repr(self)))
 
 
 class Identity(Prox):

@@ -32,7 +32,7 @@ class Transform(Part):
 
     def at(self, mu: float) -> "Transform":
         """Return this transform with its sharpness fixed at `mu`; itself if it does not depend on μ."""
-        return self if self.sharpness is None else FixedTransform(self, mu)
+        return self if self.sharpness is None else FixedTransform(self, self.sharpness.require(mu, repr(self)))
 
 
 class Identity(Transform):

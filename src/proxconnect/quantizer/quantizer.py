@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from proxconnect._support.arguments import require_number
+from proxconnect._support.arguments import dimensions, positive
 from proxconnect.pairs import AnyPair, Sharpness, resolve
+from proxconnect.pairs.probing import require_sound
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
 from proxconnect.quantizer.surrogate import Surrogate
@@ -88,7 +89,8 @@ class Quantizer(nn.Module):
 
     Raises:
         ValueError: the pair or scale is unknown, the scale is learned but the pair is float in `train()`, μ lies
-            outside the pair's domain, or the magnitude is not positive.
+            outside the pair's domain, the magnitude is not positive and finite, or F or B of a pair of your own changes
+            its input or returns no finite tensor of its shape and dtype.
         TypeError: an argument is no pair, number or tuple of dimensions.
 
     Example:
@@ -124,22 +126,18 @@ class Quantizer(nn.Module):
         if scale not in ("channel", "tensor", "learned", None):
             raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
         pair = resolve(pair)
+        require_sound(pair)
         if scale == "learned" and pair.is_identity:
             raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
-        if not isinstance(channel_dims, tuple):
-            raise TypeError(f"channel_dims takes a tuple of dimensions, as (0, 1); got {channel_dims!r}")
-        require_number(magnitude, "magnitude")
-        if not magnitude > 0:
-            raise ValueError(f"magnitude must be positive; got {magnitude}")
+        channel_dims, magnitude = dimensions(channel_dims, "channel_dims"), positive(magnitude, "magnitude")
         super().__init__()
         domain = pair.sharpness
         self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
         if mu is None:
             mu = self.sharpness.start if self.sharpness else 1.0
-        elif domain:
-            domain.require(mu, f"pair {pair.name!r}")
+        mu = (domain or Sharpness()).require(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
-            self.register_buffer("mu", torch.tensor(float(mu)))
+            self.register_buffer("mu", torch.tensor(mu))
         self.scheduled = self.trained = self.trains_latent = False
         self.scale: Scale = scale
         self.channel_dims = channel_dims

@@ -15,6 +15,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from proxconnect._support.example import tensors_in
+from proxconnect._support.model_context import model_context
 from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
 from proxconnect.deploy.fusion.closeness import gap
@@ -106,7 +107,7 @@ def graph_forward(module: nn.Module) -> "GraphForward | None":
     return vars(module).get("_graph_forward")
 
 
-@contextmanager
+@model_context
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
     """In this context, run the layers of `model` and of its submodules instead of their fused graphs."""
     running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]

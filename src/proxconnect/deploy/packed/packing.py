@@ -88,7 +88,7 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
     latent = layer._parameters.get("latent")
     if latent is None:
         raise ValueError(
-            f"{name}: `latent` is no plain parameter (parametrized or pruned): make it one first, with "
+            f"{name}: `latent` is no plain parameter (parametrized, weight-normed or pruned): make it one first, with "
             "torch.nn.utils.parametrize.remove_parametrizations(layer, 'latent') or prune.remove(layer, 'latent')"
         )
     try:
@@ -118,7 +118,9 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         raise ValueError(f"{name}: its scales run along the dimensions {weights.channel_dims} of the weight: set "
                          f"weight_quantizer.channel_dims={layer.channel_dims} to pack it")  # fmt: skip
     if inputs is not None and inputs.scale is not None:
-        raise ValueError(f"{name}: its input_quantizer has scale={inputs.scale!r}: set scale=None to pack it")
+        raise ValueError(
+            f"{name}: its inputs have a scale, {inputs.scale!r}: set input_quantizer.scale=None to pack it"
+        )
     scale = weights.hard_scale(layer.by_channel(layer.latent))
     if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
         raise ValueError(f"{name}: its scale is NaN, or overflows {layer.latent.dtype} as the mean of |latent|: divide "

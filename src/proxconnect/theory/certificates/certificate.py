@@ -11,6 +11,7 @@ from textwrap import wrap
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_callable, require_type
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
 from proxconnect.theory.certificates.checks import Account, Check, Composite, Excess
@@ -201,17 +202,19 @@ def certificate(
             latents, the last prox point and that of the lowest loss, if they are in the domain.
 
     Raises:
-        ValueError: a μ is outside the pair's domain, or points `at` are outside that of Φ.
+        ValueError: a μ is outside the pair's domain, points `at` are outside that of Φ, or the loss raises, is NaN
+            there, or is not finite at a step.
         ProbeError: P, T or a heuristic gives no finite float64 values.
         TooRoughError: P or T has more jumps and kinks than can be told apart.
-        TypeError: `trajectory`, `pair` or `at` has another type.
+        TypeError: an argument has another type.
     """
     pair = resolve(pair)
-    if not isinstance(trajectory, Trajectory):
-        raise TypeError(
-            f"certificate takes a Trajectory first, as recorder.trajectory(...) or Trajectory.from_latents(...); got "
-            f"{type(trajectory).__name__}"
-        )
+    require_type(
+        trajectory, Trajectory,
+        "certificate takes a Trajectory first, of Recorder.trajectories() or Trajectory.from_latents(...)",
+    )  # fmt: skip
+    if loss is not None:
+        require_callable(loss, "loss must be a callable of a flat weight vector (n,)")
     if pair.sharpness is not None:
         for mu in (float(trajectory.mu.min()), float(trajectory.mu.max())):
             pair.sharpness.require(mu, f"pair {pair.name!r}")
@@ -246,8 +249,7 @@ def _usual_points(trajectory: Trajectory, potentials: Potentials, p: Tensor, com
 
 
 def _given_points(at: Tensor, potentials: Potentials, p: Tensor) -> Tensor:
-    if not isinstance(at, Tensor):
-        raise TypeError(f"at takes a tensor of shape (n,) or (m, n); got {type(at).__name__}")
+    require_type(at, Tensor, "at takes a tensor of shape (n,) or (m, n)")
     points: Tensor = torch.atleast_2d(at.detach().to("cpu", torch.float64))
     if points.shape[1:] != p.shape[1:]:
         raise ValueError(f"at must have shape (n,) or (m, n) with n = {p.shape[1]}; got {tuple(at.shape)}")

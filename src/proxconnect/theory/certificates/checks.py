@@ -72,6 +72,8 @@ class Composite:
         """The loss ℓ, (t,), and its gradient ∇ℓ, (t, n), at T(p); None without a loss."""
         if loss is not None:
             self.values, self.gradients = _evaluated(loss, self.weights)
+            known = self.values.isfinite() & self.gradients.isfinite().all(1)
+            _require(known, "the loss or its gradient is not finite at the weights of step", first=1)
 
     def against(self, points: Tensor) -> "Excess | None":
         """Return the loss ℓ∘T of every step less that of every comparison point, and the slacks of convexity.
@@ -81,6 +83,7 @@ class Composite:
         if self.loss is None or self.values is None or self.gradients is None:
             return None
         at_points, _ = _evaluated(self.loss, self.transform(points, self.mu))
+        _require(~at_points.isnan(), "the loss is NaN at comparison point", first=0)
         excesses = self.values - at_points[:, None]
         along = self.derivative * self.gradients  # ∇(ℓ∘T)
         slacks = (self.p * along).sum(1) - points @ along.T - excesses
@@ -105,12 +108,26 @@ def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
     for k, row in enumerate(weights):
         with torch.enable_grad():
             leaf = row.clone().requires_grad_()
-            value = loss(leaf)
+            try:
+                value = loss(leaf.clone())  # which it may overwrite
+            except Exception as error:
+                raise ValueError(
+                    f"loss raised {type(error).__name__} for a float64 weight vector, {tuple(row.shape)}: {error}"
+                ) from error
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
             (gradients[k],) = torch.autograd.grad(value, leaf)
         values[k] = value.detach()
     return values, gradients
+
+
+def _require(known: Tensor, complaint: str, first: int) -> None:
+    """Raise ValueError unless all of `known`, (n,), are True; the message has the place, counted from `first`."""
+    if not bool(known.all()):
+        place = int((~known).nonzero()[0]) + first
+        raise ValueError(
+            f"{complaint} {place}, so convexity cannot be checked: write the loss so that it is finite there"
+        )
 
 
 @dataclass(frozen=True)

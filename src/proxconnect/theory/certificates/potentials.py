@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import number, positive, require_type
 from proxconnect.pairs import Pair, Prox
 from proxconnect.theory.functions.blackbox import Function
 from proxconnect.theory.functions.mesh import REACH
@@ -44,10 +45,12 @@ def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
         NotProximalError: P falls somewhere.
         ProbeError: P gives no finite float64 values.
         TooRoughError: P has more jumps and kinks than can be told apart.
-        TypeError: `prox` is no `Prox`.
+        ValueError: `mu` is outside the domain of P, or `reach` is not positive and finite.
+        TypeError: `prox` is no `Prox`, or `mu` or `reach` no number.
     """
-    if not isinstance(prox, Prox):
-        raise TypeError(f"potential takes a Prox, as that of a pair, PAIRS['bnn'].prox; got {type(prox).__name__}")
+    require_type(prox, Prox, "potential takes a Prox, as that of a pair, PAIRS['bnn'].prox")
+    mu = number(mu, "mu") if prox.sharpness is None else prox.sharpness.require(mu, repr(prox))
+    reach = positive(reach, "reach")
     try:
         prox.regularizer(torch.zeros(1, dtype=torch.float64), mu)
     except NotImplementedError:

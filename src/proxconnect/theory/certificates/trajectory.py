@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from proxconnect._support.arguments import positive, require_type, whole
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 
@@ -24,7 +25,7 @@ class Trajectory:
     """A recorded run: t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
     Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes do
-    not fit, a number is not finite, or a sharpness or learning rate is impossible.
+    not fit, a number is not finite, or a sharpness or learning rate is impossible; TypeError for what is no tensor.
     """
 
     latents: Tensor
@@ -43,11 +44,16 @@ class Trajectory:
     """The machine epsilon of the dtype that the run computed in, by default of float64."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "resolution", positive(self.resolution, "resolution"))
+        for name in ("latents", "mu", "learning_rates", "updates"):
+            require_type(getattr(self, name), Tensor, f"{name} takes a float64 tensor")
+        for name in ("gradients", "weights"):
+            require_type(getattr(self, name), Tensor | None, f"{name} takes a float64 tensor or None")
         if self.learning_rates.dim() != 1 or self.latents.dim() != 2 or 0 in (*self.learning_rates.shape, self.entries):
             raise ValueError("a Trajectory needs at least one step: latents (t+1, n) and learning_rates (t,)")
         t, n = self.steps, self.entries
         shapes = {"latents": (t + 1, n), "mu": (t + 1,), "updates": (t, n), "gradients": (t, n), "weights": (t, n)}
-        for name, shape in {**shapes, "learning_rates": (t,)}.items():
+        for name, shape in {"learning_rates": (t,), **shapes}.items():
             if (values := getattr(self, name)) is None:
                 continue
             if tuple(values.shape) != shape:
@@ -60,7 +66,7 @@ class Trajectory:
             known = values.isfinite().reshape(len(values), -1).all(1)
             if not bool(known.all()):
                 step = int((~known).nonzero()[0]) + 1
-                raise ValueError(f"{name} are not finite from step {step} on: the run has diverged")
+                raise ValueError(f"{name} are NaN or infinite from step {step} on: the run has diverged")
         if bool((self.mu <= 0).any()) or bool((self.learning_rates < 0).any()):
             raise ValueError("mu must be positive and learning_rates not negative at every step")
         if not bool((self.learning_rates > 0).any()):
@@ -94,9 +100,10 @@ class Trajectory:
 
         Raises:
             ValueError: as for the class, or latents move at a learning rate of 0.
+            TypeError: an argument is no tensor, number or list of them.
         """
-        rows = _rows(latents)
-        rates, sharpness = _series(learning_rates, len(rows) - 1), _series(mu, len(rows))
+        rows = _rows(latents, "latents")
+        rates, sharpness = _series(learning_rates, "learning_rates", len(rows) - 1), _series(mu, "mu", len(rows))
         if len(rates) != len(rows) - 1:
             raise ValueError(f"{len(rows)} latents are {len(rows) - 1} steps; got {len(rates)} learning rates")
         moves = rows[:-1] - rows[1:]
@@ -108,19 +115,28 @@ class Trajectory:
                 "Leave that step out, or pass the learning rate that it used"
             )
         updates = moves / torch.where(still, 1.0, rates)[:, None]
-        gradients, weights = (None if known is None else _rows(known) for known in (gradients, weights))
+        gradients = None if gradients is None else _rows(gradients, "gradients")
+        weights = None if weights is None else _rows(weights, "weights")
         return cls(rows, sharpness, rates, updates, gradients, weights, resolution)
 
 
-def _rows(values: Tensor | Sequence[Tensor]) -> Tensor:
-    stacked = values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(row) for row in values])
+def _rows(values: Tensor | Sequence[Tensor], name: str) -> Tensor:
+    try:
+        stacked = values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(row) for row in values])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} takes a tensor, or a list of them of one shape; got {type(values).__name__}"
+        ) from error
     if stacked.dim() == 0:
         raise ValueError("one latent is no run: pass the latents of all steps, (t+1, n)")
     return stacked.detach().to("cpu", torch.float64).reshape(len(stacked), -1)
 
 
-def _series(values: Tensor | Sequence[float] | float, count: int) -> Tensor:
-    given = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+def _series(values: Tensor | Sequence[float] | float, name: str, count: int) -> Tensor:
+    try:
+        given = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} takes a number, or a list of them; got {type(values).__name__}") from error
     return given.repeat(count) if given.dim() == 0 else given
 
 
@@ -147,15 +163,15 @@ class Recorder:
         seed: the seed of the choice of latents.
 
     Raises:
-        ValueError: there is no binary layer, the optimizer holds none of their latents, a latent is sharded (FSDP2), or
-            weights have a scale: the certificate needs α to be constant.
+        ValueError: `entries` or `steps` is below 1, there is no binary layer, the optimizer holds none of their
+            latents, a latent is sharded (FSDP2), or weights have a scale: the certificate needs α to be constant.
+        TypeError: `entries`, `steps` or `seed` is no whole number.
     """
 
     def __init__(
         self, optimizer: Optimizer, model: nn.Module, *, entries: int = 256, steps: int = 1000, seed: int = 0
     ) -> None:
-        if entries < 1 or steps < 1:
-            raise ValueError(f"entries and steps must be at least 1; got entries={entries}, steps={steps}")
+        entries, steps, seed = whole(entries, "entries", 1), whole(steps, "steps", 1), whole(seed, "seed")
         self._optimizer = unwrapped(optimizer)
         layers = stepped_layers(self._optimizer, model)
         quantizers = {name: layer.weight_quantizer for name, layer in layers.items()}
@@ -172,6 +188,8 @@ class Recorder:
                 "same model in one process, or under DistributedDataParallel"
             )
         group_of = {id(p): i for i, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
+        held_in = {group_of[id(layer.latent)] for layer in layers.values()}
+        require_learning_rates(self._optimizer, held_in, "a trajectory")
         self._tapes = {}
         for name, layer in layers.items():
             every = range(layer.latent.numel())

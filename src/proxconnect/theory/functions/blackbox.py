@@ -7,11 +7,14 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_callable
+from proxconnect.pairs.probing import ProbeError, answer
+
 Function = Callable[[Tensor], Tensor]
 
 
-class ProbeError(ValueError):
-    """The error for a callable that is no elementwise function of one real variable; it says what to change."""
+class NotFiniteError(ProbeError):
+    """The error for a callable that is NaN or infinite somewhere."""
 
 
 @dataclass(frozen=True)
@@ -23,38 +26,19 @@ class BlackBox:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the values at the float64 tensor `x`, detached; ProbeError unless finite, of its shape and dtype."""
-        given = x.clone()
-        try:
-            values = self.function(given)
-        except Exception as error:
-            raise ProbeError(
-                f"{self.name} raised {type(error).__name__} for a float64 tensor of shape {tuple(x.shape)}: {error}"
-            ) from error
-        if not isinstance(values, Tensor):
-            raise ProbeError(f"{self.name} must return a tensor; got {type(values).__name__}")
-        if values.shape != x.shape:
-            raise ProbeError(
-                f"{self.name} must keep the shape of its input: got {tuple(values.shape)} for {tuple(x.shape)}"
-            )
-        if values.dtype != x.dtype:
-            raise ProbeError(
-                f"{self.name} must keep the dtype of its input: got {values.dtype} for {x.dtype}; return .to(x.dtype)"
-            )
-        if not torch.equal(given, x):
-            raise ProbeError(f"{self.name} changes the tensor that it is given: let it work on a copy")
+        values = answer(self.name, self.function, x)
         for kind, wrong in ("NaN", values.isnan()), ("infinite", values.isinf()):
             if len(at := x[wrong]):
-                raise ProbeError(
+                raise NotFiniteError(
                     f"{self.name} is {kind} at {len(at)} of {x.numel()} points, from x = {float(at.min()):.6g} to "
-                    f"{float(at.max()):.6g}: write it in a form that does not overflow, or narrow domain=(low, high)"
+                    f"{float(at.max()):.6g}: write it in a form that does not overflow"
                 )
         return values.detach()
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
     """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
-    if not callable(function):
-        raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
+    require_callable(function, f"{name} must be a callable of one tensor")
     box = BlackBox(name, function)
     spread = torch.linspace(-1.0, 1.0, 60, dtype=torch.float64)
     x = torch.cat([spread * min(4.0, -low, high) if low < 0 < high else spread, spread * (high - low) / 2])
@@ -80,11 +64,12 @@ def autograd_derivative(function: Function) -> Function:
     """Return B as autograd defines it: the factor from the gradient of a function's value to that of its input.
 
     B keeps shape and dtype, and is 0 if the value does not depend on the input. You can pickle B if you can pickle
-    `function`.
+    `function`. B raises ProbeError if `function` returns no tensor, or changes the shape.
 
     Args:
         function: an elementwise callable of one tensor, or the `apply` of a `torch.autograd.Function`.
     """
+    require_callable(function, "function must be a callable of one tensor")
     return _AutogradFactor(function)
 
 
@@ -101,6 +86,12 @@ class _AutogradFactor:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             values = self.function(leaf)
+            if not isinstance(values, Tensor) or values.shape != x.shape:
+                got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise ProbeError(
+                    f"autograd_derivative takes an elementwise callable of one tensor: got {got} for a tensor of shape "
+                    f"{tuple(x.shape)}"
+                )
             if not values.requires_grad:
                 return torch.zeros_like(x)
             (gradient,) = torch.autograd.grad(values, leaf, torch.ones_like(values), allow_unused=True)

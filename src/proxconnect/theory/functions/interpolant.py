@@ -8,12 +8,17 @@ from torch import Tensor
 
 from proxconnect.pairs.part import widened
 from proxconnect.theory.functions.blackbox import Function
+from proxconnect.theory.functions.mesh import TooRoughError
 
 FINE = 8
 """The distances between two powers of 2 are divided into 2^FINE bins."""
 
 OCTAVES = (-24, 20)
 """Powers of 2 between which there are bins. Smaller distances are in the first bin, larger ones in the last."""
+
+
+MOST = 200_000
+"""The most pieces of a table on one side of 0, which take 8 MB."""
 
 
 class Half:
@@ -86,18 +91,24 @@ def fit(
 
     Pieces from `a` to `b`, (n,), of which `a` is nearer to 0, are halved until they err by at most `tolerance` or are
     2^-22 wide. `pieces(a, b)` returns cubics (n, 4) in powers of x - a. Errors are relative to max(1, |value|).
+    TooRoughError if that takes more than `MOST` pieces.
     """
-    settled, worst = [], 0.0
+    settled, worst, count = [], 0.0, 0
     between = torch.arange(1, 8, dtype=torch.float64) / 8
     while len(a):
         c = pieces(a, b)
         x = a[:, None] + (b - a)[:, None] * between
         values = _horner(c[:, :, None], x - a[:, None])
-        true = exact(x.reshape(-1)).reshape(x.shape)
+        true = torch.cat([exact(some) for some in x.reshape(-1).split(2**17)]).reshape(x.shape)  # in little memory
         error = ((values - true).abs() / true.abs().clamp(min=1.0)).amax(1)
         good = (error <= tolerance) | ((b - a).abs() <= 2.0**-22)  # the rounding of its slope is below float32's
         worst = max([worst, *error[good].tolist()])
         settled.append((a[good], c[good]))
+        count += int(good.sum())
+        if count + 2 * int((~good).sum()) > MOST:
+            raise TooRoughError(
+                f"its integral takes more than {MOST:,} cubics between 0 and x = {float(b.abs().max()):.4g}"
+            )
         middle = ((a + b) / 2)[~good]
         a, b = torch.cat([a[~good], middle]), torch.cat([middle, b[~good]])
     start, c = map(torch.cat, zip(*settled, strict=True))

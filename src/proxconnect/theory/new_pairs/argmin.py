@@ -1,14 +1,16 @@
 """A prox from its regulariser: P(x) = argmin_z ½(z - x)² + r(z), solved on a line and kept as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import number, require_callable, require_type
 from proxconnect.pairs import Prox
-from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.pairs.probing import ProbeError
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
 from proxconnect.theory.functions.interpolant import Half, Interpolant, fit, interpolant, straight
 from proxconnect.theory.functions.mesh import REACH, Mesh, edges, mesh
 
@@ -61,9 +63,9 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
         >>> prox(torch.tensor([-0.3, 0.5, 3.0]), 1.0)
         tensor([-1.,  1.,  2.])
     """
-    if not callable(regularizer):
-        raise TypeError(f"regularizer must be a callable of one tensor; got {type(regularizer).__name__}")
-    solver = _Solver(regularizer, points)
+    require_callable(regularizer, "regularizer must be a callable of one tensor")
+    require_type(points, Iterable, "points takes a list of numbers")
+    solver = _Solver(regularizer, [number(point, "points") for point in points])
     leaves = mesh([BlackBox("the argmin", solver)], -REACH, REACH, tolerance=ARGMIN_ERROR)
     if float(leaves.values[0].abs().max()) >= FARTHEST:  # then the least point is the last one of the grid
         raise ValueError(
@@ -79,7 +81,12 @@ class _Solver:
     """The argmin by the convex hull of Φ on a grid, and golden sections about its best vertices."""
 
     def __init__(self, regularizer: Function, points: Sequence[float]) -> None:
-        probed(lambda z: torch.atan(regularizer(z)), "regularizer", -FARTHEST, FARTHEST)  # atan(∞) is finite
+
+        def bounded(z: Tensor) -> Tensor:
+            values = regularizer(z)
+            return torch.atan(values) if isinstance(values, Tensor) else values  # atan(∞) is finite
+
+        probed(bounded, "regularizer", -FARTHEST, FARTHEST)
         z = edges(-FARTHEST, FARTHEST, points)
         values = regularizer(z.clone())
         if bool(values.isnan().any()) or bool((values == -torch.inf).any()):

@@ -1,18 +1,20 @@
 """New legitimate pairs and prox maps: (T∘P, T'∘P) from a transform T and a proximal P, and others from pairs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import number, positive, require_type
 from proxconnect.pairs import AnyPair, Heuristic, Pair, Prox, Sharpness, Transform, resolve
 from proxconnect.pairs.part import Part, common_sharpness, widened
+from proxconnect.pairs.probing import ProbeError
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
-from proxconnect.theory.functions.blackbox import BlackBox, Function, ProbeError, probed
+from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
 from proxconnect.theory.functions.mesh import REACH, mesh
 from proxconnect.theory.verdicts.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
 
@@ -254,12 +256,17 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
         >>> prox(torch.tensor([0.5, -2.0]), 1.0)
         tensor([ 0.7500, -1.5000])
     """
+    require_type(proxes, Iterable, "proxes takes a list of prox maps")
+    proxes = tuple(proxes)
     if not proxes:
         raise ValueError("average takes at least one prox")
-    weights = [1 / len(proxes)] * len(proxes) if weights is None else weights
+    if weights is None:
+        weights = [1 / len(proxes)] * len(proxes)
+    require_type(weights, Iterable, "weights takes a list of numbers")
+    weights = tuple(number(weight, "weights") for weight in weights)
     if len(weights) != len(proxes) or min(weights) < 0 or not math.isclose(sum(weights), 1.0, abs_tol=1e-12):
         raise ValueError(f"average needs a weight ≥ 0 for each of {len(proxes)} maps, with sum 1; got {list(weights)}")
-    return Average(tuple(map(_as_prox, proxes)), tuple(map(float, weights)))
+    return Average(tuple(map(_as_prox, proxes)), weights)
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
@@ -278,8 +285,9 @@ def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: s
         ValueError: `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")
-    if not (math.isfinite(inner) and inner > 0 and math.isfinite(outer) and outer != 0):
-        raise ValueError(f"rescale needs a finite inner > 0 and a finite outer other than 0; got {inner} and {outer}")
+    inner, outer = positive(inner, "inner"), number(outer, "outer")
+    if not math.isfinite(outer) or outer == 0:
+        raise ValueError(f"outer must be finite and not 0; got {outer:g}")
     name = f"{outer:g}·{pair.name}({inner:g}x)" if name is None else name
     doc = _pair_doc(name, f"{outer:g} times the F of {pair.name} at {inner:g} times x")
     prox = pair.prox if pair.prox == identity else RescaledProx(pair.prox, inner)  # which stays known as the identity

@@ -57,7 +57,7 @@ class ProxCurve:
         slope = mesh.slopes(p) if free is None else torch.where(free[:, None], 1.0, mesh.slopes(p))
         start = p[:, :1]
         across = (p - start) * (mesh.high[:, None] - (p + start) / 2)
-        r = _chained(torch.where(mesh.smooth[:, None], mesh.integrals((mesh.x - p) * slope), across))
+        r = _chained(mesh, torch.where(mesh.smooth[:, None], mesh.integrals((mesh.x - p) * slope), across))
         at_zero = (mesh.high == 0).nonzero()
         self.r = r - (r[int(at_zero[0]), -1] if len(at_zero) else r[0, 0])
         """r(P) at the nodes, (leaves, NODES)."""
@@ -146,7 +146,7 @@ def reconstruct(
     moved = torch.where(flat[:, None], 0.0, moved)
     jumped = _step(sample.forward[:, -1] - sample.forward[:, 0], slopes)[:, None] * (UNIT_NODES == 1)
     moved = torch.where(mesh.smooth[:, None], moved, jumped)  # a jump within a leaf is over at its last node alone
-    p = nondecreasing(_chained(moved))
+    p = nondecreasing(_chained(mesh, moved))
     curve = ProxCurve(mesh, p + (anchor - middle_at_zero(mesh, p)), free)
     return curve, TransformCurve(sample, curve, slopes)
 
@@ -167,9 +167,12 @@ def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
     return (left + right) / 2
 
 
-def _chained(moved: Tensor) -> Tensor:
-    """Return values at the nodes from the gain since the left end of each leaf, (leaves, NODES)."""
-    return moved + torch.nn.functional.pad(moved[:-1, -1].cumsum(0), (1, 0))[:, None]
+def _chained(mesh: Mesh, moved: Tensor) -> Tensor:
+    """Return values at the nodes from the gain since the left end of each leaf, (leaves, NODES), and 0 at x = 0."""
+    # Summed away from 0, so that a P of 1e90 at an end leaves P near 0 exact.
+    gains, origin = moved[:, -1], int((mesh.high <= 0).sum()) % len(mesh.x)
+    before, after = -gains[:origin].flip(0).cumsum(0).flip(0), gains[origin:-1].cumsum(0)
+    return moved + torch.cat([before, gains.new_zeros(1), after])[:, None]
 
 
 def _step(rise: Tensor, slopes: Tensor) -> Tensor:

@@ -4,9 +4,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from proxconnect._support.arguments import number
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
+from proxconnect.pairs.probing import ProbeError
 from proxconnect.pairs.transform import FixedTransform
-from proxconnect.theory.functions.blackbox import Function, autograd_derivative, is_autograd_function, probed
+from proxconnect.theory.functions.blackbox import (
+    Function,
+    NotFiniteError,
+    autograd_derivative,
+    is_autograd_function,
+    probed,
+)
 from proxconnect.theory.functions.mesh import REACH, TooRoughError
 from proxconnect.theory.verdicts import rules
 from proxconnect.theory.verdicts.curves import ProxCurve, TransformCurve, middle_at_zero, reconstruct
@@ -42,7 +50,7 @@ class Verdict:
     by_convention: bool
     """True if only the convention decides: T crosses a gap of P with the slope that B has at the jump."""
     domain: tuple[float, float]
-    """The interval of x that was examined, (low, high)."""
+    """The interval of x that the verdict is on, (low, high); smaller than asked if float64 hides F or P elsewhere."""
     forward: Function = field(repr=False)
     """F at the sharpness `mu`."""
     backward: Function = field(repr=False)
@@ -77,7 +85,8 @@ def decompose(
     """Decide whether a pair is legitimate, and return the reason with its P, T and r.
 
     Jumps, kinks and zeros of F and B are located in float64, to about 1e-15·max(1, |x|). Details narrower than 1/500 of
-    max(1, |x|) may be missed, and so may jumps and variations below 1e-10 of their size.
+    max(1, |x|) may be missed, and so may jumps and variations below 1e-10 of their size. If F moves too little or P too
+    much for float64 at some x, as where F saturates, the verdict is on the x around 0 up to there, its `domain`.
 
     Args:
         pair_or_forward: a name of `PAIRS`, a `Pair`, a `Heuristic` or a `torch.autograd.Function`; or F, an elementwise
@@ -89,7 +98,7 @@ def decompose(
     Raises:
         ProbeError: a callable raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
         ValueError: `mu` is outside the pair's domain, or `domain` is empty.
-        TypeError: the first argument is neither a pair nor a callable.
+        TypeError: the first argument is neither a pair nor a callable, or `mu` or `domain` is no number.
 
     Example:
         >>> from proxconnect import theory
@@ -106,13 +115,16 @@ def decompose(
         raise TypeError(f"domain takes two numbers, (low, high); got {domain!r}") from None
     if not (-float("inf") < low < high < float("inf")):
         raise ValueError(f"domain must be (low, high) with low < high, both finite; got {domain}")
+    mu = None if mu is None else number(mu, "mu")
     asked, declaration = _asked(pair_or_forward, backward, mu, (low, high))
-    F = probed(asked.forward, "forward", low, high)
-    B = probed(asked.backward, "backward", low, high)
     try:
+        F = probed(asked.forward, "forward", low, high)
+        B = probed(asked.backward, "backward", low, high)
         sampled = sample(F, B, low, high)
+    except NotFiniteError as error:
+        raise ProbeError(f"{error}, or narrow domain=(low, high)") from None
     except TooRoughError as error:
-        return replace(asked, reason=f"{error}")
+        return replace(asked, reason=f"{error}: narrow domain=(low, high)")
     return _judged(asked, declaration, sampled)
 
 
@@ -124,7 +136,7 @@ def _asked(
         pair = resolve(given)
         if backward is not None:
             raise TypeError(f"pair {pair.name!r} has a backward of its own: leave the second argument out")
-        pair.forward(torch.zeros(0), mu)  # refuses a μ that is missing or outside the domain
+        pair.forward(torch.zeros(1), mu)  # refuses a μ that is missing or outside the domain
         sharpness = 1.0 if mu is None else mu
         declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None
         known = None if pair.sharpness is None else sharpness
@@ -152,6 +164,7 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
         *rules.faint(sampled),
         *rules.falling(sampled),
         *rules.moving_without_push(sampled),
+        *rules.steep(sampled),
         *rules.diverging(sampled),
         *rules.wrong_jumps(sampled, steps),
     ]
@@ -166,8 +179,10 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
         # The finding nearest to 0 decides; of two at the same distance, the right one.
         against = [f for f in decided if not f.by_convention] or decided or found
         first = min(against, key=lambda f: (round(min(map(abs, f.interval)), 12), -f.interval[1]))
-        asked = replace(asked, reason=first.reason, interval=first.interval, by_convention=first.by_convention)
-        return replace(asked, legitimate=False if decided else None)
+        refused = replace(asked, reason=first.reason, interval=first.interval, by_convention=first.by_convention)
+        if decided:
+            return replace(refused, legitimate=False)
+        return _on_known_part(asked, declaration, sampled, found, first) or refused
     stated = declaration.mesh if declaration is not None and asked.declared else None
     anchor = 0.0 if stated is None else float(middle_at_zero(stated, stated.values[0]))
     prox, transform = reconstruct(sampled, level, steps, anchor)
@@ -178,6 +193,23 @@ def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) ->
     if declaration is not None and declaration.error is not None:
         reason = f"{reason}; but {declaration.error}, so the pair is not the one that it declares"
     return replace(asked, legitimate=True, reason=reason, prox=prox, transform=transform)
+
+
+def _on_known_part(
+    asked: Verdict, declaration: Declaration | None, sampled: Sample, unknown: list[Finding], nearest: Finding
+) -> Verdict | None:
+    """Return the verdict on the x around 0 up to the places at which float64 cannot tell, if the pair is legitimate."""
+    known = sampled.around_zero([finding.interval for finding in unknown])
+    if known is None:
+        return None
+    low, high = known.mesh.ends
+    verdict = _judged(replace(asked, domain=(low, high)), declaration, known)
+    if not verdict.legitimate:
+        return None
+    if verdict.domain != (low, high):
+        return verdict  # on a smaller part, which its reason names
+    where, outside = f"For {low:.4g} < x < {high:.4g}", nearest.reason.partition(": ")[0]
+    return replace(verdict, reason=f"{where}, {verdict.reason}; outside, {outside}")
 
 
 def _only_by_convention(level: list[Plateau], steps: list[Jump]) -> Finding | None:

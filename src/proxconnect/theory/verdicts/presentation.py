@@ -120,6 +120,8 @@ def plot_verdict(verdict: "Verdict") -> "Figure":
     jumps over, where only a convention fixes them. If the pair is not legitimate, ∫B, the F that would suit its B, is
     dashed beside F. Needs the extra `plots`.
     """
+    if not hasattr(verdict, "legitimate"):
+        raise TypeError(f"plot_verdict takes a Verdict, as decompose(...) returns; got {type(verdict).__name__}")
     figure = new_figure(7.2, 3.6 if verdict.prox is None else 5.6)
     at = "" if verdict.mu is None else f" at μ = {verdict.mu:g}"
     why = textwrap.fill(f"{verdict.reason}{f' ({where})' if (where := place(verdict)) else ''}.", 118)

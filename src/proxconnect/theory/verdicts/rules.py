@@ -21,6 +21,9 @@ RESOLVED = 1e-10
 CONSTANT = 1e-10
 """B is constant if it varies by at most this share."""
 
+STEEP = 1e-140
+"""Where B is below this share of its size around 0, P and its square are too large for float64."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -190,6 +193,15 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(f"F moves by {moved:.3g} where B is 0", (low, high))
+
+
+def steep(sample: Sample) -> Iterator[Finding]:
+    """Find stretches, not `decided`, on which P = ∫dF/B grows beyond float64 as B nearly vanishes and F moves."""
+    least = STEEP * sample.size
+    small = (sample.backward.abs().amax(1) < least) & (sample.backward != 0).all(1)
+    for first, last in runs(sample.mesh.smooth & small & ~sample.is_still & ~sample.is_unit):
+        reason = f"P = ∫dF/B grows beyond float64: F moves where B is below {least:.1g}"
+        yield Finding(reason, (float(sample.mesh.low[first]), float(sample.mesh.high[last])), decided=False)
 
 
 def glides(

@@ -50,6 +50,20 @@ class Sample:
         low, high = mesh.low, mesh.high
         self.breaks = [Break(a, b, float(low[a] if low[a] == 0 else high[a])) for a, b in runs(~mesh.smooth)]
 
+    def around_zero(self, unknown: list[tuple[float, float]]) -> "Sample | None":
+        """Return the part around 0 up to the nearest of the intervals `unknown`, or None if F does not move there."""
+        low, high = self.mesh.ends
+        origin = min(max(0.0, low), high)
+        if any(first <= origin <= last for first, last in unknown):
+            return None
+        low = max([low, *(last for _, last in unknown if last < origin)])
+        high = min([high, *(first for first, _ in unknown if first > origin)])
+        inside = (self.mesh.low >= low) & (self.mesh.high <= high)
+        if not bool((inside & ~self.is_still).any()):
+            return None
+        leaves = Mesh(self.mesh.x[inside], tuple(v[inside] for v in self.mesh.values), self.mesh.smooth[inside])
+        return Sample(self.F, self.B, leaves, tuple(zero for zero in self.zeros if low <= zero.x <= high))
+
 
 def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
     """Iterate over the first and last index of each run of True in the booleans `holds`, (n,)."""

@@ -14,6 +14,7 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.layers import BinaryLayer, BinaryMultiheadAttention
+from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.attention import JOINT, SEPARATE
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.parameter import SUFFIX, adopt
@@ -100,7 +101,7 @@ def transplant(
     `memo` holds replacements of other objects by the id of the original, and is changed, as by `copy.deepcopy`.
     ValueError if a layer to replace has an attribute with the name of a packed tensor.
     """
-    forms = {layer: BY_KIND[spec.kind] for layer, spec in specs.items()}
+    forms = {layer: with_added_names(BY_KIND[spec.kind], type(layer)) for layer, spec in specs.items()}
     packed = {layer: form.__new__(form) for layer, form in forms.items()}
     memo |= {id(layer): form for layer, form in packed.items()}  # so their float weights are not copied
     # Tensors that modules computed and keep as attributes (weight norm does), which deepcopy refuses.

@@ -243,8 +243,9 @@ def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
     _require_value(entry, "accumulator", is_object, f"null or an object with the keys {', '.join(_ACCUMULATOR_KEYS)}")
     _require_value(entry, "accumulator", entry["binary_input"], "null, because its input is not binary")
     bits, overflow, slope = (held[key] for key in _ACCUMULATOR_KEYS)
-    is_typed = type(slope) in (int, float) and isinstance(overflow, str)
-    _require_value(entry, "accumulator", is_typed, "an object with a number as slope and a string as overflow")
+    is_typed = type(bits) is int and type(slope) in (int, float) and isinstance(overflow, str)
+    wanted = "an object with an integer as bits, a number as slope and a string as overflow"
+    _require_value(entry, "accumulator", is_typed, wanted)
     return Accumulator(bits, overflow, slope)  # it checks its arguments
 
 

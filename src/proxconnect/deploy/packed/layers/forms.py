@@ -11,6 +11,7 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLinear, PackedLayer
 from proxconnect.layers import BinaryLayer, attention, converted, parameter, products
+from proxconnect.layers.added_names import form_of
 
 
 class PackedLinear(KernelLinear, products.LinearProduct, nn.Linear):
@@ -140,7 +141,8 @@ BY_KIND: dict[str, type[CompactLayer]] = {form.kind: form for form in (*_FORMS, 
 def spec_of(layer: BinaryLayer) -> LayerSpec:
     """Return the description of the packed form of a binary layer; TypeError if the layer's class has none."""
     cls = type(layer)
-    packed = PACKED.get(cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls)  # FSDP2 makes a subclass
+    cls = form_of(cls.__mro__[2] if cls.__mro__[1].__name__ == "FSDPModule" else cls)  # FSDP2 makes a subclass
+    packed = PACKED.get(cls)
     if packed is None:
         raise TypeError(
             f"{type(layer).__name__} has no packed form, only {', '.join(c.__name__ for c in PACKED)} have: "
