@@ -13,8 +13,8 @@ Form = TypeVar("Form", bound=nn.Module)
 def with_added_names(form: type[Form], kind: type[nn.Module]) -> type[Form]:
     """Return `form`, or a subclass of it with the names that `kind`, the class of the replaced layer, has in addition.
 
-    Names that `form` has, such as `forward`, stay those of `form`. If `kind` is a class that this function made, the
-    names are those that it was made for; another layer of ours adds none.
+    Names that `form` has, such as `forward`, stay those of `form`; names that begin with "__" are not added. If `kind`
+    is a class that this function made, the names are those that it was made for; another `Product` adds none.
     """
     classes: Any = form, vars(kind).get(_MADE_FROM, (form, kind))[1]
     made: type[Form] = form if issubclass(classes[1], Product) else _made(*classes)

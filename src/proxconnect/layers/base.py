@@ -27,7 +27,7 @@ class BinaryLayer(Product):
     pair `fp`. A learned scale replaces ᾱ. See `Quantizer`.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
-    learned scale again. An in-place write to the returned tensor is lost and warns: instead of
+    learned scale again. An in-place write to a quantised `weight` is lost and warns: instead of
     `nn.init.normal_(layer.weight)` write to `layer.latent`.
 
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.
@@ -251,14 +251,14 @@ _hooks: list[Any] = []
 
 
 def watch(layer: BinaryLayer) -> None:
-    """Make optimizer steps that move the latent of `layer` raise RuntimeError while its weights or inputs are hard."""
+    """Make steps that move the latent of `layer` raise RuntimeError while it is hard, or with a gradient from then."""
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_refuse_hard_step))
     _watched.add(layer)
 
 
 def forget(layer: BinaryLayer) -> None:
-    """Count `layer` no longer as a living binary layer, since its conversion is undone."""
+    """Remove `layer` from the living binary layers and all checks at optimizer steps, as its conversion is undone."""
     LIVING.discard(layer)
     _watched.discard(layer)
     forget_expectations(layer)
@@ -302,7 +302,7 @@ def name_layers(model: nn.Module) -> None:
 
 
 def pair_of_inputs(activations: str | AnyPair | None) -> AnyPair | None:
-    """Return the pair of a layer's inputs, or None if they stay float, which the pair `fp` says too.
+    """Return the pair of a layer's inputs; None if they stay float: for None, and for an identity pair such as `fp`.
 
     Errors are those of `resolve`.
     """

@@ -33,7 +33,7 @@ def expect_in_optimizer(layer: "BinaryLayer") -> None:
 
 
 def forget_expectations(layer: "BinaryLayer") -> None:
-    """Expect nothing of `layer` any more."""
+    """Stop the check that an optimizer holds the learned scale and thresholds of `layer`."""
     _expecting.discard(layer)
 
 

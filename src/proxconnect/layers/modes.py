@@ -13,8 +13,8 @@ from proxconnect.quantizer.quantizer import overridden
 def hard(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
 
-    Gradients flow with each pair's B. An optimizer step in the context raises RuntimeError. Calling the context, as in
-    `hard(model)(x)`, raises TypeError.
+    Gradients flow with each pair's B. An optimizer step that moves latents in the context raises RuntimeError. Calling
+    the context, as in `hard(model)(x)`, raises TypeError.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)

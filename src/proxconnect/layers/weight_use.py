@@ -18,7 +18,7 @@ _REPLACERS = {
 
 
 def notice_use(weight: Tensor, layer: object) -> None:
-    """Warn once `weight`, which `layer.weight` returns, is freed, if it was written to in place since.
+    """Warn, when `weight`, which `layer.weight` returns, is freed, if it was written to in place before.
 
     TypeError if one of the `_REPLACERS` reads it. Call it in the property. The initialisation of transformers is quiet.
     """

@@ -21,7 +21,7 @@ class Sharpness:
         end: the μ with which training usually ends.
 
     Raises:
-        ValueError: `lowest` is negative or NaN, or another number is not positive and finite.
+        ValueError: `lowest` is negative or not finite, or another number is not positive and finite.
         TypeError: an argument is no number.
     """
 

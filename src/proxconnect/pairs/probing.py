@@ -25,14 +25,15 @@ _sound: "WeakValueDictionary[int, AnyPair]" = WeakValueDictionary()
 
 
 class ProbeError(ValueError):
-    """The error for a callable that is no elementwise function of one real variable; it says what to change."""
+    """The error for a callable that is no sound elementwise function of a real variable; the message says why."""
 
 
 def require_sound(pair: AnyPair) -> None:
     """Raise ProbeError, which names `pair`, unless F and B are finite and elementwise and leave their input alone.
 
-    They are tried once in float32 on the CPU, at the usual start and end of μ; the pairs of the catalogue are not. F
-    and B may be random, but must not depend on tensors that require gradients, which would get none.
+    They are tried once, on a few numbers in float32 on the CPU, at the usual start and end of μ; the pairs of the
+    catalogue are not. The values of B must fit the `slope` of the pair. F and B may be random, but must not depend on
+    tensors that require gradients, which would get none.
     """
     if PAIRS.get(pair.name) is pair or SURROGATES.get(pair.name) is pair or id(pair) in _sound:
         return
