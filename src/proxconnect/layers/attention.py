@@ -28,7 +28,7 @@ class BinaryProjection(BinaryParameter, ProjectionProduct):
 
 
 class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
-    """`nn.MultiheadAttention` with binary projections and, if `activations` names a pair, binary inputs to them.
+    """`nn.MultiheadAttention` with binary projections and, on request, binary inputs to them.
 
     The projections are children: `in_proj_weight_binary`, or three such if `kdim` or `vdim` differ from `embed_dim`,
     and `out_proj`, a `BinaryLinear`. The scaled-dot-product attention between them is float.

@@ -97,7 +97,7 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
 
 
 class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
-    """`nn.Linear` with binary weights and, if `activations` names a pair, binary inputs.
+    """`nn.Linear` with binary weights and, on request, binary inputs.
 
     Args:
         in_features, out_features, bias, device, dtype: as in `nn.Linear`.
@@ -192,19 +192,19 @@ class BinaryConv(ConvertedLayer, ConvProduct):
 
 
 class BinaryConv1d(BinaryConv, nn.Conv1d):
-    """`nn.Conv1d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+    """`nn.Conv1d` with binary weights and, on request, binary inputs; see `BinaryConv`."""
 
     float_type = nn.Conv1d
 
 
 class BinaryConv2d(BinaryConv, nn.Conv2d):
-    """`nn.Conv2d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+    """`nn.Conv2d` with binary weights and, on request, binary inputs; see `BinaryConv`."""
 
     float_type = nn.Conv2d
 
 
 class BinaryConv3d(BinaryConv, nn.Conv3d):
-    """`nn.Conv3d` with binary weights and, if `activations` names a pair, binary inputs; see `BinaryConv`."""
+    """`nn.Conv3d` with binary weights and, on request, binary inputs; see `BinaryConv`."""
 
     float_type = nn.Conv3d
 

@@ -110,7 +110,7 @@ def in_parts(run: Callable[..., Any], images: Tensor) -> Any:
 
 
 def part_of(images: Tensor) -> int:
-    """Return how many images (N, C, H, W) fit the cache at a time, at least 1; `len(images)` for other dimensions."""
+    """Return how many images (N, C, H, W) to compute at a time, at least 1; `len(images)` for other dimensions."""
     return max(_BYTES // max(images[:1].nbytes, 1), 1) if images.dim() == 4 else len(images)
 
 

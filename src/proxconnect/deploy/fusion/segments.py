@@ -138,7 +138,7 @@ class _Recording(fx.Interpreter):
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: Node) -> Any:
-        """Run a node and return its value; record copies of it and of its input after the input shift, if any."""
+        """Run a node and return its value; record a copy of the value, and the input after the input shift, if any."""
         layer: Any = self.submodules[str(n.target)] if n.op == "call_module" else None
         if getattr(layer, "input_shift", None) is not None and len(n.args) == 1:
             (input,), _ = self.fetch_args_kwargs_from_env(n)

@@ -22,7 +22,7 @@ class PackedLinear(KernelLinear, products.LinearProduct, nn.Linear):
 
 
 class PackedTransposedLinear(KernelLinear, products.TransposedLinearProduct):
-    """transformers' `Conv1D` for inference, with 1-bit weights; see `PackedLayer`."""
+    """The packed form of transformers' `Conv1D`, for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "transposed_linear"
     binary_type = converted.BinaryTransposedLinear
