@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect._support.arguments import require_module, require_number
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.layers.base import LIVING
+from proxconnect.layers.living import LIVING
 
 _INNER = ("optimizer", "_base_optimizer", "base")
 """The attributes in which Accelerate and Lightning, timm's Lookahead and schedule-free keep the wrapped optimizer."""

@@ -9,13 +9,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.living import SCHEDULES
 from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
 Part = Literal["weights", "activations", "both"]
 
-_PARTS: dict[Part, set[str]] = {part: {part} for part in get_args(Part)} | {"both": {"weights", "activations"}}
+_PARTS: dict[Part, set[str]] = {part: set(SCHEDULES[f"sharpening_{part}"]) for part in get_args(Part)}
 _attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" = WeakKeyDictionary()
 
 
@@ -142,7 +143,7 @@ class Sharpening:
                 first, last = usual[0] if start is None else start, usual[1] if end is None else end
                 for mu in (first, last):
                     if mu is not None:
-                        domain.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                        quantizer.require_mu(mu, f"{name}: pair {quantizer.pair.name!r}")
                 if self.shape != "constant" and last is not None and last < first:
                     raise ValueError(
                         f"{name}: μ would fall from {first:g} to {last:g}, so soften: give an end that is not below "

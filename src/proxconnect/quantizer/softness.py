@@ -1,0 +1,42 @@
+"""The distance of the weights and inputs of `train()` from ±1."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from proxconnect.quantizer.quantizer import Quantizer
+
+SOFT = 0.1
+"""Greatest mean distance from ±1 at the end of a run. The usual range of μ leaves 0.00 to 0.05."""
+
+_SAMPLED = 64
+
+
+def normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
+    """Return x = tensor/ᾱ as the quantizer takes it, 0 for ᾱ = 0."""
+    magnitude = quantizer.mean_magnitude(tensor)
+    return tensor if magnitude is None else tensor / torch.where(magnitude == 0, 1.0, magnitude)
+
+
+def is_soft(quantizer: Quantizer, latent: Tensor | None = None) -> bool:
+    """Return True if F(x) in `train()` is more than `SOFT` from ±1, in the mean.
+
+    x is `latent` in units of ᾱ, or quantiles of a normal distribution if it is None.
+    """
+    if quantizer.pair.is_sign and not quantizer.trains_latent:
+        return False
+    if latent is None:
+        x = math.sqrt(2) * torch.erfinv(torch.linspace(-0.99, 0.99, 100))
+    else:
+        x = normalised(quantizer, latent.detach())
+    value = x if quantizer.trains_latent else quantizer.pair.forward(x, quantizer.mu.to(x.device))
+    return bool((value.abs() - 1).abs().mean(dtype=torch.float32) > SOFT)
+
+
+def sample(latent: Tensor) -> Tensor | None:
+    """Return a copy of some entries of `latent`, (n,); None if they are sharded or on the meta device."""
+    if hasattr(latent, "to_local") or latent.is_meta:
+        return None
+    flat = latent.detach().reshape(-1)
+    return flat[:: max(1, len(flat) // _SAMPLED)].clone()
