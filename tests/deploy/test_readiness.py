@@ -65,9 +65,9 @@ def stayed_float(weights: str) -> nn.Module:
     return trained(model, optimizer)
 
 
-SOFT_NORMS = r"^batch norms \(4\) have statistics of soft .* in 3 \({}, μ = .*call proxconnect.reestimate_batchnorm"
+SOFT_NORMS = r"^batch norms \(4\) have statistics of soft .* in 3 \({}, .+\), .*: call proxconnect.reestimate_batchnorm"
 FLOAT_NORMS = r"^batch norms \(4\) have statistics of the float network.* call proxconnect.reestimate_batchnorm"
-SOFT = r"^3 \({}, μ = .* are soft, .* train until Sharpening reaches its end"
+SOFT = r"^3 \({}, .* at μ = .* are soft, .* train until Sharpening reaches its end"
 NOTICED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "an unfinished schedule": (lambda: sharpened(3), SOFT_NORMS.format("weights")),
     "an unfinished schedule, in a new process": (

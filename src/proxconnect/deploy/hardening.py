@@ -45,6 +45,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
             norms.
 
     Warns:
+        UserWarning: as `pack` does.
         BinaryInputsWarning: if layers have binary inputs.
 
     Example:

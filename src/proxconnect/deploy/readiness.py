@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -21,8 +22,7 @@ def warn_unless_ready(model: nn.Module, stacklevel: int) -> None:
     `reestimate_batchnorm` leaves 0 in `num_batches_tracked`, as a mark that is stored with the statistics.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
-    soft = {f"{name} ({part}, μ = {float(quantizer.mu):g})": quantizer
-            for name, layer in layers.items() for part, quantizer in _soft_parts(layer)}  # fmt: skip
+    soft = {described: quantizer for name, layer in layers.items() for described, quantizer in _soft_parts(name, layer)}
     norms = _estimated(model)
     tracked = [name for name, norm in norms.items() if norm.num_batches_tracked]
     if soft and tracked:
@@ -40,13 +40,16 @@ def warn_unless_ready(model: nn.Module, stacklevel: int) -> None:
 
 
 @torch.no_grad()
-def _soft_parts(layer: BinaryLayer) -> list[tuple[str, Quantizer]]:
-    """Return the soft quantizers of a layer with their parts; of weights only if the latents are here."""
-    latent = layer.latent
-    is_here = not hasattr(latent, "to_local") and not latent.is_meta
-    values = {"weights": layer.by_channel(latent) if is_here else None, "activations": None}
-    return [(part, quantizer) for part, quantizer in layer.quantizers.items()
-            if (is_here or part != "weights") and is_soft(quantizer, values[part])]  # fmt: skip
+def _soft_parts(name: str, layer: BinaryLayer) -> Iterator[tuple[str, Quantizer]]:
+    """Yield the soft quantizers of a layer, each after a description; of weights only if the latents are here."""
+    is_here = not hasattr(layer.latent, "to_local") and not layer.latent.is_meta
+    for part, quantizer in layer.quantizers.items():
+        is_of_weights = part == "weights"
+        if (is_here or not is_of_weights) and is_soft(
+            quantizer, layer.by_channel(layer.latent) if is_of_weights else None
+        ):
+            sharpness = f" at μ = {float(quantizer.mu):g}" if quantizer.sharpness else ""
+            yield f"{name or 'the model itself'} ({part}, {quantizer.pair.name}{sharpness})", quantizer
 
 
 def _estimated(model: nn.Module) -> dict[str, _BatchNorm]:

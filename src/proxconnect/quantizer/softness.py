@@ -10,7 +10,8 @@ from proxconnect.quantizer.quantizer import Quantizer
 SOFT = 0.1
 """Greatest mean distance from ±1 at the end of a run. The usual range of μ leaves 0.00 to 0.05."""
 
-_SAMPLED = 64
+_MEASURED, _KEPT = 4096, 64
+"""About how many entries of a latent `is_soft` measures, and `sample` keeps."""
 
 
 def normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def is_soft(quantizer: Quantizer, latent: Tensor | None = None) -> bool:
     if latent is None:
         x = math.sqrt(2) * torch.erfinv(torch.linspace(-0.99, 0.99, 100))
     else:
-        x = normalised(quantizer, latent.detach())
+        x = _some(normalised(quantizer, latent.detach()), _MEASURED)
     value = x if quantizer.trains_latent else quantizer.pair.forward(x, quantizer.mu.to(x.device))
     return bool((value.abs() - 1).abs().mean(dtype=torch.float32) > SOFT)
 
@@ -38,5 +39,10 @@ def sample(latent: Tensor) -> Tensor | None:
     """Return a copy of some entries of `latent`, (n,); None if they are sharded or on the meta device."""
     if hasattr(latent, "to_local") or latent.is_meta:
         return None
-    flat = latent.detach().reshape(-1)
-    return flat[:: max(1, len(flat) // _SAMPLED)].clone()
+    return _some(latent.detach(), _KEPT).clone()
+
+
+def _some(tensor: Tensor, count: int) -> Tensor:
+    """Return about `count` entries of a tensor, in one dimension; an odd step meets all columns."""
+    flat = tensor.reshape(-1)
+    return flat[:: len(flat) // count | 1]
