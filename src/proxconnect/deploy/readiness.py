@@ -57,11 +57,14 @@ def _estimated(model: nn.Module) -> dict[str, _BatchNorm]:
     found, is_after = {}, False
     for name, module in model.named_modules():
         is_after = is_after or isinstance(module, BinaryLayer)
-        if is_after and isinstance(module, _BatchNorm) and module.running_mean is not None:
-            mean, var = module.running_mean, module.running_var
-            if not mean.is_meta and var is not None and (bool(mean.any()) or bool((var != 1).any())):
-                found[name] = module
+        if is_after and isinstance(module, _BatchNorm) and _has_statistics(module):
+            found[name] = module
     return found
+
+
+def _has_statistics(norm: _BatchNorm) -> bool:
+    variances = norm.running_var
+    return variances is not None and not variances.is_meta and bool((variances != 1).any())
 
 
 def _is_of_float_network(layer: BinaryLayer) -> bool:
