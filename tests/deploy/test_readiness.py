@@ -85,7 +85,7 @@ NOTICED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "full precision": (lambda: trained(pc.binarize(float_net(), "fp")), SOFT_NORMS.format("weights")),
     "full precision by a rule": (lambda: stayed_float("bc"), SOFT_NORMS.format("weights")),
-    "a float network": (lambda: binarized("bnn++"), SOFT_NORMS.format("weights")),
+    "a float network": (lambda: binarized("bnn++"), FLOAT_NORMS),
     "a float network, by signs": (lambda: binarized("bc"), FLOAT_NORMS),
     "a float network, by signs, a copy": (lambda: copy.deepcopy(binarized("bc")), FLOAT_NORMS),
     "a float network, loaded later": (lambda: loaded(trained(float_net()).state_dict(), "bnn+"), FLOAT_NORMS),
@@ -144,6 +144,13 @@ def averaged() -> nn.Module:
     return mean.module
 
 
+def loaded_floats(model: nn.Module) -> nn.Module:
+    """The float network with the weights ±α of `model`."""
+    net = float_net()
+    net.load_state_dict(pc.hard_state_dict(model))
+    return net
+
+
 def ran() -> nn.Module:
     """A new network that saw data in `train()` and had no optimizer."""
     model = pc.binarize(float_net(), "bc").train()
@@ -171,6 +178,7 @@ QUIET: dict[str, Callable[[], nn.Module]] = {
     "signs that only ran": ran,
     "signs from a float network": lambda: trained(binarized("bc")),
     "signs from a float network, in a new process": lambda: loaded(trained(binarized("bnn+")).state_dict(), "bnn+"),
+    "weights that are hard already": lambda: pc.binarize(loaded_floats(sharpened(20)), "bnn++"),
     "signs with frozen norms": lambda: trained(frozen()),
     "signs with frozen norms, averaged": averaged,
 }

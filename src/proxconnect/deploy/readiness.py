@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
-from proxconnect.quantizer.softness import is_soft, sample
+from proxconnect.quantizer.softness import is_soft, measured, sample, usual_inputs
 
 _ADVICE = "call proxconnect.reestimate_batchnorm(model, batches) first, with training inputs"
 
@@ -25,12 +25,12 @@ def warn_unless_ready(model: nn.Module, stacklevel: int) -> None:
     soft = {described: quantizer for name, layer in layers.items() for described, quantizer in _soft_parts(name, layer)}
     norms = _estimated(model)
     tracked = [name for name, norm in norms.items() if norm.num_batches_tracked]
-    if soft and tracked:
-        message = f"have statistics of soft weights or inputs, as in {some([*soft])}, and those that ship are hard"
-        warnings.warn(f"batch norms ({some(tracked)}) {message}: {_ADVICE}", stacklevel=stacklevel + 1)
-    elif norms and all(_is_of_float_network(layer) for layer in layers.values()):
+    if soft and norms and all(_is_of_float_network(layer) for layer in layers.values()):
         message = "have statistics of the float network, and the weights that ship are ±α"
         warnings.warn(f"batch norms ({some([*norms])}) {message}: {_ADVICE}", stacklevel=stacklevel + 1)
+    elif soft and tracked:
+        message = f"have statistics of soft weights or inputs, as in {some([*soft])}, and those that ship are hard"
+        warnings.warn(f"batch norms ({some(tracked)}) {message}: {_ADVICE}", stacklevel=stacklevel + 1)
     elif not norms and (moved := [name for name, quantizer in soft.items() if _was_used(quantizer)]):
         warnings.warn(
             f"{some(moved)} are soft, and what ships is hard, another function: train until Sharpening reaches its "
@@ -41,15 +41,25 @@ def warn_unless_ready(model: nn.Module, stacklevel: int) -> None:
 
 @torch.no_grad()
 def _soft_parts(name: str, layer: BinaryLayer) -> Iterator[tuple[str, Quantizer]]:
-    """Yield the soft quantizers of a layer, each after a description; of weights only if the latents are here."""
-    is_here = not hasattr(layer.latent, "to_local") and not layer.latent.is_meta
+    """Yield the quantizers of a layer whose values in training were soft, each after a description."""
     for part, quantizer in layer.quantizers.items():
-        is_of_weights = part == "weights"
-        if (is_here or not is_of_weights) and is_soft(
-            quantizer, layer.by_channel(layer.latent) if is_of_weights else None
-        ):
+        values = _seen_weights(layer) if part == "weights" else _quantised(quantizer, usual_inputs())
+        if values is not None and is_soft(values):
             sharpness = f" at μ = {float(quantizer.mu):g}" if quantizer.sharpness else ""
             yield f"{name or 'the model itself'} ({part}, {quantizer.pair.name}{sharpness})", quantizer
+
+
+def _seen_weights(layer: BinaryLayer) -> Tensor | None:
+    """Return some weights of training in units of their scale, (n,); None if latents are sharded or on meta."""
+    if hasattr(layer.latent, "to_local") or layer.latent.is_meta:
+        return None
+    quantizer = layer.weight_quantizer
+    x = measured(quantizer, layer.by_channel(layer.latent))
+    return x if quantizer.trains_latent or _is_of_float_network(layer) else _quantised(quantizer, x)
+
+
+def _quantised(quantizer: Quantizer, x: Tensor) -> Tensor:
+    return quantizer.pair.forward(x, quantizer.mu.to(x.device))
 
 
 def _estimated(model: nn.Module) -> dict[str, _BatchNorm]:

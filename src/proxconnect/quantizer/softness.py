@@ -11,7 +11,7 @@ SOFT = 0.1
 """Greatest mean distance from ±1 at the end of a run. The usual range of μ leaves 0.00 to 0.05."""
 
 _MEASURED, _KEPT = 4096, 64
-"""About how many entries of a latent `is_soft` measures, and `sample` keeps."""
+"""About how many entries of a latent `measured` returns, and `sample` keeps."""
 
 
 def normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
@@ -20,19 +20,19 @@ def normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
     return tensor if magnitude is None else tensor / torch.where(magnitude == 0, 1.0, magnitude)
 
 
-def is_soft(quantizer: Quantizer, latent: Tensor | None = None) -> bool:
-    """Return True if F(x) in `train()` is more than `SOFT` from ±1, in the mean.
+def is_soft(values: Tensor) -> bool:
+    """Return True if the mean distance of `values` from ±1 is more than `SOFT`."""
+    return bool((values.abs() - 1).abs().mean(dtype=torch.float32) > SOFT)
 
-    x is `latent` in units of ᾱ, or quantiles of a normal distribution if it is None.
-    """
-    if quantizer.pair.is_sign and not quantizer.trains_latent:
-        return False
-    if latent is None:
-        x = math.sqrt(2) * torch.erfinv(torch.linspace(-0.99, 0.99, 100))
-    else:
-        x = _some(normalised(quantizer, latent.detach()), _MEASURED)
-    value = x if quantizer.trains_latent else quantizer.pair.forward(x, quantizer.mu.to(x.device))
-    return bool((value.abs() - 1).abs().mean(dtype=torch.float32) > SOFT)
+
+def usual_inputs() -> Tensor:
+    """Return quantiles of a normal distribution, (100,), in place of inputs that are not known."""
+    return math.sqrt(2) * torch.erfinv(torch.linspace(-0.99, 0.99, 100))
+
+
+def measured(quantizer: Quantizer, latent: Tensor) -> Tensor:
+    """Return some entries of `latent` in units of ᾱ, (n,)."""
+    return _some(normalised(quantizer, latent.detach()), _MEASURED)
 
 
 def sample(latent: Tensor) -> Tensor | None:
