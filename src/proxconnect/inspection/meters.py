@@ -136,7 +136,10 @@ class Meters:
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()
-            gauge.layer.overflow_counts = tuple(c for c in gauge.layer.overflow_counts if c is not gauge.counts)
+            others = tuple(counts for counts in gauge.layer.overflow_counts if counts is not gauge.counts)
+            vars(gauge.layer).pop("overflow_counts", None)
+            if others:
+                gauge.layer.overflow_counts = others
         self._gauges = {}
 
 

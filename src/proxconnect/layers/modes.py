@@ -27,7 +27,7 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             watch(module)
-            module.warn_if_unmoved("hard()", stacklevel=4)
+            module.warn_if_unmoved("hard()", stacklevel=5)
     with overridden(model, "hard"):
         yield model
 
