@@ -1,12 +1,24 @@
 """`hard`, `soft` and `full_precision`: what they show, how they nest, and that they give everything back."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from looped import looped
-from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, Quantizer, full_precision, hard, post_training, soft
+from proxconnect import (
+    PAIRS,
+    BinaryConv2d,
+    BinaryLinear,
+    Quantizer,
+    Sharpening,
+    full_precision,
+    hard,
+    post_training,
+    soft,
+)
 from proxconnect.deploy.fusion import layer_by_layer
 
 CONTEXTS = {"hard": hard, "soft": soft, "full_precision": full_precision}
@@ -88,6 +100,22 @@ def test_soft_leaves_batch_norm_and_the_mark_of_training_alone() -> None:
         model(torch.randn(50, 4))
         assert torch.equal(model[1].running_mean, torch.zeros(3))
     assert not model[0].weight_quantizer.trained
+
+
+def test_hard_warns_of_a_sharpness_that_nothing_moves() -> None:
+    model = net("pc", None)
+    with hard(model):  # nothing was trained
+        pass
+    model(torch.randn(2, 3, 4, 4))
+    words = r"^weights ran in train\(\) by .*'pc'.*nothing moves, and hard\(\)"
+    with pytest.warns(UserWarning, match=words) as said, hard(model):
+        pass
+    assert {warning.filename for warning in said} == {__file__}
+    Sharpening(torch.optim.SGD(model.parameters(), lr=0.1), model, steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with hard(model):
+            pass
 
 
 def test_soft_quantises_no_latent_that_a_rule_trains() -> None:

@@ -27,7 +27,8 @@ def facts(model: nn.Module, optimizer: Optimizer | None = None) -> Facts:
         found["mode", name] = module.training
         found["class", name] = type(module)
         found["hooks", name] = tuple(len(getattr(module, hooks)) for hooks in _HOOKS)
-        found["attributes", name] = sorted(k for k, v in vars(module).items() if v is not None and k != "override")
+        changing = ("override", "float_sample")
+        found["attributes", name] = sorted(k for k, v in vars(module).items() if v is not None and k not in changing)
         if isinstance(module, Quantizer):
             found["override", name] = module.override
             found["trains_latent", name] = module.trains_latent

@@ -107,7 +107,7 @@ def meanings(name: str) -> list[Any]:
     """What a name of a message may mean; empty if nothing has it."""
     first, *rest = name.split(".")
     if not rest:
-        return public().get(name) or [vars(builtins)[name]] * (name in vars(builtins))
+        return public().get(name) or ([vars(builtins)[name]] if name in vars(builtins) else [])
     found = [OBJECTS[first]] if first in OBJECTS else public().get(first, [])
     for part in rest:
         owners = [torch.Tensor if isinstance(owner, property) else owner for owner in found]  # as layer.weight

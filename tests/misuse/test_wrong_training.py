@@ -22,6 +22,15 @@ def rule_twice() -> None:
     pc.post_training(optimizer, model)
 
 
+def rule_forgotten() -> None:
+    model = binary("pc")
+    optimizer, resumed = sgd(model), sgd(model)
+    rule = pc.proxquant(optimizer, model)
+    resumed.load_state_dict(optimizer.state_dict())
+    rule.remove()
+    resumed.step()
+
+
 def schedule_twice() -> None:
     model = binary()
     optimizer = sgd(model)
@@ -130,6 +139,18 @@ WRONG = {
     "rule: of a float model": Wrong(lambda: pc.proxquant(sgd(net()), net()), ValueError, "has no binary layer"),
     "rule: of a heuristic": Wrong(
         lambda: (lambda model: pc.proxquant(sgd(model), model))(binary("bnn+")), ValueError, "binarize with a pair that"
+    ),
+    "schedule: an end beyond float32": Wrong(
+        lambda: scheduled(end=1e12), ValueError, "2: pair 'bnn++' has a sharpness μ = 1e+12, not one from 1e-6 to 1e9"
+    ),
+    "schedule: a start of almost 0": Wrong(lambda: scheduled(start=1e-9), ValueError, "not one from 1e-6 to 1e9"),
+    "quantizer: a sharpness beyond float32": Wrong(
+        lambda: pc.Quantizer("bc", mu=1e12), ValueError, "pair 'bc' has a sharpness μ = 1e+12, not one from"
+    ),
+    "rule: not made again": Wrong(rule_forgotten, RuntimeError, "call proxconnect.proxquant(optimizer, model) first"),
+    "bop: the state of another optimizer": Wrong(
+        lambda: bop().load_state_dict(torch.optim.Adam(binary("bc").parameters()).state_dict()), ValueError,
+        "was not made by a Bop of the same parameters",
     ),
     "rule: twice": Wrong(rule_twice, ValueError, "already has an update rule, proxquant: call its remove() first"),
     "rule: model first": Wrong(lambda: pc.post_training(binary(), sgd(net())), TypeError, "an optimizer is needed"),

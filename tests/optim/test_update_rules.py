@@ -33,7 +33,7 @@ from proxconnect import (
     proxquant,
     reverse_proxconnect,
 )
-from proxconnect.optim.update_rules import KEY
+from proxconnect.layers.living import RULE
 
 STEPS = 100
 SOFT, SHARP = 1.0, 6.0
@@ -457,13 +457,13 @@ def test_a_state_of_another_rule_is_refused_and_changes_nothing(rule: str, other
         ValueError, match=rf"made by {other}.* by {rule}: call proxconnect\.{other}\(optimizer, model\)"
     ):
         optimizer.load_state_dict(its_optimizer.state_dict())
-    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0][KEY]) == (0.1, rule)
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0][RULE]) == (0.1, rule)
 
     optimizer = sgd(layer)
     optimizer.load_state_dict(its_optimizer.state_dict())
     with pytest.raises(ValueError, match=rf"made by {other}: call proxconnect\.{other}\(optimizer, model\)"):
         RULES[rule](optimizer, layer)
-    del optimizer.param_groups[0][KEY]
+    del optimizer.param_groups[0][RULE]
     assert RULES[rule](optimizer, layer).name == rule
 
 
@@ -476,7 +476,7 @@ def test_a_state_without_a_rule_is_loaded_before_one_is_made() -> None:
     rule.remove()
     optimizer.load_state_dict(saved)
     proxquant(optimizer, layer)
-    assert optimizer.state_dict()["param_groups"][0][KEY] == "proxquant"
+    assert optimizer.state_dict()["param_groups"][0][RULE] == "proxquant"
 
 
 @every_rule
@@ -485,7 +485,7 @@ def test_a_removed_rule_leaves_pc_plus_plus(rule: str) -> None:
     optimizer, its_optimizer = sgd(layer), sgd(twin)
     made = RULES[rule](optimizer, layer)
     made.remove()
-    assert KEY not in optimizer.param_groups[0]
+    assert RULE not in optimizer.param_groups[0]
     optimizer.load_state_dict(its_optimizer.state_dict())
     for net, stepper in ((layer, optimizer), (twin, its_optimizer)):
         gradient(net)
@@ -494,7 +494,7 @@ def test_a_removed_rule_leaves_pc_plus_plus(rule: str) -> None:
 
     second = RULES[rule](optimizer, layer)
     made.remove()
-    assert optimizer.param_groups[0][KEY] == second.name
+    assert optimizer.param_groups[0][RULE] == second.name
     assert layer.weight_quantizer.trains_latent == (rule != "proxquant")
 
 
@@ -523,7 +523,7 @@ def test_overwriting_is_refused_without_a_prox(rule: str, pair: str) -> None:
     optimizer = sgd(model)
     with pytest.raises(ValueError, match=rf"^1: pair '{re.escape(pair)}' solves no prox.*{rule}.*theory\.correct"):
         RULES[rule](optimizer, model)
-    assert KEY not in optimizer.param_groups[0]
+    assert RULE not in optimizer.param_groups[0]
     post_training(optimizer, model)
     assert torch.equal(model[1].weight, model[1].latent)
 

@@ -9,7 +9,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 
 from proxconnect import Sharpening, clip_latents, post_training, proxquant, reverse_proxconnect
-from proxconnect.optim.update_rules import KEY
+from proxconnect.layers.living import RULE
 from stacks.nets import OPTIMIZERS, STEPS, batches, distance, net, state, train
 from stacks.worlds import FSDP_ON_CPUS, results_of, share
 
@@ -170,7 +170,7 @@ def resumed_in_shards(rule, folder):
     dcp.load({"model": weights, "optimizer": steps}, checkpoint_id=folder / rule)
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=steps)
     train(model, optimizer, data[2:])
-    return state(model), optimizer.param_groups[0][KEY]
+    return state(model), optimizer.param_groups[0][RULE]
 
 
 def trained_in_shards(rule):

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import update_bn
 
 from proxconnect._support.arguments import require_module
 from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.readiness import warn_unless_ready
 from proxconnect.deploy.shippable import STATISTICS, is_finite, require_finite
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.modes import hard
@@ -44,6 +45,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
             norms.
 
     Warns:
+        UserWarning: as `pack` does.
         BinaryInputsWarning: if layers have binary inputs.
 
     Example:
@@ -59,6 +61,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     if not layers:
         raise ValueError("the model has no binary layer and no packed one: call pc.binarize(model) and train it first")
     require_finite(model)
+    warn_unless_ready(model, stacklevel=2)
     weights = {m: m.binary_weight if isinstance(m, BinaryLayer) else m.weight for m in set(layers.values())}
     own = {f"{name}.{part}" if name else part: name for name, layer in layers.items() for part in layer.own_state}
     state = model.state_dict()
@@ -91,6 +94,9 @@ def reestimate_batchnorm(
     Call it after you train with soft weights: the statistics are then those of the soft network. Frozen batch norms are
     estimated too. Training and evaluation modes are restored, and after an exception the old statistics too.
 
+    `num_batches_tracked` of each norm is then 0 until training goes on, also in checkpoints: by it `pack` knows that
+    the statistics are those of hard weights, which it cannot know after `update_bn` of torch.
+
     Args:
         model: a binary model.
         batches: inputs, or tuples and lists that begin with one, as for `torch.optim.swa_utils.update_bn`.
@@ -106,8 +112,9 @@ def reestimate_batchnorm(
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
         >>> batches = [torch.randn(64, 4) for _ in range(3)]
-        >>> pc.reestimate_batchnorm(pc.binarize(model, "bnn++"), batches)[2].num_batches_tracked
-        tensor(3)
+        >>> norm = pc.reestimate_batchnorm(pc.binarize(model, "bnn++"), batches)[2]
+        >>> norm.running_mean.shape, norm.num_batches_tracked
+        (torch.Size([8]), tensor(0))
     """
     require_module(model, "reestimate_batchnorm(model, batches)")
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
@@ -126,6 +133,8 @@ def reestimate_batchnorm(
                         f"{name}.{key} became NaN or infinite: look for such numbers in the batches and in the "
                         "latents, where pc.Meters(model) counts them"
                     )
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.zero_()
     return model
 
 

@@ -66,6 +66,10 @@ def pack(
         TypeError: for a type of binary layer without a packed form.
         ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.
 
+    Warns:
+        UserWarning: if batch norms have statistics of soft weights or of a float network, until you call
+            `reestimate_batchnorm`; or if there are none and weights are still soft after training.
+
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
         >>> packed = pc.pack(pc.binarize(model, "bnn++"))

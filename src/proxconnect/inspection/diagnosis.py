@@ -9,6 +9,7 @@ from proxconnect._support.arguments import number
 from proxconnect._support.text import some
 from proxconnect.inspection.meters import EDGES, LayerHealth
 from proxconnect.layers.one_sign import ADVICE
+from proxconnect.quantizer.softness import SOFT
 
 Readings = Sequence[LayerHealth]
 """The readings of one layer, oldest first."""
@@ -21,9 +22,6 @@ DEAD = 0.99
 
 DEAD_INPUT = 0.9
 """Likewise for inputs. "poly" and "bnn" stop a third of Gaussian inputs, such as those after batch norm."""
-
-SOFT = 0.1
-"""Greatest mean distance from ±1 at the end of a run. The usual range of μ leaves 0.00 to 0.05."""
 
 STILL = 1e-5
 """A smaller share of flips in an epoch counts as none."""

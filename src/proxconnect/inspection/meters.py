@@ -13,6 +13,7 @@ from proxconnect._support.arguments import require_module
 from proxconnect.kernels.bits import pack_bits, unpack_bits
 from proxconnect.layers import BinaryLayer
 from proxconnect.quantizer import Quantizer
+from proxconnect.quantizer.softness import normalised
 
 EDGES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 """Edges between the bins of the histogram of latents, in units of ᾱ (of 1 without a scale)."""
@@ -135,7 +136,10 @@ class Meters:
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()
-            gauge.layer.overflow_counts = tuple(c for c in gauge.layer.overflow_counts if c is not gauge.counts)
+            others = tuple(counts for counts in gauge.layer.overflow_counts if counts is not gauge.counts)
+            vars(gauge.layer).pop("overflow_counts", None)
+            if others:
+                gauge.layer.overflow_counts = others
         self._gauges = {}
 
 
@@ -158,7 +162,7 @@ class _Gauge:
     def measure(self) -> dict[str, Tensor]:
         """Return the fields of `LayerHealth` on the layer's device, and begin a new span for those since a reading."""
         latent, quantizer = _local(self.layer.latent), self.layer.weight_quantizer
-        x = _normalised(quantizer, self.layer.by_channel(latent))
+        x = normalised(quantizer, self.layer.by_channel(latent))
         softness, dead = _quality(quantizer, x)
         bins, nonfinite = _histogram(x)
         measured = {"softness": softness, "dead_share": dead, "nonfinite_share": nonfinite, "histogram": bins}
@@ -194,7 +198,7 @@ class _Probe:
         if type(x) is Tensor and x.numel() > 0 and not torch._C._functorch.is_functorch_wrapped_tensor(x):
             with torch.no_grad():
                 positive = _share([torch.count_nonzero(part >= 0) for part in _parts(x)], x)
-                self.seen = (*_quality(quantizer, _normalised(quantizer, x)), _nonfinite(x), positive)
+                self.seen = (*_quality(quantizer, normalised(quantizer, x)), _nonfinite(x), positive)
 
 
 def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,12 +208,6 @@ def _quality(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor]:
     distances = [(pair.forward(part, mu).abs() - 1).abs().sum(dtype=wide) for part in _parts(x)]
     dead = [torch.count_nonzero(pair.backward(part, mu) == 0) for part in _parts(x)]
     return torch.stack(distances).sum() / x.numel(), _share(dead, x)
-
-
-def _normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
-    """Return x = tensor/ᾱ as the quantizer takes it, 0 for ᾱ = 0."""
-    magnitude = quantizer.mean_magnitude(tensor)
-    return tensor if magnitude is None else tensor / torch.where(magnitude == 0, 1.0, magnitude)
 
 
 def _histogram(x: Tensor) -> tuple[Tensor, Tensor]:

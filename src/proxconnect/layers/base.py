@@ -11,12 +11,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.left_out import expect_in_optimizer, forget_expectations
+from proxconnect.layers.living import LIVING, enlist
 from proxconnect.layers.one_sign import FirstInputs
 from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.layers.weight_use import notice_use, refuse_functional_call
 from proxconnect.pairs import AnyPair, resolve
 from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
+from proxconnect.quantizer.softness import sample
 
 
 class BinaryLayer(Product):
@@ -66,7 +68,8 @@ class BinaryLayer(Product):
         self.first_inputs = FirstInputs()
         if accumulator is not None:
             self.accumulator = accumulator
-        LIVING.add(self)
+        self.weight_quantizer.float_sample = sample(self.latent)
+        enlist(self)
         expect_in_optimizer(self)
 
     @property
@@ -201,24 +204,27 @@ class BinaryLayer(Product):
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """
         super().train(mode)
-        if mode:
-            return self
-        watch(self)
+        if not mode:
+            watch(self)
+            self.warn_if_unmoved("eval()", stacklevel=3)
+        return self
+
+    def warn_if_unmoved(self, hardening: str, stacklevel: int) -> None:
+        """Warn if a soft pair was trained and nothing moved its μ; the message says that `hardening` makes it hard."""
         for part, quantizer in self.quantizers.items():
             if quantizer.is_soft_and_unmoved():
                 warnings.warn(
                     f"{part} ran in train() by the soft pair {quantizer.pair.name!r} at μ = {float(quantizer.mu):g}, "
-                    "which nothing moves, and eval() makes them hard, another function: let "
+                    f"which nothing moves, and {hardening} makes them hard, another function: let "
                     f"proxconnect.Sharpening(optimizer, model, steps=..., part={part!r}) move μ while training, "
                     "or fix it with pair.at(mu)",
-                    stacklevel=2,
+                    stacklevel=stacklevel,
                 )
-        return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.first_inputs = FirstInputs()
-        LIVING.add(self)
+        enlist(self)
         expect_in_optimizer(self)
         if not self.training:
             watch(self)
@@ -231,7 +237,8 @@ class BinaryLayer(Product):
         return ", ".join(filter(None, shown))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if prefix + "weight" in state_dict and prefix + "latent" not in state_dict:
+        is_float = prefix + "weight" in state_dict and prefix + "latent" not in state_dict
+        if is_float:
             weight = state_dict[prefix + "latent"] = state_dict.pop(prefix + "weight")
             quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
             if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
@@ -239,10 +246,9 @@ class BinaryLayer(Product):
             if self.input_shift is not None:
                 state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if prefix + "latent" in state_dict:
+            self.weight_quantizer.float_sample = sample(self.latent) if is_float else None
 
-
-LIVING: WeakSet[BinaryLayer] = WeakSet()
-"""All binary layers that are alive. They know their latents; marks on parameters would be lost in copies and shards."""
 
 _watched: WeakSet[BinaryLayer] = WeakSet()
 _hard_gradients: "WeakKeyDictionary[BinaryLayer, tuple[ref[Tensor], int]]" = WeakKeyDictionary()

@@ -14,7 +14,8 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
 
     Gradients flow with each pair's B. An optimizer step that moves latents in the context raises RuntimeError. Calling
-    the context, as in `hard(model)(x)`, raises TypeError.
+    the context, as in `hard(model)(x)`, raises TypeError. It warns as `eval()` does if a soft pair was trained and
+    nothing moved its μ.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)
@@ -27,6 +28,7 @@ def hard(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             watch(module)
+            module.warn_if_unmoved("hard()", stacklevel=5)
     with overridden(model, "hard"):
         yield model
 

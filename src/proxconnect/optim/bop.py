@@ -106,6 +106,16 @@ class Bop(Optimizer):
             self.others.step()
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does; ValueError for the state of another optimizer, by which no latent would flip."""
+        groups = state_dict["param_groups"]
+        if [*map(_is_of_latents, groups)] != [*map(_is_of_latents, self.param_groups)]:
+            raise ValueError(
+                "this state was not made by a Bop of the same parameters, so latents would not flip: load it into the "
+                "optimizer that made it, or start Bop without it"
+            )
+        super().load_state_dict(state_dict)
+
     def _flip(self, latent: Tensor, gamma: float, threshold: float) -> None:
         state = self.state[latent]
         if not state:

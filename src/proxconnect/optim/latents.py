@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect._support.arguments import positive, require_module
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.layers.base import LIVING
+from proxconnect.layers.living import LIVING
 
 _INNER = ("optimizer", "_base_optimizer", "base")
 """The attributes in which Accelerate and Lightning, timm's Lookahead and schedule-free keep the wrapped optimizer."""

@@ -10,13 +10,14 @@ from torch.optim import Optimizer
 
 from proxconnect._support.arguments import number, whole
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.living import SCHEDULES
 from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
 Part = Literal["weights", "activations", "both"]
 
-_PARTS: dict[Part, set[str]] = {part: {part} for part in get_args(Part)} | {"both": {"weights", "activations"}}
+_PARTS: dict[Part, set[str]] = {part: set(SCHEDULES[f"sharpening_{part}"]) for part in get_args(Part)}
 _attached: "WeakKeyDictionary[Optimizer, WeakValueDictionary[str, Sharpening]]" = WeakKeyDictionary()
 
 
@@ -145,10 +146,9 @@ class Sharpening:
                     raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
                 quantizer.require_plausible_mu()
                 usual = (1.0, None) if self.shape == "cumulative" else (domain.start, domain.end)
-                first, last = usual[0] if start is None else start, usual[1] if end is None else end
-                for mu in (first, last):
-                    if mu is not None:
-                        domain.require(mu, f"{name}: pair {quantizer.pair.name!r}")
+                owner = f"{name}: pair {quantizer.pair.name!r}"
+                first = quantizer.require_mu(usual[0] if start is None else start, owner)
+                last = usual[1] if end is None else quantizer.require_mu(end, owner)
                 if self.shape != "constant" and last is not None and last < first:
                     raise ValueError(
                         f"{name}: μ would fall from {first:g} to {last:g}, so soften: give an end that is not below "

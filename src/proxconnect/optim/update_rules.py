@@ -20,12 +20,10 @@ from torch.utils.hooks import RemovableHandle
 
 from proxconnect._support.arguments import boolean
 from proxconnect.layers import BinaryLayer
+from proxconnect.layers.living import RULE
 from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
 from proxconnect.pairs import Pair, prox
 from proxconnect.quantizer import Quantizer
-
-KEY = "update_rule"
-"""The key of `optimizer.param_groups[0]` that holds the name of the rule."""
 
 _NAMES = {(True, True): "proxquant", (False, True): "reverse_proxconnect", (False, False): "post_training"}
 _attached: "WeakSet[Optimizer]" = WeakSet()
@@ -65,13 +63,13 @@ class UpdateRule:
         self.quantises, self.overwrites = quantises, overwrites
         layers = stepped_layers(optimizer, model)
         self._require_fitting(layers)
-        named = optimizer.param_groups[0].setdefault(KEY, self.name)
+        named = optimizer.param_groups[0].setdefault(RULE, self.name)
         if optimizer in _attached:
             raise ValueError(f"this optimizer already has an update rule, {named}: call its remove() first")
         if named != self.name:
             raise ValueError(
                 f"the state of this optimizer was made by {named}: call proxconnect.{named}(optimizer, model), or "
-                f"delete optimizer.param_groups[0][{KEY!r}] to go on by {self.name}"
+                f"delete optimizer.param_groups[0][{RULE!r}] to go on by {self.name}"
             )
         _attached.add(optimizer)
         self._quantizers = [layer.weight_quantizer for layer in layers.values()]
@@ -80,7 +78,7 @@ class UpdateRule:
         moved = (m for m in layers.values() if getattr(m.weight_quantizer.pair, "prox", prox.identity) != prox.identity)
         self._overwritten = {layer.latent: layer for layer in moved if overwrites}
         for quantizer in self._quantizers:
-            quantizer.trains_latent = not quantises
+            quantizer.ruled, quantizer.trains_latent = True, not quantises
         self._hooks: tuple[RemovableHandle, ...] = (
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_load_state_dict_pre_hook(self._before_load),
@@ -90,9 +88,9 @@ class UpdateRule:
         """Return to PC++: the forward pass quantises again, and nothing overwrites latents, which keep their values."""
         if self._hooks:
             _attached.discard(self.optimizer)
-            self.optimizer.param_groups[0].pop(KEY, None)
+            self.optimizer.param_groups[0].pop(RULE, None)
             for quantizer in self._quantizers:
-                quantizer.trains_latent = False
+                quantizer.ruled = quantizer.trains_latent = False
         for hook in self._hooks:
             hook.remove()
         self._hooks = ()
@@ -114,7 +112,7 @@ class UpdateRule:
                 )
 
     def _before_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        saved = state["param_groups"][0].get(KEY)
+        saved = state["param_groups"][0].get(RULE)
         if saved is None:
             raise ValueError(f"this state was made without a rule, by PC++: to go on by {self.name}, load it before "
                              f"proxconnect.{self.name}(optimizer, model)")  # fmt: skip

@@ -29,9 +29,6 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 UNSCALED_MAGNITUDE = 0.1
 """The assumed mean magnitude of latents without a scale, which sets their usual range of μ: a convention."""
 
-PLAUSIBLE = (1e-6, 1e9)
-"""Values of μ outside this range count as uninitialised memory."""
-
 SMALLEST_INVERTED = 2.0**-100
 """The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
 
@@ -111,8 +108,12 @@ class Quantizer(nn.Module):
     """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
     override: Override
     """The mode that `overridden` sets: "hard", "soft" (as in `train()`) or "full_precision"; None outside of it."""
+    ruled: bool
+    """True if an update rule acts on the latents."""
     trains_latent: bool
     """True if `forward` returns its input in `train()`, with gradient factor 1; an update rule sets it."""
+    float_sample: Tensor | None = None
+    """Some entries of the weight of a float network, (n,), until a pass in `train()` quantises it; else None."""
 
     def __init__(
         self,
@@ -135,10 +136,10 @@ class Quantizer(nn.Module):
         self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
         if mu is None:
             mu = self.sharpness.start if self.sharpness else 1.0
-        mu = (domain or Sharpness()).require(mu, f"pair {pair.name!r}")
+        mu = self.require_mu(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(mu))
-        self.scheduled = self.trained = self.trains_latent = False
+        self.scheduled = self.trained = self.ruled = self.trains_latent = False
         self.scale: Scale = scale
         self.channel_dims = channel_dims
         self.register_parameter("alpha", None)
@@ -200,8 +201,15 @@ class Quantizer(nn.Module):
             and self.pair.is_soft()
         )
 
+    def require_mu(self, mu: float, owner: str) -> float:
+        """Return μ as a float; ValueError outside the pair's domain or that of the kernels, TypeError for no number."""
+        mu = (self.sharpness or Sharpness()).require(mu, owner)
+        if not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
+            raise ValueError(f"{owner} has a sharpness μ = {mu:g}, not one from 1e-6 to 1e9")
+        return mu
+
     def require_plausible_mu(self) -> None:
-        """Raise ValueError for a μ outside the pair's domain or `PLAUSIBLE`, as an uninitialised one; skip a meta μ."""
+        """Raise ValueError for a μ that `require_mu` refuses, as an uninitialised one; skip a meta μ."""
         if self.mu.is_meta:
             return
         if fault := self._fault(float(self.mu), f"pair {self.pair.name!r}"):
@@ -273,7 +281,7 @@ class Quantizer(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make a copy without the schedule, update rule and override of the original."""
-        fresh = {"override": None, "scheduled": False, "trained": False, "trains_latent": False}
+        fresh = {"override": None, "scheduled": False, "trained": False, "ruled": False, "trains_latent": False}
         super().__setstate__(state | fresh)
 
     def extra_repr(self) -> str:
@@ -284,16 +292,20 @@ class Quantizer(nn.Module):
         if not isinstance(latent, Tensor) or latent.dtype not in FLOAT_TYPES:
             got = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
             raise TypeError(f"a Quantizer takes a float tensor; got {got}")
-        if not torch.compiler.is_compiling() and self.training and torch.is_grad_enabled() and not self.trains_latent:
+        if torch.compiler.is_compiling() or not self.training:
+            return
+        if torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
+        if self.float_sample is not None and not self.is_float:
+            self.float_sample = None
 
     def _fault(self, mu: float, owner: str) -> str:
         """Describe why `owner` cannot have this μ; empty if it can."""
         try:
-            (self.sharpness or Sharpness()).require(mu, owner)
+            self.require_mu(mu, owner)
         except ValueError as error:
             return str(error)
-        return "" if PLAUSIBLE[0] <= mu <= PLAUSIBLE[1] else f"{owner} has a sharpness μ = {mu:g} beyond all use"
+        return ""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
@@ -313,8 +325,11 @@ class Quantizer(nn.Module):
         rows, mu = compiled.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
         if rows is None or form.pair is not self.pair or not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
             return None
-        if not self.trained and self.training and torch.is_grad_enabled():
-            self.trained = True
+        if self.training:
+            if not self.trained and torch.is_grad_enabled():
+                self.trained = True
+            if self.float_sample is not None:
+                self.float_sample = None
         is_learned = self.scale == "learned"
         value = compiled.quantise(latent, form, rows, mu, is_learned)
         return (self._learned(latent) * value).to(latent.dtype) if is_learned else value

@@ -87,7 +87,9 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
         accumulator=Accumulator(bits=8, overflow="wrap") if options.mode == "BWAA" else None, example=example,
     ).eval()  # fmt: skip
-    small = proxconnect.pack(binary, **options.packing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="batch norms .* have statistics")  # accuracy is not measured
+        small = proxconnect.pack(binary, **options.packing)
     torch.save(model.state_dict(), folder / FILES[FLOAT])
     proxconnect.save(small, folder / FILES[PACKED])
     plan = cast(Plan, binary.binarization)

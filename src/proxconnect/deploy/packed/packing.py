@@ -15,6 +15,7 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import INT8, spec_of
 from proxconnect.deploy.packed.layers.int8 import Int8Layer, levels_of, scale_of
 from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
+from proxconnect.deploy.readiness import warn_unless_ready
 from proxconnect.deploy.shippable import require_finite, require_own_finite, require_unwrapped
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.layers import BinaryLayer
@@ -45,6 +46,7 @@ def pack_layers(
         layer: _packable(f"layer {name!r}" if name else "the model", layer) for name, layer in layers.items()
     }
     require_finite(model)
+    warn_unless_ready(model, stacklevel=3)
     if remainder == "int8":
         specs |= _remaining(model)
     copy, packed = transplant(model, specs, {})
