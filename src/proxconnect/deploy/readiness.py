@@ -17,9 +17,9 @@ _ADVICE = "call proxconnect.reestimate_batchnorm(model, batches) first, with tra
 
 
 def warn_unless_ready(model: nn.Module, stacklevel: int) -> None:
-    """Warn if hard weights compute another function than the weights for which a binary model was trained.
+    """Warn of batch-norm statistics of soft or float weights, or if there are none, of a trained model still soft.
 
-    `reestimate_batchnorm` leaves 0 in `num_batches_tracked`, as a mark that is stored with the statistics.
+    Norms are not reported after `reestimate_batchnorm`, which leaves 0 in `num_batches_tracked` as a mark.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     soft = {described: quantizer for name, layer in layers.items() for described, quantizer in _soft_parts(name, layer)}

@@ -29,7 +29,7 @@ _hooks: list[Any] = []
 
 
 def enlist(layer: "BinaryLayer") -> None:
-    """Add a layer to `LIVING`. From the first on, each optimizer is checked at its first step."""
+    """Add a layer to `LIVING`. From the first call on, steps of optimizers check a loaded schedule or update rule."""
     LIVING.add(layer)
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_require_attachments))
