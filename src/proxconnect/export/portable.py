@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_map, tree_map_only
 
 from proxconnect._support.arguments import require_module
-from proxconnect._support.example import arguments
+from proxconnect._support.example import arguments, run
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
@@ -46,10 +46,11 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
     """Trace a packed model, which does not change, to torch's operators and ours; arguments are those of `to_onnx`."""
-    require_module(packed, "export of a packed model")
+    require_module(packed, "an export, such as to_onnx(packed, example, path),")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")
     with layer_by_layer(packed):
+        run(packed, example)  # a wrong example fails here, with the model's own message
         model = copy.deepcopy(packed)
     for module in model.modules():
         if isinstance(module, CompactLayer):
