@@ -168,3 +168,42 @@ def test_an_inner_module_in_training_runs_by_layers():
     model.norms[0].train()
     copied = copy.deepcopy(model)
     assert torch.equal(model(X), by_layers(copied))
+
+
+def test_large_tensors_are_compared_after_training_and_loading():
+    torch.manual_seed(0)
+    layers = [nn.Linear(32, 8), nn.Linear(8, 5000), nn.BatchNorm1d(5000), nn.Linear(5000, 4)]
+    model = pc.pack(pc.binarize(nn.Sequential(*layers), "bnn++", "bnn", keep=()).eval())
+    before = model(X)
+    model.train()(X)
+    trained = model.eval()(X)
+    assert torch.equal(trained, by_layers(model))
+    assert not torch.equal(trained, before)
+    with torch.inference_mode():
+        model.load_state_dict({**model.state_dict(), "2.running_mean": torch.randn(5000) * 9})
+    assert torch.equal(model(X), by_layers(model))
+    assert not torch.equal(model(X), trained)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: setattr(m[1], "stride", (2, 2)),
+        lambda m: setattr(m[1], "dilation", (2, 2)),
+        lambda m: setattr(m[3], "stride", 1),
+        lambda m: setattr(m[3], "ceil_mode", True),
+        lambda m: setattr(m[5], "approximate", "tanh"),
+    ],
+)
+def test_geometry_is_watched(change):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.MaxPool2d(3, 2)]
+    layers += [nn.Conv2d(16, 16, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)]
+    model = pc.pack(pc.binarize(nn.Sequential(*layers), "bnn++", "bnn").eval())
+    image = torch.randn(2, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+    before = model(image)
+    change(model)
+    answer = model(image)
+    with layer_by_layer(model), torch.no_grad():
+        torch.testing.assert_close(answer, model(image))
+    assert not torch.equal(answer, before)

@@ -19,6 +19,10 @@ _SMALL = 1 << 14
 _UNREAD = ("prepacked", "num_batches_tracked")
 """The buffers whose values graphs do not depend on. Prepacked weights are made from `bits`."""
 
+_COPIED = (int, float, str, tuple)
+_NOT_COPIED = ("training", "momentum", "num_features", "affine", "track_running_stats", "inplace")
+"""The attributes of torch's layers on which no output in `eval()` depends."""
+
 _NUMBERS = (bool, int, float, complex, str)
 
 _version = attrgetter("_version")
@@ -44,9 +48,7 @@ class Sources:
             owner = root.get_submodule(owner_name)
             holders = owner._parameters, owner._buffers, vars(owner)
             self._places.append((next(held for held in holders if name in held), name))
-        layers = [m for m in copied if not isinstance(m, CompactLayer)]  # whose numbers are their shapes
-        numbers = [(vars(m), n) for m in layers for n, value in vars(m).items() if type(value) in (int, float)]
-        self._places += [(held, n) for held, n in numbers if n not in ("momentum", "num_features")]  # as eps of a norm
+        self._places += [(vars(m), name) for m in copied for name in _numbers_of(m)]
         sized: list[Any] = [m._modules for m in modules if m._modules or isinstance(m, _CONTAINERS)]
         held = [*sized, *(held for m in copied for held in (m._parameters, m._buffers) if held)]
         self._iterables: list[Any] = [dictionary.values() for dictionary in held]
@@ -132,6 +134,13 @@ class Sources:
     def are_hooked(self) -> bool:
         """Return True if an inner module has a hook or a replaced forward."""
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
+
+
+def _numbers_of(module: nn.Module) -> list[str]:
+    """Return the names of the attributes that operations copy, such as `eps` of a norm and `stride` of a pool."""
+    if isinstance(module, CompactLayer):  # whose other numbers are its shape
+        return [name for name in ("stride", "dilation", "padding_value") if name in vars(module)]
+    return [name for name, value in vars(module).items() if isinstance(value, _COPIED) and name not in _NOT_COPIED]
 
 
 def _may_read_mode(module: nn.Module) -> bool:
