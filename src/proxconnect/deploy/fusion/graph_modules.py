@@ -124,20 +124,12 @@ class _RunsGraph(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode, and compare all tensors before the graph runs again."""
-        _require_comparison(self)
+        if (fused := graph_forward(self)) is not None and fused.module is self:
+            fused.require_comparison()
         return super().train(mode)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        _require_comparison(self)
-        super()._load_from_state_dict(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (type(self).__bases__[1],), self.__getstate__()
-
-
-def _require_comparison(module: nn.Module) -> None:
-    if (fused := graph_forward(module)) is not None and fused.module is module:
-        fused.require_comparison()
 
 
 @functools.cache

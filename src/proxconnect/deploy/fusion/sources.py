@@ -84,7 +84,7 @@ class Sources:
         self._must_compare = False
 
     def require_comparison(self) -> None:
-        """Let the next call of `have_changed` compare large tensors too, which training or loading may have changed."""
+        """Let the next call of `have_changed` compare large tensors too, which training may have changed."""
         self._must_compare = True
 
     def have_changed(self) -> bool:
