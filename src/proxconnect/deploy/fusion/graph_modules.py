@@ -168,9 +168,9 @@ class GraphForward:
     """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
 
     The graph runs for plain inputs on the CPU, in `eval()`, without gradients, tracing, transforms and hooks. It is
-    made again if a tensor, module or value from which it was made changes. If its first output differs from that of the own
-    forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if the
-    module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
+    made again if a tensor, module or value from which it was made changes. If its first output differs from that of the
+    own forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if
+    the module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
     """
 
     work: Rewriting
