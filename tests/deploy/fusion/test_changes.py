@@ -194,17 +194,18 @@ def test_large_tensors_are_compared_after_training():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: setattr(m[1], "stride", (2, 2)),
-        lambda m: setattr(m[1], "dilation", (2, 2)),
-        lambda m: setattr(m[3], "stride", 1),
-        lambda m: setattr(m[3], "ceil_mode", True),
-        lambda m: setattr(m[5], "approximate", "tanh"),
+        lambda m: setattr(m[2], "stride", 1),
+        lambda m: setattr(m[2], "ceil_mode", True),
+        lambda m: setattr(m[3], "stride", (2, 2)),
+        lambda m: setattr(m[3], "dilation", (2, 2)),
+        lambda m: setattr(m[6], "approximate", "tanh"),
     ],
 )
 def test_geometry_is_watched(change):
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.MaxPool2d(3, 2)]
-    layers += [nn.Conv2d(16, 16, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)]
+    layers = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.MaxPool2d(3, 2), nn.Conv2d(16, 16, 3, padding=2)]
+    layers += [nn.BatchNorm2d(16), nn.Conv2d(16, 16, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.Linear(16, 4)]
     model = pc.pack(pc.binarize(nn.Sequential(*layers), "bnn++", "bnn").eval())
     image = torch.randn(2, 3, 12, 12).contiguous(memory_format=torch.channels_last)
     before = model(image)

@@ -282,3 +282,14 @@ def test_numbers_are_not_written_into():
             return x * size * x.shape[0]
 
     assert copies(Counts()) == 0
+
+
+def test_constants_of_an_earlier_trace_are_dropped():
+    class Adds(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.ones(3)
+
+    module = Adds()
+    for _ in range(3):
+        graph_of(module)
+    assert [name for name in vars(module) if name.startswith("_tensor")] == ["_tensor_constant0"]
