@@ -42,6 +42,26 @@ def test_a_forward_that_decides_by_values_is_refused_and_no_file_is_lost(write, 
     assert file.read_text() == "before"
 
 
+@pytest.mark.parametrize("write", [to_onnx, to_qonnx, to_openvino])
+@pytest.mark.parametrize("example", [torch.randn(2, 5), "net.xml", torch.ones(2, 4, dtype=torch.int64), (), {"x": 1}])
+def test_a_wrong_example_is_the_example_to_blame(write, example, tmp_path: Path) -> None:
+    model = packed(nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)]))
+    with pytest.raises((RuntimeError, TypeError, ValueError)) as caught:
+        write(model, example, tmp_path / "net.xml")
+    assert "`example` was run through the model" in "".join(caught.value.__notes__)
+    assert not isinstance(caught.value, ExportError)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_qonnx, to_openvino])
+def test_swapped_arguments_show_their_order(write, tmp_path: Path) -> None:
+    model, input, path = packed(nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])), torch.randn(2, 4), tmp_path / "a"
+    with pytest.raises(TypeError, match=r"to_onnx\(packed, example, path\), takes an nn.Module as model; got Tensor"):
+        write(input, model, path.with_suffix(".xml"))
+    with pytest.raises(TypeError, match="path takes the name of a file"):
+        write(model, str(path), input)
+
+
 def test_openvino_wants_the_name_of_its_network(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"NAME\.xml and NAME\.bin"):
         to_openvino(packed(nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])), torch.randn(2, 4), tmp_path / "a.onnx")

@@ -60,9 +60,9 @@ def pack(
         a new model in `eval()` whose parameters need no gradient.
 
     Raises:
-        ValueError: if the model has no binary layer or is wrapped, as by `torch.compile`; for latents, quantizers or
-            paddings without a packed form; for NaN or infinity in latents, biases, shifts or batch norms; for an
-            unknown option.
+        ValueError: if the model has no binary layer; if it or a module of it is wrapped, as by `torch.compile`; for
+            latents, quantizers or paddings without a packed form; for NaN or infinity in latents, biases, shifts or
+            batch norms; for an unknown option.
         TypeError: for a type of binary layer without a packed form.
         ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.
 

@@ -45,11 +45,30 @@ def require_unwrapped(model: nn.Module, call: str) -> None:
     """Raise ValueError if a model is wrapped by `torch.compile`, (Distributed)DataParallel or AveragedModel.
 
     The message suggests `call` with the inner model in the place of {}: "pc.pack({})" becomes "pc.pack(model.module)".
+    Modules of the model must not be wrapped either, except by AveragedModel, which may be part of an architecture.
     """
-    for cls in type(model).__mro__:
-        inner = _INNER.get((cls.__module__, cls.__qualname__))
-        if inner is not None:
-            raise ValueError(
-                f"the model is wrapped in {cls.__name__}, so that its layers have names in the file that its "
-                f"architecture lacks: take the inner model, {call.format(f'model.{inner}')}"
+    if (wrapper := _wrapper_of(model)) is not None:
+        raise ValueError(
+            f"the model is wrapped in {wrapper[0]}, so that its layers have names in the file that its "
+            f"architecture lacks: take the inner model, {call.format(f'model.{wrapper[1]}')}"
+        )
+    if advice := wrapped_part(model):
+        raise ValueError(f"{advice} before {call.format('model')}")
+
+
+def wrapped_part(model: nn.Module) -> str:
+    """Return advice to unwrap a module of the model that `torch.compile` or (Distributed)DataParallel wraps, or ""."""
+    for name, module in model.named_modules():
+        wrapper = _wrapper_of(module)
+        if wrapper is not None and name and wrapper[0] != "AveragedModel":
+            return (
+                f"module {name!r} is wrapped in {wrapper[0]}, so that its layers have other names than in the "
+                f"architecture: call model.set_submodule({name!r}, model.get_submodule({name!r}).{wrapper[1]})"
             )
+    return ""
+
+
+def _wrapper_of(module: nn.Module) -> tuple[str, str] | None:
+    """Return the name of a wrapper's class and the attribute of its inner model; None if a module is no wrapper."""
+    keys = ((cls.__module__, cls.__qualname__) for cls in type(module).__mro__)
+    return next(((key[1], _INNER[key]) for key in keys if key in _INNER), None)

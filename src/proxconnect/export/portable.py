@@ -45,12 +45,13 @@ def _(bits: Tensor, scale: Tensor | None, shape: list[int]) -> Tensor:
 
 
 def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> ExportedProgram:
-    """Trace a copy of a packed model to torch's operators, `signs` and `unpacked`; arguments are as in `to_onnx`."""
-    require_module(packed, "export of a packed model")
+    """Trace a packed model, which does not change, to torch's operators and ours; arguments are those of `to_onnx`."""
+    require_module(packed, "an export, such as to_onnx(packed, example, path),")
     any_batch = boolean(any_batch, "any_batch")
     if not any(isinstance(module, PackedLayer) for module in packed.modules()):
         raise ValueError("the model is not packed: export pc.pack(model)")
     with layer_by_layer(packed):
+        run(packed, example)  # a wrong example fails here, with the model's own message
         model = copy.deepcopy(packed)
     for module in model.modules():
         if isinstance(module, CompactLayer):

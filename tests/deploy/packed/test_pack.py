@@ -3,6 +3,7 @@
 import copy
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,6 +296,32 @@ def test_a_wrapped_model_is_refused(wrap: Callable[[nn.Module], nn.Module], inne
     with pytest.raises(ValueError, match=rf"wrapped in .*pc.pack\(model.{inner}\)"):
         pack_layers(model)
     assert isinstance(pack_layers(getattr(model, inner)).first, PackedLinear)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), nn.DataParallel])
+def test_a_wrapped_part_of_a_model_is_refused(wrap: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
+    layers = [nn.Linear(5, 5), nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Linear(5, 2)]
+    model = pc.binarize(nn.Sequential(*layers))
+    original = copy.deepcopy(model)
+    model[1] = wrap(model[1])
+    with pytest.raises(ValueError, match=r"module '1' is wrapped in .* before pc.pack\(model\)") as caught:
+        pc.pack(model)
+    packed = pc.pack(original)
+    pc.save(packed, tmp_path / "net.safetensors")
+    network = nn.Sequential(layers[0], wrap(nn.Sequential(nn.Linear(5, 5), nn.ReLU())), nn.Linear(5, 2))
+    with pytest.raises(pc.PackedFileError, match=r"module '1' is wrapped in .*: call model.set_submodule"):
+        pc.load(tmp_path / "net.safetensors", network)
+    packed[1] = wrap(packed[1])
+    with pytest.raises(ValueError, match=r"module '1' is wrapped in .* before pc.save\(model, path\)"):
+        pc.save(packed, tmp_path / "net.safetensors")
+    advice = str(caught.value).partition("call ")[2].partition(" before")[0]
+    eval(advice, {"model": model})  # what the message says
+    assert isinstance(pc.pack(model)[1][0], PackedLinear)
+
+
+def test_an_averaged_part_of_a_model_packs() -> None:
+    model = pc.binarize(nn.Sequential(nn.Linear(5, 5), AveragedModel(nn.Linear(5, 5)), nn.Linear(5, 2)))
+    assert isinstance(pc.pack(model)[1].module, PackedLinear)
 
 
 def test_every_wrapper_is_where_it_is_said_to_be() -> None:

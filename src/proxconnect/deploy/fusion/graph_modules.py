@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -123,6 +123,12 @@ def layer_by_layer(model: nn.Module) -> Iterator[None]:
 class _RunsGraph(nn.Module):
     """The mixin of the subclasses whose forward runs a fused graph. They have the names of their base classes."""
 
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode, and compare all tensors before the graph runs again."""
+        if (fused := graph_forward(self)) is not None and fused.module is self:
+            fused.require_comparison()
+        return super().train(mode)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return _blank, (type(self).__bases__[1],), self.__getstate__()
 
@@ -155,13 +161,17 @@ _CLOSE = 1e-3
 """The largest error of a graph's output that needs no examination, relative to the largest entry."""
 
 
+_MOST_CHANGES = 16
+"""How often a graph is made again without having run twice: a network that changes more often runs by layers."""
+
+
 class GraphForward:
     """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
 
     The graph runs for plain inputs on the CPU, in `eval()`, without gradients, tracing, transforms and hooks. It is
-    made again if a tensor or module from which it was made changes. If its first output differs from that of the own
-    forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if the
-    module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
+    made again if a tensor, module or value from which it was made changes. If its first output differs from that of the
+    own forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if
+    the module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
     """
 
     work: Rewriting
@@ -172,6 +182,7 @@ class GraphForward:
         self.module, self._own, self._has_fast_floats = module, own, has_fast_floats
         self.names = required_parameters(own)
         self.is_paused = False
+        self._changes = 0
         self._examinations: list[Examination] | None = None
         self._fuse()
 
@@ -184,8 +195,13 @@ class GraphForward:
             return self._by_layers(*inputs)
         if self._is_outdated():
             self._fuse_again()
+        else:
+            self._changes = 0
         assert self._sources is not None
-        if self._is_given_up or not self._sources.allow_graph():
+        if self._is_given_up or self._sources.are_hooked():
+            return self.own(*args, **kwargs)
+        if self._sources.is_in_training():
+            self.require_comparison()
             return self.own(*args, **kwargs)
         assert self._run is not None
         if self._examinations is not None:
@@ -204,6 +220,11 @@ class GraphForward:
     def own(self, *args: Any, **kwargs: Any) -> Any:
         """Return the output of the module's own forward, run without the graph."""
         return self._own(self.module, *args, **kwargs)
+
+    def require_comparison(self) -> None:
+        """Compare all tensors with those of the graph before it runs again, as after training."""
+        if self._sources is not None:
+            self._sources.require_comparison()
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
@@ -226,10 +247,10 @@ class GraphForward:
             self._run = run
 
     def _fuse(self) -> None:
-        graph = trace(self.module, self._own)
+        graph, reach = trace(self.module, self._own)
         with torch.device("cpu"):  # where kernels read, whatever the default is
             self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
-        sources = Sources(self.module, graph, self.work.read)
+        sources = Sources(self.module, graph, self.work.read, reach)
         self._are_apart = are_apart(graph, self.work.modules)
         self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
         self._is_checked = self._is_given_up = False
@@ -241,11 +262,14 @@ class GraphForward:
         return self._sources is None or self._sources.have_changed()
 
     def _fuse_again(self) -> None:
-        """Make the graph again, or give it up if the module can no longer be traced."""
+        """Make the graph again, or give it up if the module can no longer be traced, or always changes."""
         with one_at_a_time:
             if not self._is_outdated():  # another thread has made it
                 return
+            self._changes += 1
             try:
+                if self._changes > _MOST_CHANGES:
+                    raise UntraceableError(f"its numbers have changed before each of the last {_MOST_CHANGES} calls")
                 self._fuse()
             except UntraceableError as error:
                 self._give_up(str(error))
@@ -308,7 +332,7 @@ class GraphForward:
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for copies and pickles, without the graph, which they make again."""
         kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
-        return {**kept, "is_paused": False, "_examinations": None}
+        return {**kept, "is_paused": False, "_changes": 0, "_examinations": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state

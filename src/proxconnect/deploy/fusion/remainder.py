@@ -77,7 +77,8 @@ class ImageNorm(Operation):
         pool = pool_behind(work, nodes[-1], then)
         is_fresh = isinstance(work.module_of(value), nn.Conv2d) and len(value.users) == 1
         operation = cls(norm.num_features, steps, then, pool, in_place=is_fresh)
-        return Match(operation, nodes if pool is None else [*nodes, *nodes[-1].users], (value,))
+        pools = [] if pool is None else [pool]
+        return Match(operation, [*nodes, *(nodes[-1].users if pools else ())], (value,), pools)
 
     def seen(self, input: Tensor) -> Tensor | None:
         """Return the input if it is float32, (N, C, H, W) and channels_last, or None."""
@@ -130,7 +131,8 @@ class ImageConv(Operation):
         mean, pool = _mean_before(work, node, stride), pool_behind(work, nodes[-1], then)
         nodes = [*([] if mean is None else node.all_input_nodes), *nodes, *([] if pool is None else nodes[-1].users)]
         operation = cls(kernel(then, mean, pool), layer, stride, mean, steps, pool)
-        return Match(operation, nodes, nodes[0].args[:1], [layer])
+        pools = [module for module in (mean, pool) if module is not None]
+        return Match(operation, nodes, nodes[0].args[:1], [layer, *pools])
 
     def seen(self, input: Tensor) -> Tensor | None:
         """Return the subsampled image, or None unless it is float32 and (N, C, H, W)."""

@@ -1,17 +1,20 @@
 """Trace the forward of a module in `eval()` as a torch.fx graph whose nodes may be reordered."""
 
+import gc
 import inspect
 import operator
+import random
 import threading
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable
 from functools import partialmethod
-from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
+from proxconnect.deploy.fusion.reach import Reach, Snapshot
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
@@ -38,38 +41,66 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.default is p.empty)
 
 
-def trace(module: nn.Module, forward: Callable[..., Any]) -> fx.Graph:
-    """Return the torch.fx graph of `forward`, called with `module` as `self`, in which layers are nodes.
+class Trace(NamedTuple):
+    """The graph of a forward, and the Python values that it was made from."""
 
-    Inner modules that cannot be traced, or that set attributes, are nodes too. UntraceableError if the forward itself
-    cannot be traced, or asks for the memory layout of a tensor.
+    graph: fx.Graph
+    reach: Reach
+
+
+def trace(module: nn.Module, forward: Callable[..., Any]) -> Trace:
+    """Trace `forward`, called with `module` as `self`, as a torch.fx graph in which layers are nodes.
+
+    Inner modules that cannot be traced, or that set attributes, are nodes too. All that the forward sets is restored.
+    UntraceableError if the forward itself cannot be traced, sets something, keeps what it computes, draws random
+    numbers, may read values that cannot be watched, or asks for the memory layout of a tensor.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
+        for name in [name for name in vars(module) if name.startswith(_OF_FX)]:  # of an earlier graph
+            delattr(module, name)
         while (graph := _attempt(module, forward, opaque)) is None:
             pass
+        through = _Tracer(module, forward, opaque).through()
+        reach = Reach([m for m in module.modules() if m is module or m not in opaque], through, forward)
     for node in graph.nodes:
         if node.op == "call_method" and node.target in _LAYOUT:
             raise UntraceableError(f"it asks for {node.target}() of a tensor")
-    return graph
+    if reach.unseen:
+        raise UntraceableError(f"it may read {reach.unseen}, and changes of that cannot be seen")
+    return Trace(graph, reach)
 
 
 def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
     """Return the graph; if inner modules set attributes, add them to `opaque` and return None."""
-    tracer = _Tracer(module, forward, opaque)
-    attributes = _Attributes(m for m in module.modules() if m is module or not tracer.is_leaf_module(m, ""))
-    try:
-        with torch.no_grad():
+    tracer, fault = _Tracer(module, forward, opaque), ""
+    through = tracer.through()
+    before, states = Snapshot(Reach(module.modules(), through, forward)), _random_states()
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        try:
             graph = tracer.trace(module)
-    except Exception as error:  # whatever its code raises when it meets a proxy
-        attributes.put_back()
-        text = " ".join(str(error).split())
-        raise UntraceableError(f"{type(error).__name__}: {text[:200]}") from error
-    were_set = attributes.put_back()
-    if module in were_set:
-        raise UntraceableError(f"its forward sets or changes self.{were_set[module]}")
-    opaque.update(were_set)
-    return None if were_set else graph
+        except Exception as error:  # whatever its code raises when it meets a proxy
+            fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        draws = _random_states() != states
+    random.setstate(states[0])
+    changed = before.put_back(_OF_FX)
+    keeps = tracer.forget()
+    if fault:
+        raise UntraceableError(fault)
+    for owner, name in changed.items():
+        if owner is module or owner not in through:
+            raise UntraceableError(f"its forward sets or changes {name}")
+        opaque.add(owner)
+    if changed:
+        return None
+    if draws or keeps:
+        raise UntraceableError("its forward draws random numbers" if draws else "its forward keeps what it computes")
+    return graph
+
+
+def _random_states() -> tuple[Any, bytes]:
+    """Return the states of Python's and of torch's random numbers."""
+    return random.getstate(), bytes(torch.get_rng_state().tolist())
 
 
 class _Tracer(fx.Tracer):
@@ -77,10 +108,30 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> None:
         super().__init__()
-        self.forward, self.opaque = forward, opaque
+        self.module, self.forward, self.opaque = module, forward, opaque
         self.name_of = {tensor: name for name, tensor in (*module.named_buffers(), *module.named_parameters())}
         self.proxies: dict[str, fx.Proxy] = {}
+        self.made: list[weakref.ref[fx.Proxy]] = []
         self.thread = threading.get_ident()
+
+    def through(self) -> list[nn.Module]:
+        """Return the modules whose forwards are traced."""
+        return [m for m in self.module.modules() if m is self.module or not self.is_leaf_module(m, "")]
+
+    def forget(self) -> bool:
+        """Delete proxies from the dictionaries and lists that still hold them; return True if there are such."""
+        self.proxies.clear()
+        if all(proxy() is None for proxy in self.made):
+            return False
+        gc.collect()  # they may hold each other
+        kept = [proxy for made in self.made if (proxy := made()) is not None]
+        for holder in gc.get_referrers(*kept) if kept else ():
+            if type(holder) is dict:
+                for key in [key for key, value in holder.items() if any(value is proxy for proxy in kept)]:
+                    del holder[key]
+            elif type(holder) is list and holder is not kept:
+                holder[:] = [value for value in holder if not any(value is proxy for proxy in kept)]
+        return bool(kept)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return True if calls of `m` become nodes of the graph; False if its forward is traced into."""
@@ -95,6 +146,7 @@ class _Tracer(fx.Tracer):
         """
         if threading.get_ident() != self.thread:
             return forward(*args, **kwargs)
+        forward = m.forward  # without hooks, which would see proxies, and with which no graph runs
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -120,7 +172,9 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node."""
-        return _Proxy(node, self)
+        proxy = _Proxy(node, self)
+        self.made.append(weakref.ref(proxy))
+        return proxy
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """Return the forward and its arguments: `self`, and a placeholder for each parameter without a default."""
@@ -139,42 +193,6 @@ class _Proxy(fx.Proxy):
     __isub__ = partialmethod(_write, operator.isub)
     __imul__ = partialmethod(_write, operator.imul)
     __itruediv__ = partialmethod(_write, operator.itruediv)
-
-
-class _Attributes:
-    """A snapshot of the attributes of modules, including the contents of their lists and dictionaries."""
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._before = {module: {k: (v, _items(v)) for k, v in vars(module).items()} for module in modules}
-
-    def put_back(self) -> dict[nn.Module, str]:
-        """Restore the attributes of the snapshot; return the name of a changed attribute for each changed module."""
-        return {module: name for module in self._before if (name := self._put_back(module))}
-
-    def _put_back(self, module: nn.Module) -> str:
-        before, now = self._before[module], vars(module)
-        changed = [name for name in now if name not in before and not name.startswith(_OF_FX)]
-        for name in changed:
-            del now[name]
-        for name, (value, items) in before.items():
-            if now.get(name) is value and _are_same(_items(value), items):
-                continue
-            changed.append(name)
-            now[name] = value
-            if items is not None:
-                value.clear()
-                value.update(items) if isinstance(value, dict) else value.extend(items)
-        return changed[0] if changed else ""
-
-
-def _items(value: Any) -> list[Any] | dict[Any, Any] | None:
-    return value.copy() if type(value) in (list, dict) else None
-
-
-def _are_same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
-    return one is other or (len(one) == len(other) and all(map(is_, one, other)))
 
 
 _AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv)

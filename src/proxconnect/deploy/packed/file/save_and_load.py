@@ -19,7 +19,7 @@ from proxconnect.deploy.packed.file.metadata import KEY, Metadata
 from proxconnect.deploy.packed.half_vectors import NOTE, as_half, is_vector, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.one_bit import Inputs, PackedLayer, set_inputs, warn_unless_built
-from proxconnect.deploy.shippable import require_finite, require_unwrapped
+from proxconnect.deploy.shippable import require_finite, require_unwrapped, wrapped_part
 from proxconnect.layers import BinaryLayer
 
 
@@ -94,7 +94,8 @@ def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs:
             skeleton = skeleton_of(float_model, metadata)
             _fill(skeleton, file, metadata)
     except ValueError as fault:
-        raise PackedFileError(f"cannot load {name}: {fault}") from fault
+        advice = wrapped_part(float_model)
+        raise PackedFileError(f"cannot load {name}: {fault}{'; ' if advice else ''}{advice}") from fault
     set_inputs(skeleton, inputs)
     setattr(skeleton, NOTE, metadata.vectors)
     return skeleton.cpu().eval().requires_grad_(False)
