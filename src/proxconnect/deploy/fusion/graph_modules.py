@@ -124,7 +124,7 @@ class _RunsGraph(nn.Module):
     """The mixin of the subclasses whose forward runs a fused graph. They have the names of their base classes."""
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the mode, and compare all tensors before the graph runs again."""
+        """Set the mode as torch does, and let the graph compare large tensors too before it runs again."""
         if (fused := graph_forward(self)) is not None and fused.module is self:
             fused.require_comparison()
         return super().train(mode)
@@ -169,9 +169,10 @@ class GraphForward:
     """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
 
     The graph runs for plain inputs on the CPU, in `eval()`, without gradients, tracing, transforms and hooks. It is
-    made again if a tensor, module or value from which it was made changes. If its first output differs from that of the
-    own forward by more than rounding can explain (`Examination`), it is given up with a warning. UntraceableError if
-    the module cannot be traced. `has_fast_floats` lets kernels replace float operations of torch.
+    made again if a tensor, module or value from which it was made changes. It is given up with a warning if that fails
+    or is needed before each of many calls, or if its first output without NaN differs from that of the own forward by
+    more than rounding can explain (`Examination`). The constructor raises UntraceableError if the module cannot be
+    traced. `has_fast_floats` lets kernels replace float operations of torch.
     """
 
     work: Rewriting
@@ -222,7 +223,7 @@ class GraphForward:
         return self._own(self.module, *args, **kwargs)
 
     def require_comparison(self) -> None:
-        """Compare all tensors with those of the graph before it runs again, as after training."""
+        """Let the graph compare large tensors too before it runs again, as after training."""
         if self._sources is not None:
             self._sources.require_comparison()
 

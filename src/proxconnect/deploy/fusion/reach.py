@@ -25,7 +25,8 @@ class Reach:
     """The values that the code of modules can reach by name: attributes, globals, closures, and what they hold.
 
     `through` are those of `modules` whose code runs, and `forward` is the forward of the first one. Code of torch,
-    numpy and the standard library is not followed. `unseen` names a value whose changes cannot be seen, if any.
+    numpy, the standard library and this package, except its networks, is not followed. `unseen` names a value whose
+    changes cannot be seen, or is "".
     """
 
     def __init__(self, modules: Iterable[nn.Module], through: Iterable[nn.Module], forward: Callable[..., Any]) -> None:
@@ -54,7 +55,7 @@ class Reach:
         self._resolve()
 
     def entries(self) -> Iterator[Place]:
-        """Yield the dictionaries and keys of the values that the code may read, except code."""
+        """Yield the dictionaries and keys from which the code may read values, without globals that are code."""
         for namespace, names in self.globals.values():
             yield from ((namespace, n) for n in names if n in namespace and not isinstance(namespace[n], _CODE))
         for attributes, _, _ in self.owners:
@@ -141,7 +142,7 @@ class Reach:
 
 
 class Snapshot:
-    """A copy of the values of a `Reach`, to restore them after a trace."""
+    """A shallow copy of the values of a `Reach`, to restore them after a trace."""
 
     def __init__(self, reach: Reach) -> None:
         spaces = [(space, {n: space[n] for n in names if n in space}, names) for space, names in reach.globals.values()]
@@ -157,9 +158,9 @@ class Snapshot:
         self._caches = [(cached, cached.cache_info().currsize) for cached in reach.caches]
 
     def put_back(self, ignored: str) -> dict[nn.Module | None, str]:
-        """Restore all values, but no attributes that begin with `ignored`; return what had changed.
+        """Restore the values, but no attributes whose names begin with `ignored`; return what had changed.
 
-        That is the name of one value for each module that holds a changed one, and for None those of no module.
+        That is the name of one changed value for each module that holds one, and for None of one that no module holds.
         """
         changed: dict[nn.Module | None, str] = {}
         for namespace, before, names in self._globals:

@@ -33,10 +33,10 @@ class Sources:
     """A snapshot of the tensors, modules and values from which a fused graph was made, to tell if it may still run.
 
     `graph` is the traced graph of the module `root`, `read` are the modules whose values were copied into it, and
-    `reach` has the values that its code may have read. Methods run before every run of the graph, and so are loops in
-    C over lists that were made once. No version shows the writes of batch norms in training, of fused optimizers, in
-    `inference_mode` and through `.data`. So small tensors are compared by their bytes, and others by versions, and by
-    checksums if `require_comparison` was called.
+    `reach` has the values that its code may have read. Checks run before every run of the graph, so most are loops in C
+    over lists that were made once. No version shows the writes of batch norms in training, of fused optimizers, in
+    `inference_mode` and through `.data`. So small float tensors are compared by their bytes, and others by versions,
+    and large float ones by checksums too if `require_comparison` was called.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, read: Iterable[nn.Module], reach: Reach | None = None) -> None:
@@ -88,7 +88,7 @@ class Sources:
         self._must_compare = True
 
     def have_changed(self) -> bool:
-        """Return True if a tensor, a module or a value, such as `eps`, was changed since the snapshot."""
+        """Return True if a tensor, module or value of the snapshot, such as `eps`, is found to have changed since."""
         if [*map(Tensor.data_ptr, self._tensors)] != self._addresses:  # as by `tensor.data = ...`
             return True
         if b"".join(self._views) != self._bytes or [*map(_version, self._counted)] != self._versions:
@@ -126,7 +126,7 @@ class Sources:
         return False
 
     def is_in_training(self) -> bool:
-        """Return True if a module is in training mode, or gradients of a parameter are needed."""
+        """Return True if the root, or a module that may read its mode, is in training, or gradients are needed now."""
         if any(map(getitem, self._modes, repeat("training"))):
             return True
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)

@@ -42,7 +42,7 @@ def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 
 
 class Trace(NamedTuple):
-    """The graph of a forward, and the Python values that it was made from."""
+    """A record of the graph of a forward, and of the Python values that its code may read."""
 
     graph: fx.Graph
     reach: Reach
@@ -51,9 +51,9 @@ class Trace(NamedTuple):
 def trace(module: nn.Module, forward: Callable[..., Any]) -> Trace:
     """Trace `forward`, called with `module` as `self`, as a torch.fx graph in which layers are nodes.
 
-    Inner modules that cannot be traced, or that set attributes, are nodes too. All that the forward sets is restored.
-    UntraceableError if the forward itself cannot be traced, sets something, keeps what it computes, draws random
-    numbers, may read values that cannot be watched, or asks for the memory layout of a tensor.
+    Inner modules that cannot be traced, or that set attributes, are nodes too. The values that the forward sets are
+    restored. UntraceableError if the forward itself cannot be traced, sets values that outlive it, keeps tensors, draws
+    random numbers, may read values that cannot be watched, or asks for the memory layout of a tensor.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
