@@ -9,6 +9,7 @@ from torch import nn
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing_together
+from proxconnect._support.paths import folder_name
 from proxconnect.deploy import load, save
 from proxconnect.inspection import summary
 
@@ -36,7 +37,7 @@ def save_pretrained(
         MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
     """
     hub = extras.require("huggingface_hub", "huggingface")
-    place = Path(folder)
+    place = folder_name(folder, "folder")
     place.mkdir(parents=True, exist_ok=True)
     head = hub.ModelCardData(library_name="proxconnect", tags=["binarized", "1-bit"], **data)
     with replacing_together(place / CARD, place / FILE) as (card, file):
@@ -65,8 +66,9 @@ def from_pretrained(
         revision: a branch, tag or commit of the repository.
         options: the options of `pc.load`.
     """
-    if Path(name).is_dir():
-        return load(Path(name) / FILE, float_model, **options)
+    folder = folder_name(name, "name")
+    if folder.is_dir():
+        return load(folder / FILE, float_model, **options)
     hub = extras.require("huggingface_hub", "huggingface")
     return load(hub.hf_hub_download(os.fspath(name), FILE, revision=revision), float_model, **options)
 
