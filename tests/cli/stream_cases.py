@@ -40,7 +40,10 @@ def run(command: str, log: Path) -> int:
     if child == 0:
         for word in (f">{log}", f"2>{log}", *(word for word in command.split() if word[0] in "<>" or word[:2] == "2>")):
             redirect(word)
-        sys.exit(main([word for word in command.split() if word[0] not in "<>" and word[:2] != "2>"]))
+        code = main([word for word in command.split() if word[0] not in "<>" and word[:2] != "2>"])
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # as Python does in the end, which makes the exit code 120 if it fails
+        os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -17,7 +17,7 @@ EXTRA = 2, "pip install 'proxconnect["
 COMMANDS = {
     "--version": (0, ""),
     "check bnn": (0, ""),
-    "check small_net:falling --json": (1, ""),
+    "check --backward curves:smooth --json": (1, ""),
     "check --all": (0, ""),
     "check bnn --plot bnn.png": EXTRA,
     "pack net.pt --model small_net:net -o net.safetensors --example 1 3 8 8": (0, ""),
@@ -96,8 +96,7 @@ def use_the_command() -> None:
     from proxconnect.cli.command import main
 
     prepare()
-    with Path("small_net.py").open("a") as file:
-        file.write("\n\ndef falling(x):\n    return -x\n")
+    Path("curves.py").write_text("def smooth(x):\n    return (-x * x).exp()\n")
     for command, (code, words) in COMMANDS.items():
         with redirect_stderr(StringIO()) as stderr:
             given = main(command.split())
