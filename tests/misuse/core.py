@@ -18,7 +18,6 @@ COMMANDS = {
     "--version": (0, ""),
     "check bnn": (0, ""),
     "check --backward curves:smooth --json": (1, ""),
-    "check --all": (0, ""),
     "check bnn --plot bnn.png": EXTRA,
     "pack net.pt --model small_net:net -o net.safetensors --example 1 3 8 8": (0, ""),
     "summary net.pt": (0, ""),
