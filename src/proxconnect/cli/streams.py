@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _NARROWEST = 20
-"""Columns; terminals are wider, and rich and argparse fail with a few."""
+"""Columns; terminals are wider, and rich prints nothing in 0 columns."""
 
 
 class OutputError(Exception):
