@@ -11,7 +11,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class TerminatedError(SystemExit):
-    """SIGTERM ended the work; uncaught, it exits with `status`. A message may say what is saved and how to resume."""
+    """The exception for work that SIGTERM ended; uncaught, it exits with `status`. Its text may say what is saved."""
 
     def __init__(self, message: str = "", status: int = TERMINATED) -> None:
         super().__init__(message)
@@ -37,13 +37,13 @@ def raising() -> AbstractContextManager[None]:
 
 
 class Notice:
-    """A record of SIGTERM: after `listen()`, `came` is True once it came, and a loop ends at its next saved point."""
+    """A record of SIGTERM: after `listen()`, `came` is True once it came, so that a loop can end at a saved point."""
 
     def __init__(self) -> None:
         self.came = False
 
     def listen(self) -> None:
-        """Let SIGTERM set `came` and not end the process, until another handler is set; only in the main thread."""
+        """Let SIGTERM set `came` and not end the process, until another handler is set. Main thread only."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 

@@ -21,7 +21,7 @@ _NOT_THEIRS = tuple(f"{folder}{os.sep}" for folder in (_PACKAGE, *torch.__path__
 
 
 class LoadError(ValueError):
-    """An object named as MODULE:NAME cannot be loaded, its code raises, or it is not of the kind that is needed."""
+    """The error for an object MODULE:NAME that cannot be loaded, whose code raises, or that is of the wrong kind."""
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn an exception in the user's code into a LoadError; `what` says where, such as "importing 'my_module'"."""
+    """Turn an exception in the user's code, but not Ctrl-C or SIGTERM, into a LoadError; its text begins with `what`."""
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):
@@ -88,7 +88,7 @@ def line_of(error: BaseException) -> str | None:
 
 
 def file_of(path: str) -> str:
-    """Return the path of the source file of MODULE, already imported, for a `path` MODULE:NAME."""
+    """Return the source file (or folder, or "built in") of the imported MODULE, for a `path` MODULE:NAME."""
     return _file_of(sys.modules[path.partition(":")[0]])
 
 

@@ -57,7 +57,7 @@ _NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A module of a model that owns a weight of two dimensions or more, and whether it can become binary."""
+    """A module of a model that has a weight of two dimensions or more, and whether it can become binary."""
 
     names: tuple[str, ...]
     """All qualified names under which the model registers the module."""
@@ -80,7 +80,7 @@ class WeightLayer:
 
 
 def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
-    """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
+    """List the modules of `model` that have a weight of two dimensions or more, except norms, in order of registration.
 
     Only the subclasses of convertible layers in `include` can become binary although they override `forward`; TypeError
     for another class there. ValueError if the model is binary already, has lazy parameters, or has integer weights.
@@ -115,8 +115,8 @@ def binary_form(cls: type[nn.Module]) -> Form | None:
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
     """Map the names of the edge layers, judged by order of registration, to the reasons why they are edges.
 
-    Edges are the first convertible layer (unless an embedding precedes it), the last, and those that
-    `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
+    Edges are the first layer with a binary form (unless an embedding precedes it), the last, and those in the modules
+    that `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
     """
     known = [layer for layer in layers if layer.form is not None]
     if not known:

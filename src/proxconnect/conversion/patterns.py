@@ -27,8 +27,8 @@ def require_match(
 ) -> list[WeightLayer]:
     """Return the layers that the glob `pattern` fits; ValueError if there is none, TypeError unless it is a string.
 
-    The message names `argument`, the user's argument that holds the pattern, and lists close matches among the names of
-    the layers and `words`, other values of that argument.
+    The message names `argument`, the user's argument that holds the pattern, and suggests names of layers or `words`,
+    other values of that argument.
     """
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
@@ -48,7 +48,7 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
     """Return `choice` as a mapping from glob patterns to pairs, or to None for float; a single pair gets "*".
 
     ValueError if a pair is unknown, the mapping is empty, a pattern fits none of `layers`, or a pattern other than "*"
-    gives a pair to layers that cannot be binary. The message names `argument`, which is "weights" or "activations".
+    gives a pair only to layers that cannot be binary. The message names `argument`: "weights" or "activations".
     """
     if not isinstance(choice, Mapping):
         return {"*": None if choice is None else resolve(choice)}
@@ -67,7 +67,8 @@ def resolve_choice(choice: PairChoice, layers: list[WeightLayer], argument: str)
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
     """Map the names of the layers that the user's `keep` leaves float to the reasons.
 
-    `edges` returns such a mapping of the edge layers; it is called only if `keep` contains "edges".
+    `edges` returns such a mapping of the edge layers; it is called only if `keep` contains "edges". ValueError if a
+    pattern fits no layer, TypeError for a `keep` of another type.
     """
     if keep is None:
         return {}

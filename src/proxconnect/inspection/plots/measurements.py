@@ -29,8 +29,8 @@ def plot_curves(
     """Draw training loss and hard test accuracy over epochs: for each pair the mean over its runs, and their range.
 
     `losses` (in nats) and `accuracies` (in [0, 1]) have by name of the pair a list of runs; a run is a list of one
-    number an epoch. The range of runs is a band. There is no panel of accuracies if no run has any. ValueError if
-    `losses` is empty.
+    number an epoch. The range of runs is a band, as long as the shortest run. There is no panel of accuracies if no run
+    has any. ValueError if `losses` is empty.
     """
     require_some(losses, "runs")
     has_accuracies = any(run for runs in accuracies.values() for run in runs)
@@ -69,7 +69,7 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
 
     `panels` has by title of the panel and name of the run (excess, bound): tensors (steps,) with the average over the
     first t steps and its bound there; without a bound (None) the excess is dotted. A run is named "pair" or
-    "pair, run". A wide grey line shows the rate log t/√t, scaled to the bound of the first run, or its excess.
+    "pair, run". A wide grey line shows the rate log t/√t, scaled to the bound or excess of a panel's first run.
     ValueError without a panel, or without a run in one.
     """
     require_some(panels, "panels")

@@ -11,7 +11,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class ProbeError(ValueError):
-    """The error for a callable that is no elementwise function of one real variable; it says what to change."""
+    """The error for a callable that is no elementwise function with finite values; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
+    """Return `function` as a `BlackBox`; ProbeError if probes in [low, high] fail, are random or mix entries."""
     if not callable(function):
         raise TypeError(f"{name} must be a callable of one tensor; got {type(function).__name__}")
     box = BlackBox(name, function)
@@ -89,7 +89,7 @@ def autograd_derivative(function: Function) -> Function:
 
 
 def is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
-    """Return whether `given` is a subclass of `torch.autograd.Function`; only its `apply` takes tensors."""
+    """Return whether `given` is a subclass of `torch.autograd.Function`, which you call by its `apply`."""
     return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 

@@ -51,8 +51,8 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
         points: isolated z at which r is finite, other than multiples of 1/256 within ±4. The search could miss them.
 
     Raises:
-        ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.
-        ValueError: r is +∞ everywhere, or falls so far that P leaves ±4000 or has no minimum.
+        ProbeError: r raises, mixes entries, is random, changes shape or dtype, or is NaN or -∞.
+        ValueError: r is +∞ at all searched z, falls so far that P leaves ±4000, or P is too rough for a table.
         TypeError: `regularizer` is no callable.
 
     Example:
