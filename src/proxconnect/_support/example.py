@@ -63,7 +63,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Return True if all entries are ≥ 0, or all < 0, in the float tensors of two or more entries, if any."""
+    """Return True if float tensors with two or more entries, not on meta, are given, and all ≥ 0 or all < 0."""
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 

@@ -20,7 +20,7 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Set the handler of a signal within the context; do nothing outside the main thread, which alone can set it."""
+    """Set the handler of a signal in the context, and the old one after it; do nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -43,7 +43,7 @@ class Notice:
         self.came = False
 
     def listen(self) -> None:
-        """Let SIGTERM set `came` and not end the process, until another handler is set. Main thread only."""
+        """Let SIGTERM set `came` and not end the process, until another handler is set; only in the main thread."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 

@@ -65,7 +65,7 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn an exception in the user's code, but not Ctrl-C or SIGTERM, into a LoadError; its text begins with `what`."""
+    """Turn an exception in the user's code, but not Ctrl-C or SIGTERM, into a LoadError that begins with `what`."""
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):
@@ -78,7 +78,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Return "FILE:LINE" of a SyntaxError, or the innermost frame outside proxconnect, torch and importlib, or None."""
+    """Return "FILE:LINE" of a SyntaxError, or of the last frame outside proxconnect, torch and importlib, or None."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

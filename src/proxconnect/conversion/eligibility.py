@@ -225,8 +225,8 @@ def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list
 def float_inputs(model: nn.Module, bypassed: set[nn.Module]) -> dict[nn.Module, str]:
     """Map the layers whose input stays float, since other code bypasses them, to the reasons.
 
-    `bypassed` are the layers that a run found so. The `out_proj` of an `nn.MultiheadAttention` that was not bypassed
-    itself does not count: torch's forward only takes its weight, but after `call_every_layer` the attention calls it.
+    `bypassed` are the layers that a run found so. The `out_proj` of an attention that has torch's forward, and was not
+    bypassed itself, does not count: that forward only takes its weight, but after `call_every_layer` it is called.
     """
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))

@@ -61,7 +61,7 @@ _TRANSFORMS: dict[type, Curve] = {
 
 
 def form_of(pair: AnyPair) -> Form | None:
-    """Return a pair as the kernels compute it; None if they do not know its prox, transform or backward map."""
+    """Return a pair as the kernels compute it; None if they do not know F or B of this pair."""
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
@@ -136,7 +136,7 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, not traced."""
+    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, outside traces and vmap."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu

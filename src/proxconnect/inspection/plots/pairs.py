@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
     """Draw F above B of `pair`, a pair or its name in `PAIRS`, with a line for each sharpness in `mus`.
 
-    By default there are three, from soft to sharp; a pair without sharpness ignores `mus`. ValueError if a μ is
-    outside the pair's domain, or if the name is unknown.
+    By default there are three, from soft to sharp; a pair without sharpness has one and ignores `mus`. ValueError if a
+    μ is outside the pair's domain, or if the name is unknown.
     """
     pair = resolve(pair)
     figure = new_figure(6.4, 4.6)

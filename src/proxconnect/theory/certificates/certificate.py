@@ -101,7 +101,7 @@ class Certificate:
 
     @property
     def excess(self) -> Tensor | None:
-        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at each horizon, (t,), at w `chosen`; None without `excesses`."""
+        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση by horizon, (t,), at w `chosen`; None without `excesses`."""
         return None if self.excesses is None else self._average(self.excesses.values)
 
     @property

@@ -85,7 +85,7 @@ class Trajectory:
         """Make a trajectory from the latents of any training loop; their differences over η give g.
 
         Args:
-            latents: t+1 tensors or numpy arrays of one shape, of any float dtype.
+            latents: t+1 tensors or numpy arrays of one shape, or a stack of them, of any float dtype.
             learning_rates: one for each step, or one for all.
             mu: the sharpness at each of the latents, or one for all.
             gradients: ∇ℓ at the quantised weights of each step.
@@ -136,8 +136,8 @@ class Recorder:
     - g_t is (w*_t - w*_{t+1})/η_t for any optimizer. With momentum, weight decay, `clip_latents` or an adaptive
       optimizer it is not B ⊙ ∇ℓ, and the certificate says so. If a rule overwrites the latents, g_t includes that.
     - Gradients are those of the loss that `backward()` was called on, summed over accumulated batches. A GradScaler's
-      factor is in them; clipping is not. All are left out if one is unknown or not finite, or if a
-      closure ran at several weights.
+      factor is in them; clipping is not. All are left out if one is unknown or not finite, or
+      if a closure ran at several weights.
     - A pass whose gradient was zeroed before a step is no step. A step that GradScaler skips is none, either.
 
     Args:

@@ -21,7 +21,7 @@ ARGMIN_ERROR = 3e-8
 
 @dataclass(frozen=True)
 class ArgminProx(Prox):
-    """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines for |x| ≤ 1000.
+    """The prox P(x) = argmin_z ½(z - x)² + r(z) of a given r, from a table of straight lines for |x| ≤ 1000.
 
     `error` estimates the largest error of P between its jumps and of their positions, relative to max(1, |P|). It is
     usually below 2e-6, and larger where P is very steep.
