@@ -68,10 +68,10 @@ def require_writable(folder: object, argument: str, names: tuple[str, ...] = ())
 
 
 def require_target(path: object, example: str = "network.safetensors") -> Path:
-    """Return `path`, with its links followed, if a file can be written there or replaced.
+    """Return `path`, with its links followed; OSError unless it names a regular file or nothing yet.
 
-    IsADirectoryError for a directory and for a name that ends like one; OSError for a pipe, a socket or a device, which
-    a file would replace; TypeError, with `example`, for what is no path.
+    IsADirectoryError for a directory and for a name that ends like one; TypeError, with `example`, for what is no path.
+    Open streams such as /dev/stdout are refused, too. Permissions are not checked.
     """
     text = file_name(path, example)
     target = Path(os.path.realpath(text))

@@ -13,7 +13,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class TerminatedError(SystemExit):
-    """SIGTERM ended the work; uncaught, it exits with `status`. A message may say what is saved and how to resume."""
+    """The exception for work that SIGTERM ended; uncaught, it exits with `status`. Its text may say what is saved."""
 
     def __init__(self, message: str = "", status: int = TERMINATED) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ def interruptible() -> AbstractContextManager[None]:
 
 @contextmanager
 def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Set the handler of a signal within the context; do nothing outside the main thread, which alone can set it."""
+    """Set the handler of a signal in the context, and the old one after it; do nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -56,7 +56,7 @@ def raising() -> AbstractContextManager[None]:
 
 
 class Notice:
-    """A record of SIGTERM: after `listen()`, `came` is True once it came, and a loop ends at its next saved point."""
+    """A record of SIGTERM: after `listen()`, `came` is True once it came, so that a loop can end at a saved point."""
 
     def __init__(self) -> None:
         self.came = False
