@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test tests test-full test-lowest docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
+.PHONY: demo test tests test-full test-lowest test-core docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
   wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
@@ -56,6 +56,17 @@ $(LOWEST)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 
 test-lowest: $(LOWEST)/ready
 	$(LOWEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# What needs no extra, after a plain `pip install .` in an environment of its own: most of its 7 GB is CUDA.
+CORE := build/core/venv
+
+$(CORE)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
+	$(PYTHON) -m venv --clear $(CORE)
+	touch $@
+
+test-core: $(CORE)/ready
+	$(CORE)/bin/python -m pip install --quiet --disable-pip-version-check .
+	$(CORE)/bin/python tests/misuse/core.py
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000

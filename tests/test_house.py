@@ -72,11 +72,3 @@ def test_the_core_imports_none_of_the_heavy_libraries():
         "transformers",
         "matplotlib",
     }
-
-
-def test_the_command_imports_with_the_dependencies_of_the_core_alone():
-    optional = (
-        "PIL lightning matplotlib numpy onnx openvino pandas plotly scipy sklearn timm torchvision transformers yaml"
-    )
-    code = f"import sys; sys.modules.update(dict.fromkeys({optional.split()})); import proxconnect.cli.command"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

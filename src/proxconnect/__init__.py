@@ -1,5 +1,6 @@
 """Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
 
+from proxconnect._support import at_start  # noqa: F401  # before all that imports torch
 from proxconnect.conversion import Plan, binarize, plan
 from proxconnect.deploy import (
     PackedFileError,

@@ -159,6 +159,8 @@ def test_the_exit_status_is_the_answer(capsys, theirs, arguments, status, answer
         (["theirs:identity", "theirs:magnitude"], "∫dF/B diverges at the zero of B at x = 0"),
         (["theirs:misdeclared"], "but the declared T' is 2 near p = -1000, where T has slope 1"),
         (["bnn", "--domain", "-2", "0.5"], "Seen on [-2, 0.5] in float64"),
+        (["bnn", "--domain", "-1e3", "+2.5E-1"], "Seen on [-1000, 0.25] in float64"),
+        (["bnn", "--domain", "-.5e1", "1"], "Seen on [-5, 1] in float64"),
     ],
 )
 def test_the_reason_is_said_in_words(capsys, theirs, arguments, phrase):
@@ -336,7 +338,7 @@ def test_the_picture_is_written_whole_and_alone_and_says_of_which_mu_it_is(capsy
         (["pc", "--domain", "2", "1"], "domain must be (low, high) with low < high"),
         (["--all", "--plot", "a.png"], "--plot draws a verdict: name the pair"),
         (["bc", "--plot", "a.pdf"], "give a file that ends in .png or .svg, got 'a.pdf'"),
-        (["bc", "--plot", "nowhere/a.png"], "cannot write 'a.png': its directory must exist and be writable"),
+        (["bc", "--plot", "nowhere/a.png"], "its directory must exist and be writable, got 'nowhere/a.png'"),
     ],
 )
 def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):

@@ -1,6 +1,7 @@
 """`proxconnect study`: all its options, on rows that train nothing, and errors in one line."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,13 @@ def test_errors_are_one_line(grid, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--work", "--folder"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_row(option, grid, capsys):
+    Path("file").touch()
+    assert main(["study", grid, option, "file"]) == 2
+    assert f"file is a file: give a folder with {option}" in capsys.readouterr().err
+    Path("taken", "ledger.jsonl").mkdir(parents=True)
+    assert main(["study", grid, "--folder", "taken"]) == 2
+    assert "directory" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Nothing warns, and nothing goes to the network, in what a user does with the library and with every command."""
+"""Nothing warns, needs an extra or goes to the network, in what a user does with the library and with every command."""
 
 import os
 import subprocess
@@ -63,6 +63,12 @@ def test_no_command_asks_for_the_network(tmp_path):
 def test_every_verb_is_among_these_commands():
     (verbs,) = (action.choices for action in _parser()._actions if action.metavar == "COMMAND")
     assert {command.split()[0] for command in COMMANDS} == set(verbs)
+
+
+def test_the_api_and_every_verb_without_extras_need_the_core_alone(tmp_path):
+    lines, asked = said(tmp_path, str(HERE / "core.py"), "--hide")
+    assert lines[-1] == "done"
+    assert asked == ""
 
 
 @pytest.mark.parametrize("event", WAYS)

@@ -64,6 +64,14 @@ CORE = {
     "demo --modes BW --accumulator 8": "add that to --modes",
     "demo --data fashion-mnist --root nowhere": "Give their folder as root",
     "demo --out text.txt --epochs 1": "give a folder with --out",
+    "demo --out text.txt/demo": "no file can be written into text.txt/demo (Not a directory)",
+    "demo --out d\udcff": "its name is not valid UTF-8: rename it",
+    "demo --out taken": "it is a directory: give the name of a file in it: 'taken/results.json'",
+    "check bnn --plot d\udcff.png": "its name is not valid UTF-8: rename it",
+    "check bnn --domain 1e3 -1e3": "(low, high) with low < high",
+    "check bnn++ --mu -1e-3": "μ > 0; got μ = -0.001",
+    "check bnn --domain -inf 1": "finite",
+    "summary d\udcff.safetensors": "its name is not valid UTF-8: rename it",
     "pack": "required: CHECKPOINT, --model, -o/--out",
     "pack nowhere.ckpt --model theirs:network -o out": "No such file or directory: 'nowhere.ckpt'",
     "pack text.txt --model theirs:network -o out": "it is no checkpoint of torch",
@@ -90,7 +98,7 @@ CORE = {
     "bench theirs:network --input 1 9": "does not take 1×9",
     "bench theirs:network --threads 100000": "more than the",
     "bench theirs:network --input 1 8 --keep nothing": "the pattern 'nothing' fits no layer",
-    "bench theirs:network --input 1 8 --plot no/x.png": "no is no folder",
+    "bench theirs:network --input 1 8 --plot no/x.png": "its directory must exist and be writable, got 'no/x.png'",
     f"{EXPORT} tflite": "choose from 'onnx', 'qonnx', 'openvino', 'float'",
     f"{EXPORT} onnx": "give the shape of what theirs:network takes",
     f"{EXPORT} openvino --input 1 8": "NAME.xml and NAME.bin",
@@ -100,6 +108,10 @@ CORE = {
 
 TRAINING = {
     "fit": "give a recipe by --config",
+    f"fit {RECIPE}": f"stands without an option: give it as --config {RECIPE}",
+    "validate last.ckpt": "stands without an option: give it as --ckpt_path last.ckpt",
+    "fit --config itself.yaml": "itself.yaml has a YAML alias inside the value that it stands for",
+    "fit --config latin.yaml": "cannot read latin.yaml: 'utf-8' codec can't decode",
     "fit --config nowhere.yaml": "there is no recipe nowhere.yaml: did you mean",
     "fit --config text.txt": "--config takes a YAML file of options",
     "fit --config damaged.yaml": "--config takes a YAML file of options",
@@ -118,6 +130,10 @@ TRAINING = {
     "study nowhere.yaml": "cannot read nowhere.yaml",
     "study text.txt": "must hold a mapping, as `base: recipe.yaml`",
     "study damaged.yaml": "is no YAML that can be read",
+    f"{FIT} --trainer.default_root_dir text.txt": "text.txt is a file: give a folder",
+    f"{FIT} --trainer.default_root_dir text.txt/run": "no file can be written into text.txt/run (Not a directory)",
+    f"{FIT} --trainer.default_root_dir taken": "it is a directory: give the name of a file in it: 'taken/last.ckpt'",
+    "study itself.yaml": "itself.yaml: model: network: network: network:",
     "study grid.yaml": "axes must be a mapping",
     "study grid.yaml --only pair": "is no AXIS=LABEL",
     "study grid.yaml --on slurm": "rows run on `processes`, `ray`",
@@ -132,10 +148,14 @@ def place(tmp_path, monkeypatch):
     model = pc.binarize(nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 4)))
     torch.save(model.state_dict(), "last.ckpt")
     pc.save(pc.pack(model), "network.safetensors")
+    Path("latin.yaml").write_bytes(b"data: \xe9\n")
+    Path("itself.yaml").write_text("model: &model\n  network: *model\n")
     texts = {"theirs.py": CODE, "text.txt": "hello hello", "grid.yaml": "run: fake:run\n", "damaged.yaml": "a: [1\n"}
     for name, text in texts.items():
         Path(name).write_text(text)
     Path("folder").mkdir()
+    for name in ("last.ckpt", "results.json"):
+        Path("taken", name).mkdir(parents=True)
     yield
     sys.modules.pop("theirs", None)
 

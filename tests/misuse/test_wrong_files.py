@@ -1,5 +1,6 @@
 """Packing, files and exports used wrongly: what is said, each time."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from torch import nn
 import proxconnect as pc
 from proxconnect import export
 from proxconnect._support import extras
+from proxconnect.deploy import checkpoints
 from proxconnect.training import data
 
+NOT_UTF8 = "net\udcff.safetensors"
+RENAME = "its name is not valid UTF-8: rename it"
 TAKES = "takes an nn.Module as model; got "
 EXAMPLE = "It must be what the model takes: a tensor, a tuple of positional arguments"
 
@@ -128,6 +132,16 @@ WRONG = {
     "extra: absent": Wrong(
         lambda: extras.require("no_such_package", "train"), extras.MissingExtraError, "pip install 'proxconnect[train]'"
     ),
+    "checkpoint: an open file": Wrong(lambda: checkpoints.read(BytesIO()), TypeError, "name of a file, as"),
+    "checkpoint: an open file, packed?": Wrong(lambda: checkpoints.is_packed(BytesIO()), TypeError, "; got BytesIO"),
+    "checkpoint: an open file of torch": Wrong(lambda: checkpoints.read_torch(BytesIO()), TypeError, "; got BytesIO"),
+    "name: not UTF-8, to save": Wrong(lambda: pc.save(packed(), NOT_UTF8), OSError, RENAME),
+    "name: not UTF-8, to load": Wrong(lambda: pc.load(NOT_UTF8, net()), OSError, RENAME),
+    "name: not UTF-8, a checkpoint": Wrong(lambda: checkpoints.read(Path(NOT_UTF8)), OSError, RENAME),
+    "data: an open file": Wrong(
+        lambda: data.load("fashion-mnist", BytesIO()), TypeError, "root takes the name of a folder; got BytesIO"
+    ),
+    "data: an open file of IDX": Wrong(lambda: data.read_idx(BytesIO()), TypeError, "; got BytesIO"),
     "data: unknown": Wrong(lambda: data.load("mnist"), data.DatasetError, "known are 'digits' and 'fashion-mnist'"),
     "data: nowhere": Wrong(
         lambda: data.load("fashion-mnist", "nowhere"), data.DatasetError, "Give their folder as root"
@@ -154,3 +168,15 @@ def test_a_wrong_use_of_files_is_refused(name, tmp_path, monkeypatch):
 def test_a_wrong_configuration_of_transformers_is_refused(options, error, words):
     huggingface = pytest.importorskip("proxconnect.huggingface")
     is_refused(Wrong(lambda: huggingface.ProxConnectConfig(**options), error, words))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [(BytesIO(), TypeError, "takes the name of a folder; got BytesIO"), (NOT_UTF8, OSError, RENAME)],
+    ids=["an open file", "not UTF-8"],
+)
+def test_a_wrong_folder_of_the_hub_is_refused(name, error, words):
+    huggingface = pytest.importorskip("proxconnect.huggingface")
+    is_refused(Wrong(lambda: huggingface.from_pretrained(name, net()), error, words))
+    card = {"title": "t", "pair": "bnn", "architecture": "net()"}
+    is_refused(Wrong(lambda: huggingface.save_pretrained(packed(), name, **card), error, words))

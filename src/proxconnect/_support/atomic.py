@@ -15,7 +15,8 @@ from proxconnect._support.paths import require_target
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty temporary file beside `path` to write to, and rename it to `path` when the body succeeds.
 
-    It has the suffix and permissions of `path`. On any exception it is deleted and `path` is unchanged.
+    It has the suffix of `path`, and gets the permissions of the file that it replaces. On any exception it is deleted
+    and `path` is unchanged.
     """
     with _aside(path) as aside:
         yield aside.temporary
@@ -28,7 +29,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def replacing_together(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
     """Yield two temporary files, and rename them to `first` and `second`, of one directory, when the body succeeds.
 
-    Both are replaced or none. After a power cut `first` may be missing, but never belongs to another `second`.
+    An exception leaves both unchanged. After a power cut `first` may be missing, but never belongs to another `second`.
     """
     with _aside(first) as head, _aside(second) as tail:
         yield head.temporary, tail.temporary
@@ -65,7 +66,7 @@ _ADVICE = dict.fromkeys(
 
 
 def write_error(error: OSError, target: Path) -> OSError:
-    """Return an OSError with the number of `error`, which says that `target` is unchanged and what to do."""
+    """Return an OSError with the number of `error`, or EIO, which says that `target` is unchanged, with any advice."""
     number = error.errno or errno.EIO
     reason = f"cannot write {target.name!r}{_ADVICE.get(number, '')} ({os.strerror(number)}); nothing there has changed"
     return OSError(number, reason, str(target))
@@ -86,7 +87,7 @@ class _Aside:
             os.fsync(file.fileno())
 
     def move_away(self, undo: ExitStack) -> None:
-        """Move the old target away; `undo` brings it back."""
+        """Move an old target away, which `undo` brings back; without one, `undo` deletes the new target."""
         if self.target.exists():
             self.target.replace(self.old)
             undo.callback(self._bring_back)

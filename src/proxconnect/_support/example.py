@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 def run(model: nn.Module, example: Any) -> Any:
     """Return the output of `model` for `example`, unpacked by `arguments`, in evaluation mode without gradients.
 
-    Training flags, buffers and random states are restored. An error of the model gets a note about `example`.
+    Training flags, buffers and torch's random states are restored. An error of the model gets a note about `example`.
     """
     with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
         args, kwargs = arguments(model, example)
@@ -64,13 +64,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Return True if all entries are ≥ 0, or all < 0; only float tensors of two or more entries, not on meta, count."""
+    """Return True if float tensors with two or more entries, not on meta, are given, and all ≥ 0 or all < 0."""
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """List the tensors in `value`, nested in sequences, mappings, dataclasses and attributes of plain objects."""
+    """List the tensors in `value`, nested in lists, tuples, sets, mappings, dataclasses and plain objects."""
     return list(_tensors(value, set()))
 
 

@@ -8,7 +8,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
 
 
 class MissingExtraError(ImportError):
-    """An optional package is not installed; the message says how to install it."""
+    """The error for an optional package that is not installed; the message says how to install it."""
 
 
 def require(module: str, extra: str) -> Any:

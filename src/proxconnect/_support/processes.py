@@ -18,18 +18,18 @@ class Worker(NamedTuple):
     connection: Connection
 
     def death(self) -> str:
-        """Wait up to five seconds for the process, which is ending, and return a sentence with its exit code."""
+        """Wait up to five seconds for the ending process; return text with its exit code, None if it still runs."""
         self.process.join(timeout=5)
         return f"a worker process died with exit code {self.process.exitcode} (-9 is often a lack of memory)"
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use, or that the machine has if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Worker:
-    """Spawn a process that calls `target(pipe, *arguments)` and ignores Ctrl-C; the worker has the pipe's other end."""
+    """Spawn a process that calls `target(pipe, *arguments)`, and ignores Ctrl-C if the main thread starts it."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     # Not a daemon: a daemon may not start processes, as data loaders do.

@@ -15,7 +15,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def plain(renderable: "RenderableType", width: int = 80) -> str:
-    """Return the text of a rich `renderable`, `width` columns wide, without colour or trailing blanks."""
+    """Return the text of a rich `renderable`, at most `width` columns wide, without colour or trailing blanks."""
     from io import StringIO
 
     from rich.console import Console

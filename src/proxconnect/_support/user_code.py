@@ -21,7 +21,7 @@ _NOT_THEIRS = tuple(f"{folder}{os.sep}" for folder in (_PACKAGE, *torch.__path__
 
 
 class LoadError(ValueError):
-    """An object named as MODULE:NAME cannot be loaded, its code raises, or it is not of the kind that is needed."""
+    """The error for an object MODULE:NAME that cannot be loaded, whose code raises, or that is of the wrong kind."""
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def load(path: str) -> Any:
 
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn an exception in the user's code into a LoadError; `what` says where, such as "importing 'my_module'"."""
+    """Turn an exception in the user's code, but not Ctrl-C or SIGTERM, into a LoadError that begins with `what`."""
     try:
         yield
     except (KeyboardInterrupt, TerminatedError, LoadError):
@@ -78,7 +78,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def line_of(error: BaseException) -> str | None:
-    """Return "FILE:LINE" of a SyntaxError, or the innermost frame outside proxconnect, torch and importlib, or None."""
+    """Return "FILE:LINE" of a SyntaxError, or of the last frame outside proxconnect, torch and importlib, or None."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -88,7 +88,7 @@ def line_of(error: BaseException) -> str | None:
 
 
 def file_of(path: str) -> str:
-    """Return the path of the source file of MODULE, already imported, for a `path` MODULE:NAME."""
+    """Return the source file (or folder, or "built in") of the imported MODULE, for a `path` MODULE:NAME."""
     return _file_of(sys.modules[path.partition(":")[0]])
 
 

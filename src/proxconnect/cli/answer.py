@@ -18,6 +18,7 @@ from rich.table import Table
 
 from proxconnect import ProofError
 from proxconnect._support.extras import MissingExtraError
+from proxconnect.cli import streams
 from proxconnect.cli.parser import Exit, complain
 
 JSON_HELP = "print one JSON document, and all else on stderr"
@@ -54,12 +55,18 @@ def print_answer(parsed: argparse.Namespace, find: Callable[[argparse.Namespace]
         return complain(error, Exit.NO)
     if parsed.json:
         print_document(answer.document)
-        return answer.status
+    else:
+        _show(answer.shown)
+    return answer.status
+
+
+def _show(parts: Iterable[RenderableType]) -> None:
+    """Print the parts of an answer, at least 80 columns wide."""
     console = Console(highlight=False)
     console.width = max(console.width, 80)
-    for part in answer.shown:
-        console.print(part, markup=False, soft_wrap=isinstance(part, str))
-    return answer.status
+    with streams.writing():
+        for part in parts:
+            console.print(part, markup=False, soft_wrap=isinstance(part, str))
 
 
 def table(*titles: str, left: int = 1) -> Table:
@@ -89,7 +96,9 @@ def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
 
 def print_document(document: Any) -> None:
     """Print a mapping or a dataclass as JSON on stdout, converted by `plain`."""
-    print(json.dumps(plain(document), indent=2, allow_nan=False))
+    text = json.dumps(plain(document), indent=2, allow_nan=False)
+    with streams.writing():
+        print(text)
 
 
 def plain(value: Any) -> Any:

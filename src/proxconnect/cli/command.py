@@ -1,12 +1,13 @@
 """The command `proxconnect`."""
 
-import io
-import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
-from proxconnect._support.termination import raising
-from proxconnect.cli.parser import MEANINGS, Exit, Parser, epilog
+from proxconnect._support.termination import interruptible, raising
+from proxconnect.cli import streams
+from proxconnect.cli.parser import MEANINGS, Exit, Parser, complain, epilog
 from proxconnect.cli.verbs import bench, check, completion, demo, export, pack, study, summary, train
 from proxconnect.version import __version__
 
@@ -24,29 +25,43 @@ proxconnect bench bireal_resnet18 --mode BWA
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `proxconnect` with `arguments`, by default those of this process, and return the exit code."""
-    parser, words = _parser(), list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # few encodings beside UTF-8 have μ and ∘
+    streams.prepare()
     try:
-        with raising():
-            if words and words[0] in train.VERBS:
-                code: int = train.run(words[0], words[1:])
-            else:
-                parsed = parser.parse_args(words)
-                code = parsed.run(parsed)
-        sys.stdout.flush()
-        return code
+        with interruptible(), raising():
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail
-        return Exit.UNREAD
-    except SystemExit as stop:  # of argparse after --help, --version or an error, or of rich at a closed pipe
-        if isinstance(stop.__context__, BrokenPipeError):
-            return Exit.UNREAD
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's status for it is 1
-            return Exit.INTERRUPTED
-        return stop.code if isinstance(stop.code, int) else 0
+        code = Exit.UNREAD
     except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except SystemExit as stop:  # of argparse after --help, --version or an error, or of rich at a closed pipe
+        code = _code_of(stop)
+    except streams.OutputError as error:
+        code = complain(error, Exit.MISUSE)
+    except Exception:
+        code = Exit.CRASHED
+        with suppress(OSError):
+            traceback.print_exc()
+    streams.abandon()
+    return code
+
+
+def _run(words: list[str]) -> int:
+    if words and words[0] in train.VERBS:
+        return train.run(words[0], words[1:])
+    parsed = _parser().parse_args(words)
+    code: int = parsed.run(parsed)
+    return code
+
+
+def _code_of(stop: SystemExit) -> int:
+    """Return the exit code of a SystemExit; that of rich or Lightning may hide a closed pipe or Ctrl-C."""
+    if isinstance(stop.__context__, BrokenPipeError):
+        return Exit.UNREAD
+    if isinstance(stop.__context__, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    if isinstance(stop.code, str):
+        return complain(stop, Exit.CRASHED)
+    return stop.code or Exit.DONE
 
 
 def _parser() -> Parser:

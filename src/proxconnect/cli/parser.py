@@ -1,20 +1,25 @@
 """A parser whose errors are one line, exit codes, the end of each help, and types of arguments."""
 
 import argparse
+import os
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
 from proxconnect._support import termination
 from proxconnect._support.paths import require_target
+from proxconnect.cli import streams
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator
 from proxconnect.pairs import resolve
 
 EXAMPLES = "examples:"
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$|-(inf|infinity|nan)$", re.IGNORECASE)
 
 
 class Exit(IntEnum):
@@ -24,6 +29,7 @@ class Exit(IntEnum):
     NO = 1
     MISUSE = 2
     UNDECIDED = 3
+    CRASHED = 70  # as sysexits.h calls an internal software error
     INTERRUPTED = termination.INTERRUPTED
     UNREAD = 141  # as shells report a program that SIGPIPE ends
     TERMINATED = termination.TERMINATED
@@ -34,6 +40,7 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.NO: "it does not hold, or what ran failed",
     Exit.MISUSE: "wrong use: arguments, files, absent packages",
     Exit.UNDECIDED: "it could not be told",
+    Exit.CRASHED: "an unexpected error; its traceback is on stderr",
     Exit.INTERRUPTED: "Ctrl-C; what is done is kept",
     Exit.UNREAD: "nobody read the output to its end, as in `| head`",
     Exit.TERMINATED: "SIGTERM; what is done is kept",
@@ -46,6 +53,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs})
+        self._negative_number_matcher = _NEGATIVE  # argparse's own takes -1e3 for an option
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print as argparse does, which would hide that stdout cannot be written."""
+        with streams.writing():
+            print(message, end="", file=file or sys.stderr)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` on stderr, wrapped if that is a terminal, and exit with code 2."""
@@ -69,10 +82,11 @@ def complain(error: BaseException, code: int) -> int:
 
 
 def _say(message: str) -> None:
-    """Print one line on stderr, wrapped at 80 columns on a terminal."""
+    """Print one line on stderr, if it can be written, wrapped at 80 columns on a terminal."""
     if sys.stderr.isatty():
         message = textwrap.fill(message, 80, break_long_words=False, break_on_hyphens=False)
-    print(message, file=sys.stderr)
+    with suppress(OSError):
+        print(message, file=sys.stderr)
 
 
 def positive(text: str) -> int:
@@ -100,13 +114,15 @@ def accumulator(text: str) -> Accumulator:
 
 
 def output_file(text: str) -> Path:
-    """Return `text` as a path; argparse.ArgumentTypeError for "-", a directory, a pipe, a socket or a device."""
+    """Return `text` as a path; argparse.ArgumentTypeError for "-", a directory or a device, or an unwritable folder."""
     if text == "-":
         raise argparse.ArgumentTypeError("stdout is for what the command says: give the name of a file, got '-'")
     try:
-        require_target(text)
+        folder = require_target(text).parent
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{error.strerror}, got {text!r}") from None
+    if not os.access(folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"its directory must exist and be writable, got {text!r}")
     return Path(text)
 
 

@@ -31,11 +31,11 @@ def binarize(
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
     include: Include = (),
 ) -> nn.Module:  # fmt: skip
-    """Make the layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
+    """Make layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
 
     Linear layers, convolutions, transposed convolutions, `nn.MultiheadAttention` and transformers' `Conv1D` become
-    `BinaryLinear`, `BinaryConv2d` and so on. They stay the same objects, and so do their parameters, which change the
-    name `weight` to `latent`. For other parameters see `binarize_parameter`. On any error the model stays as it was.
+    `BinaryLinear`, `BinaryConv2d` and so on. They stay the same objects, and so do their parameters; the weight is
+    renamed `latent`. For other parameters see `binarize_parameter`. On any error the model stays as it was.
 
     With an `example`, a warning lists layers whose binary input would have one sign only, as behind a ReLU.
 
@@ -52,16 +52,17 @@ def binarize(
             on layer names (also with "edges" among them), a callable (name, module) → bool, or None.
         example: an input of the model: a tensor, a tuple of positional arguments or a mapping of keyword arguments. A
             run on it finds the edges, and the layers whose forward is bypassed: their inputs stay float. Without it the
-            edges are the first and the last registered layer, and those that `get_classifier()` or
-            `get_output_embeddings()` return.
+            edges are the first registered layer, unless an embedding precedes it, the last, and those that
+            `get_classifier()` or `get_output_embeddings()` return.
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
         include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
             attributes that a subclass adds stay.
 
     Raises:
-        ValueError: a pair or scale is unknown, F or B of a pair of your own is no sound map, a pattern fits no layer or
-            decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has no binary inputs,
-            the model is binary, lazy or integer or has an attribute `binarization`, or nothing would become binary.
+        ValueError: a pair or scale is unknown or does not fit, F or B of a pair of your own is no sound map, a pattern
+            fits no layer or decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has no
+            binary inputs, the model is binary, lazy or integer or has an attribute `binarization`, or nothing would
+            become binary.
         TypeError: an argument has another type.
 
     Example:
@@ -115,7 +116,7 @@ def plan(
 ) -> Plan:  # fmt: skip
     """Return the plan that `binarize` would follow for the same arguments; the model stays as it is.
 
-    Arguments and errors are those of `binarize`.
+    Arguments and errors are those of `binarize`, but a plan without binary layers is no error.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))

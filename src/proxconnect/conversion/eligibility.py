@@ -57,7 +57,7 @@ _NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A module of a model that owns a weight of two dimensions or more, and whether it can become binary."""
+    """A module of a model that has a weight of two dimensions or more, and whether it can become binary."""
 
     names: tuple[str, ...]
     """All qualified names under which the model registers the module."""
@@ -80,7 +80,7 @@ class WeightLayer:
 
 
 def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
-    """List the modules of `model` that own a weight of two dimensions or more, except norms, in order of registration.
+    """List the modules of `model` that have a weight of two dimensions or more, except norms, in order of registration.
 
     Only the subclasses of convertible layers in `include` can become binary although they override `forward`; TypeError
     for another class there. ValueError if the model is binary already, has lazy parameters, or has integer weights.
@@ -115,8 +115,8 @@ def binary_form(cls: type[nn.Module]) -> Form | None:
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
     """Map the names of the edge layers, judged by order of registration, to the reasons why they are edges.
 
-    Edges are the first convertible layer (unless an embedding precedes it), the last, and those that
-    `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
+    Edges are the first layer with a binary form (unless an embedding precedes it), the last, and those in the modules
+    that `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
     """
     known = [layer for layer in layers if layer.form is not None]
     if not known:
@@ -232,8 +232,8 @@ def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list
 def float_inputs(model: nn.Module, bypassed: set[nn.Module]) -> dict[nn.Module, str]:
     """Map the layers whose input stays float, since other code bypasses them, to the reasons.
 
-    `bypassed` are the layers that a run found so. The `out_proj` of an `nn.MultiheadAttention` that was not bypassed
-    itself does not count: torch's forward only takes its weight, but after `call_every_layer` the attention calls it.
+    `bypassed` are the layers that a run found so. The `out_proj` of an attention that has torch's forward, and was not
+    bypassed itself, does not count: that forward only takes its weight, but after `call_every_layer` it is called.
     """
     reasons = {module: f"{taker} takes its weight" for module, taker in takers(model).items()}
     attentions = (m for m in model.modules() if isinstance(m, nn.MultiheadAttention))

@@ -31,7 +31,7 @@ _EMBEDDINGS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only", "em
 
 @dataclass
 class Call:
-    """One use of a layer's weight, by its forward or by other code."""
+    """One call of a layer's forward, or one use of its weight by other code."""
 
     layer: WeightLayer
     upstream: int
@@ -43,7 +43,7 @@ class Call:
 
 
 class Flow(TorchDispatchMode):
-    """The calls of the watched layers in one run of a model, and the taint of each of its outputs; made by `trace`.
+    """A dispatch mode that notes the calls of watched layers in a run of a model, and its outputs' taints; see `trace`.
 
     A taint is an int whose bits say what a tensor was computed from: the raw input, an embedding of it, or calls.
     """
@@ -82,7 +82,7 @@ class Flow(TorchDispatchMode):
         return _modules(self.calls) - _modules(call for call in self.calls if call.forward)
 
     def of_one_sign(self) -> set[nn.Module]:
-        """Return the layers whose inputs had one sign only in every call."""
+        """Return the layers that were called, and whose inputs had one sign only in every call."""
         return _modules(self.calls) - _modules(call for call in self.calls if not call.one_sign)
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -145,7 +145,7 @@ class Flow(TorchDispatchMode):
 
 
 def trace(model: nn.Module, layers: list[WeightLayer], example: Any) -> Flow:
-    """Run `model` on `example` and return the calls of `layers` and the taints of the outputs.
+    """Run `model` on `example` and return a `Flow`: the calls of `layers` and the taints of the outputs.
 
     The model stays as it was. `example` is a tensor, a tuple of arguments or a mapping of keyword arguments.
     """

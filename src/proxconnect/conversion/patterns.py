@@ -27,8 +27,8 @@ def require_match(
 ) -> list[WeightLayer]:
     """Return the layers that the glob `pattern` fits; ValueError if there is none, TypeError unless it is a string.
 
-    The message names `argument`, the user's argument that holds the pattern, and lists close matches among the names of
-    the layers and `words`, other values of that argument.
+    The message names `argument`, the user's argument that holds the pattern, and suggests names of layers or `words`,
+    other values of that argument.
     """
     if not isinstance(pattern, str):
         raise TypeError(f"{argument}: a pattern is a string, a glob on layer names; got {type(pattern).__name__}")
@@ -88,7 +88,8 @@ def require_effect(
 def kept(keep: Keep, layers: list[WeightLayer], edges: Callable[[], dict[str, str]]) -> dict[str, str]:
     """Map the names of the layers that the user's `keep` leaves float to the reasons.
 
-    `edges` returns such a mapping of the edge layers; it is called only if `keep` contains "edges".
+    `edges` returns such a mapping of the edge layers; it is called only if `keep` contains "edges". ValueError if a
+    pattern fits no layer, TypeError for a `keep` of another type.
     """
     if keep is None:
         return {}

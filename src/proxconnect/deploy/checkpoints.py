@@ -61,6 +61,7 @@ def read(path: Path) -> Checkpoint:
             tensor, objects that could run code, or a tensor that is sparse, quantized or on the meta device.
         OSError: if the file cannot be opened.
     """
+    path = require_regular(path)
     is_safetensors = _is_safetensors(path)
     try:
         if is_safetensors:
@@ -93,6 +94,7 @@ def read(path: Path) -> Checkpoint:
 
 def is_packed(path: Path) -> bool:
     """Return True for a file of `pc.save`. CheckpointError for damaged safetensors, OSError if it cannot be opened."""
+    path = require_regular(path)
     if not _is_safetensors(path):
         return False
     try:
@@ -108,9 +110,9 @@ def read_torch(path: Path, *, mmap: bool = True) -> object:
     With `mmap`, tensors are mapped from the file, except in the format of torch before 1.6. ValueError if the file is
     damaged, no file of `torch.save`, called .safetensors, or holds objects that could run code.
     """
+    path = require_regular(path)
     if path.suffix == ".safetensors":  # torch would read it as one
         raise ValueError("it is no safetensors file, though it is called one: rename what torch wrote to .pt")
-    require_regular(path)
     with path.open("rb") as file:
         is_zip = file.read(4) == _ZIP
     if is_zip:
@@ -130,7 +132,6 @@ def read_torch(path: Path, *, mmap: bool = True) -> object:
 
 
 def _is_safetensors(path: Path) -> bool:
-    require_regular(path)
     with path.open("rb") as file:
         start = file.read(9)
     return not start.startswith(_ZIP) and start[8:9] == b"{"

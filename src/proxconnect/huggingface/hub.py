@@ -10,6 +10,7 @@ from torch import nn
 from proxconnect._support import extras
 from proxconnect._support.arguments import require_type
 from proxconnect._support.atomic import replacing_together
+from proxconnect._support.paths import folder_name
 from proxconnect.deploy import load, save
 from proxconnect.inspection import summary
 
@@ -37,12 +38,11 @@ def save_pretrained(
         OSError: if the folder cannot be written.
         MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
     """
-    require_type(folder, str | os.PathLike, "folder takes the name of a folder")
     for name, text in {"title": title, "pair": pair, "architecture": architecture}.items():
         require_type(text, str, f"{name} takes a string")
     require_type({} if measured is None else measured, Mapping, "measured takes a mapping from names to numbers")
     hub = extras.require("huggingface_hub", "huggingface")
-    place = Path(folder)
+    place = folder_name(folder, "folder")
     place.mkdir(parents=True, exist_ok=True)
     head = hub.ModelCardData(library_name="proxconnect", tags=["binarized", "1-bit"], **data)
     with replacing_together(place / CARD, place / FILE) as (card, file):
@@ -72,9 +72,9 @@ def from_pretrained(
         revision: a branch, tag or commit of the repository.
         options: the options of `pc.load`.
     """
-    require_type(name, str | os.PathLike, "name takes that of a folder or of a repository")
-    if Path(name).is_dir():
-        return load(Path(name) / FILE, float_model, **options)
+    folder = folder_name(name, "name")
+    if folder.is_dir():
+        return load(folder / FILE, float_model, **options)
     hub = extras.require("huggingface_hub", "huggingface")
     return load(hub.hf_hub_download(os.fspath(name), FILE, revision=revision), float_model, **options)
 

@@ -53,10 +53,10 @@ def diagnose(
     Args:
         readings: results of `Meters.layers()` over about an epoch, oldest first: mappings from the qualified name of a
             layer to its health. One is enough if you read the meters once an epoch. Most problems are looked for in the
-            last one only.
+            last reading only.
         loss: a recent value of the loss.
         progress: the share of the run that is done, in [0, 1]. Without it, problems of the early phase (gradients that
-            do not pass, signs that do not flip) are reported at any time, and soft weights never.
+            do not pass, signs that do not flip) are reported at any time, and soft weights or inputs never.
 
     Returns:
         The problems, each with the layers that show it; an empty list if there are none.

@@ -38,7 +38,7 @@ class Machine:
 
 
 def cpu() -> str:
-    """Return the model name of the processor as the system states it, or else what `platform` knows of it."""
+    """Return the processor's model name as the system states it, or else what `platform` knows, if anything."""
     try:
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

@@ -15,7 +15,7 @@ from proxconnect._support.example import of_one_sign, run, tensors_in
 
 
 class Calls(TorchDispatchMode):
-    """The multiply-adds, shapes, dtypes and signs of each module in one run of a model; made by `count`."""
+    """A dispatch mode that notes multiply-adds, shapes, dtypes and signs by module in a run; made by `count`."""
 
     def __init__(self, watched: tuple[type[nn.Module], ...]) -> None:
         from torch.utils.flop_counter import flop_registry
@@ -78,7 +78,8 @@ def count(model: nn.Module, example: Any, watched: tuple[type[nn.Module], ...] =
 
     `example` is a tensor, a tuple of positional arguments or a mapping of keyword arguments. Matrix and vector products
     and convolutions count, also in attention; elementwise products do not. A product counts for the innermost module
-    whose forward computes it. Input signs are noted only for modules of the types `watched`. The model stays as it was.
+    whose forward computes it, but never for a `ScriptModule`. Input signs are noted only for modules of the types
+    `watched`. The model stays as it was.
     """
     calls = Calls(watched)
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def own_peak() -> int | None:
-    """Return the most bytes of main memory that this process has held so far; None on systems that do not report it.
+    """Return the most bytes of main memory that this process has held, since any `reset_peak`; None on Windows.
 
     On Linux it comes from /proc: there `ru_maxrss` starts at the peak of the parent process.
     """
@@ -23,6 +23,6 @@ def own_peak() -> int | None:
 
 
 def reset_peak() -> None:
-    """Reset the peak that `own_peak` returns to the memory held now. Only Linux can; elsewhere nothing happens."""
+    """Reset the peak that `own_peak` returns to the memory held now. Only Linux can; if it fails, nothing happens."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -106,13 +106,13 @@ class Meters:
         self._layers: dict[str, LayerHealth] = {}
 
     def read(self) -> dict[str, float]:
-        """Measure every layer now, and return all numbers by name: those of layers and their means.
+        """Measure the layers with weights on this rank now, and return all numbers by name: those of layers and means.
 
         Names are such as "layer1.conv/softness", and for means "all/softness". `LayerHealth` describes the numbers;
         those that are None are left out. Numbers "since the reading before" start again with each call. Means are over
-        the layers that have the number, weighted by their weights. The histogram comes as the shares of its bins, which
-        average over layers and ranks. A model that is a binary layer itself is called "model". Names have only letters,
-        digits and `_-./`, which TensorBoard and MLflow take.
+        the layers that have the number, weighted by their counts of weights. The histogram comes as the shares of its
+        bins, which average over layers and ranks. A model that is a binary layer itself is called "model". Apart from
+        the names of layers, names have only letters, digits and `_-./`, which TensorBoard and MLflow take.
         """
         weights = {name: _local(gauge.layer.latent).numel() for name, gauge in self._gauges.items()}
         measured = {name: gauge.measure() for name, gauge in self._gauges.items() if weights[name]}
@@ -128,11 +128,11 @@ class Meters:
         return {f"{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
     def layers(self) -> dict[str, LayerHealth]:
-        """Return the health of each layer at the last `read()`, by qualified name; an empty dict before the first."""
+        """Return the health of each measured layer at the last `read()`, by qualified name; empty before the first."""
         return dict(self._layers)
 
     def remove(self) -> None:
-        """Remove all hooks and overflow counts from the model; `read` returns an empty dict afterwards."""
+        """Remove the meters' hooks and overflow counts from the model; `read` returns an empty dict afterwards."""
         for gauge in self._gauges.values():
             if gauge.hook is not None:
                 gauge.hook.remove()
@@ -160,7 +160,7 @@ class _Gauge:
 
     @torch.no_grad()
     def measure(self) -> dict[str, Tensor]:
-        """Return the fields of `LayerHealth` on the layer's device, and begin a new span for those since a reading."""
+        """Return the known fields of `LayerHealth` as tensors, and begin a new span for those since a reading."""
         latent, quantizer = _local(self.layer.latent), self.layer.weight_quantizer
         x = normalised(quantizer, self.layer.by_channel(latent))
         softness, dead = _quality(quantizer, x)

@@ -137,7 +137,7 @@ class Summary:
 
 
 def short(amount: int | None) -> str:
-    """Return a count as text of at most six characters, in powers of 1000: 12345 as "12.3k". None gives ""."""
+    """Return a count as text in powers of 1000: 12345 as "12.3k", at most six characters below 1000T. None gives ""."""
     if amount is None:
         return ""
     value, units = float(amount), ["", "k", "M", "G", "T"]

@@ -61,7 +61,7 @@ _TRANSFORMS: dict[type, Curve] = {
 
 
 def form_of(pair: AnyPair) -> Form | None:
-    """Return a pair as the kernels compute it; None if they do not know its prox, transform or backward map."""
+    """Return a pair as the kernels compute it; None if they do not know F or B of this pair."""
     value: Curve | None = _SIGN
     derivative: Curve | None = _SIGN
     if isinstance(pair, Heuristic):
@@ -108,7 +108,7 @@ CHUNK = 4096
 def rows_of(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, channel_dims: tuple[int, ...]
 ) -> Rows | None:
-    """Divide a tensor into contiguous rows, one per scale of a `Quantizer`; None if kernels do not take it."""
+    """Divide a tensor into contiguous rows, one per scale of a `Quantizer`; None if kernels cannot take its layout."""
     entries, sized = math.prod(shape), [d for d, size in enumerate(shape) if size > 1]
     if entries < 2:
         return None
@@ -136,7 +136,7 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, not traced."""
+    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, outside traces and vmap."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
@@ -164,7 +164,7 @@ def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -
 
 
 class CompiledSurrogate(torch.autograd.Function):
-    """The autograd function behind `quantise`; as `Surrogate` it saves only the tensors that B needs."""
+    """The autograd function behind `quantise`; like `Surrogate` it saves only the tensors that its gradient needs."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:

@@ -47,12 +47,12 @@ class Scales(NamedTuple):
         return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
 
     def inverse(self) -> Tensor:
-        """Return 1/divisor for gradients, with divisors below `SMALLEST_INVERTED` raised to it: always finite."""
+        """Return 1/divisor for gradients, with divisors below `SMALLEST_INVERTED` raised to it: finite but for NaN."""
         return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
 
 
 def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """Return the least-squares α of latent ≈ α·quantised, one along all `dims`, which keep size 1; 0 for F = 0."""
+    """Return the least-squares α of latent ≈ α·quantised over `dims`, which keep size 1; 0 if `quantised` is 0."""
     correlation, energy = latent * quantised, quantised.square()
     if dims:
         correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
@@ -72,8 +72,8 @@ def wide(tensor: Tensor) -> torch.dtype:
 class Quantizer(nn.Module):
     """A forward-backward pair with a scale: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
 
-    In `train()` F is the pair's. In `eval()` it is hard, ᾱ·sign(w*), so that you validate the network that ships; only
-    the pair `fp` stays float. The gradient is the pair's B in both modes.
+    In `train()` F is the pair's. In `eval()` weights are hard, ᾱ·sign(w*) or, with a learned scale s, s·sign(w*), so
+    that you validate the network that ships; only the pair `fp` stays float. The gradient uses B in both modes.
 
     Args:
         pair: a name of `PAIRS`, a `Pair` or a `Heuristic`.
@@ -162,8 +162,8 @@ class Quantizer(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Quantise `latent` as the mode, or `override`, says; the shape and dtype stay.
 
-        TypeError if `latent` is no float tensor, ValueError if it lacks one of the `channel_dims`, RuntimeError if the
-        scale is learned and `start_scale` was not called.
+        TypeError if `latent` is no float tensor. Unless it stays float: ValueError if it lacks one of the channels'
+        dimensions, RuntimeError if the scale is learned and `start_scale` was not called.
         """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
             value = self._compiled(latent, self._form)
@@ -192,7 +192,7 @@ class Quantizer(nn.Module):
         return super().train(mode)
 
     def is_soft_and_unmoved(self) -> bool:
-        """Return True if training used a soft F at its starting μ and no schedule moves μ: `eval()` changes F then."""
+        """Return True if training used a soft F, with μ still at its start and no schedule: `eval()` changes F then."""
         return (
             self.trained
             and self.sharpness is not None
@@ -222,8 +222,9 @@ class Quantizer(nn.Module):
         """Return (F(x), scale), whose product is the quantised tensor; (latent, None) if it stays float.
 
         F(x) has the shape and dtype of `latent` and carries its gradient. The scale, None if `scale` is None, is
-        broadcastable, in float32 or wider, and constant unless learned. If F is hard, the sums of its products with ±1
-        are integers. For ᾱ = 0, F is 0 and the scale 1, which gives weight 0 and factor B(0), but not if it is learned.
+        broadcastable, in float32 or wider, without gradient unless learned. If F is hard, the sums of its products with
+        ±1 are integers. For ᾱ = 0, F is 0 and the scale 1, which gives weight 0 and factor B(0), but not if it is
+        learned.
         """
         self._begin(latent)
         if self.is_float:
@@ -285,7 +286,7 @@ class Quantizer(nn.Module):
         super().__setstate__(state | fresh)
 
     def extra_repr(self) -> str:
-        """Describe the pair and the scale."""
+        """Return text on the pair and the scale for `repr`."""
         return f"{self.pair.name!r}, scale={self.scale!r}"
 
     def _begin(self, latent: Tensor) -> None:

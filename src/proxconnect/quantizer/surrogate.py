@@ -10,7 +10,7 @@ from proxconnect.pairs import AnyPair
 
 
 class Surrogate(torch.autograd.Function):
-    """Return `value` in the forward pass; in the backward pass give `latent` the gradient factor·B_μ(latent/divisor)·g.
+    """The autograd function that returns `value` and gives `latent` the gradient factor·B_μ(latent/divisor)·g.
 
     g is the incoming gradient. A divisor or factor of None stands for 1. `mask` holds a B of 0 and 1 ("indicator").
     """

@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+from yaml import YAMLError
 
+from proxconnect._support.paths import require_writable
 from proxconnect._support.text import some
 from proxconnect._support.user_code import importable_folder
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured, UsageError
 from proxconnect.training.lost_ranks import noticing_lost_ranks
-from proxconnect.training.runs import Shipped, fit, has_begun, last_checkpoint, ship
+from proxconnect.training.runs import CONFIGURATION, PACKED, Shipped, fit, has_begun, last_checkpoint, ship
+from proxconnect.training.study.yaml_files import holds_itself
 
 Verb = Literal["fit", "validate", "test"]
 
@@ -56,8 +59,10 @@ def run(
 
 def _fit(configured: Configured) -> tuple[Mapping[str, float], Shipped | None]:
     """Train a new run or go on with one; UsageError if a new one would be written into the folder of another."""
-    if configured.folder.exists() and not configured.folder.is_dir():
-        raise UsageError(f"{configured.folder} is a file: give a folder by --trainer.default_root_dir")
+    try:
+        require_writable(configured.folder, "--trainer.default_root_dir", (LAST, CONFIGURATION, PACKED))
+    except OSError as error:
+        raise UsageError(str(error)) from error
     if configured.config_init["ckpt_path"] is None and has_begun(configured):
         raise UsageError(
             f"{configured.folder} holds a run already: go on with it by --ckpt_path last, or give another folder by "
@@ -81,7 +86,7 @@ def _evaluate(verb: Verb, configured: Configured) -> Mapping[str, float]:
 
 
 def _require_recipes(arguments: Sequence[str]) -> None:
-    """Raise UsageError, with close matches, for a --config that names no file."""
+    """Raise UsageError for a --config that names no file, with close matches, or that the parser could not read."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     recipes.add_argument("--config", "-c", action="append", default=[], nargs="?")
     for given in filter(None, recipes.parse_known_args(arguments)[0].config):
@@ -91,6 +96,13 @@ def _require_recipes(arguments: Sequence[str]) -> None:
             near = get_close_matches(given, there, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"{folder}/ has {some(there) or 'no *.yaml'}"
             raise UsageError(f"there is no recipe {given}: {hint}")
+        try:
+            if holds_itself(Path(given).read_text(encoding="utf-8")):  # the parser would never end
+                raise UsageError(f"{given} has a YAML alias inside the value that it stands for: write the value out")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {given}: {error}") from error
+        except YAMLError:
+            pass  # the parser says it
 
 
 def _checkpoint(configured: Configured, verb: Verb) -> Path | None:

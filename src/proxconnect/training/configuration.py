@@ -40,6 +40,9 @@ _NESTED: dict[str, Any] = {
     "model.teacher": Teacher,
 }
 
+_STRAY = re.compile(r"unrecognized arguments: ([^-\s]\S*)")
+_OPTION_OF = {".yaml": "--config", ".yml": "--config", ".ckpt": "--ckpt_path"}
+"""The options that take files of these endings."""
 _UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)")
 _OR_NULL = re.compile(
     r"Does not validate against any of the Union subtypes\s*Subtypes:.*?Errors:\s*- (.*)\s*- Expected a "
@@ -65,7 +68,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         whole, width = super()._format_action_invocation(action), self._width - self._current_indent
         if len(whole) <= width:
             return whole
-        words = textwrap.wrap(whole.replace(",", ", "), width - 4, break_on_hyphens=False)
+        words = textwrap.wrap(whole.replace(",", ", "), max(width - 4, 11), break_on_hyphens=False)
         return "\n      ".join(line.replace(", ", ",") for line in words)
 
 
@@ -73,7 +76,10 @@ class TrainingParser(LightningArgumentParser):
     """Lightning's argument parser, which raises a UsageError for wrong options instead of ending the process."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a UsageError with `message`, shortened; for an unknown option, name that and any close matches."""
+        """Raise a UsageError with the parser's `message`; for an unknown option or a word alone, say what to write."""
+        if stray := _STRAY.search(message):
+            option = _OPTION_OF.get(Path(stray[1]).suffix, "--NAME")
+            raise UsageError(f"{stray[1]!r} stands without an option: give it as {option} {stray[1]}") from ex
         unknown = _UNKNOWN.search(message)
         if unknown is None:
             hint = next((hint for sign, hint in _HINTS.items() if sign in message), "")

@@ -22,7 +22,7 @@ from proxconnect.training.module import Training
 from proxconnect.training.sharding import gathered
 
 FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
-PACKED = "network.safetensors"
+CONFIGURATION, PACKED = "config.yaml", "network.safetensors"
 
 Plain = dict[str, Any]
 
@@ -55,8 +55,8 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
             run.model.teacher = replace(teacher, network=run.model.float_network, checkpoint=floats)
         run.model.start = replace(run.model.start, checkpoint=path, float_epochs=0, activation_epochs=0)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(run.folder / "config.yaml") as temporary:
-        temporary.write_text(run.text())
+    with atomic.replacing(run.folder / CONFIGURATION) as temporary:
+        temporary.write_text(run.text(), encoding="utf-8")
     run.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # Lightning sets it in a connector
     with noticing_lost_ranks(run.trainer, run.folder / LAST):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)

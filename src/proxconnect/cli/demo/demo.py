@@ -17,6 +17,7 @@ from rich.console import Console, Group
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import require_writable
 from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
 from proxconnect.cli.answer import RunError, plain, table
@@ -30,6 +31,8 @@ from proxconnect.training.study.rows import CHECKPOINT, StudyRow, Workplace
 from proxconnect.training.study.running import Display, Processes, run_all
 from proxconnect.version import __version__
 
+FILES = ("results.json", "curves.png", "pairs.png", "weights.png", "best.safetensors")
+"""The files that the demo writes."""
 SEEDS = {"digits": 3, "fashion-mnist": 1}
 
 
@@ -160,9 +163,7 @@ def demo(options: Options, console: Console) -> int:
     """
     extras.require("matplotlib", "demo")
     dataset = data.load(options.data, options.root)
-    if options.out.exists() and not options.out.is_dir():
-        raise NotADirectoryError(f"{options.out} is a file: give a folder with --out")
-    options.out.mkdir(parents=True, exist_ok=True)
+    require_writable(options.out, "--out", FILES)
     with tempfile.TemporaryDirectory() as folder, Ledger.writing(Path(folder) / "ledger.jsonl") as book:
         session = _Session(options, dataset, console, Workplace(Path(folder)), book)
         try:

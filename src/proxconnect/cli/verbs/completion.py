@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from proxconnect._support import extras
+from proxconnect.cli import streams
 from proxconnect.cli.networks import LANGUAGE_MODELS
 from proxconnect.cli.parser import Exit, Parser, complain, epilog
 from proxconnect.cli.verbs.train import VERBS
@@ -53,7 +54,8 @@ def _run(parsed: argparse.Namespace, whole: Parser, commands: "argparse._SubPars
             action.choices = [*listed[action.metavar], *(SURROGATES if action.dest == "pair" else ())]
         elif action.metavar in paths:
             action.complete = paths[action.metavar]
-    print(shtab.complete(whole, shell=parsed.shell))
+    with streams.writing():
+        print(shtab.complete(whole, shell=parsed.shell))
     return Exit.DONE
 
 

@@ -74,4 +74,4 @@ def _demo(parsed: argparse.Namespace) -> Answer:
     status = Exit(demo(Options(**given), Console(stderr=parsed.json)))
     if status not in (Exit.DONE, Exit.NO):
         sys.exit(status)
-    return Answer(json.loads((parsed.out / "results.json").read_text()), (), status)
+    return Answer(json.loads((parsed.out / "results.json").read_text(encoding="utf-8")), (), status)

@@ -29,8 +29,8 @@ def plot_curves(
     """Draw training loss and hard test accuracy over epochs: for each pair the mean over its runs, and their range.
 
     `losses` (in nats) and `accuracies` (in [0, 1]) have by name of the pair a list of runs; a run is a list of one
-    number an epoch. The range of runs is a band. There is no panel of accuracies if no run has any. ValueError if
-    `losses` is empty.
+    number an epoch. The range of runs is a band, as long as the shortest run. There is no panel of accuracies if no run
+    has any. ValueError if `losses` is empty.
     """
     require_some(losses, "runs")
     has_accuracies = any(run for runs in accuracies.values() for run in runs)
@@ -68,9 +68,9 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
     """Draw the average excess loss of runs over their steps on logarithmic axes, with its bound as a dashed line.
 
     `panels` has by title of the panel and name of the run (excess, bound): tensors (steps,) with the average over the
-    first t steps and its bound there; without a bound (None) the excess is dotted. A run is named "pair" or
-    "pair, run". A wide grey line shows the rate log t/√t, scaled to the bound of the first run, or its excess.
-    ValueError without a panel, or without a run in one.
+    first t steps and its bound there; without a bound (None) the excess is dotted. Numbers that are not positive are
+    left out. A run is named "pair" or "pair, run". A wide grey line shows the rate log t/√t, scaled to the bound or
+    excess of a panel's first run. ValueError without a panel, or without a run in one.
     """
     require_some(panels, "panels")
     for title, runs in panels.items():
@@ -102,7 +102,7 @@ def plot_excesses(panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor | None]
 
 
 def plot_latents(layers: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> "Figure":
-    """Draw for each layer the histogram of its latent weights in units of ᾱ, and the shares of hard weights -1 and +1.
+    """Draw for each layer the histogram of latent weights in units of ᾱ, and the shares of hard weights < 0 and > 0.
 
     `layers` has (latent weight, hard weight) by name of the layer, two tensors of one shape. ᾱ is the mean |latent|
     of each index of the first dimension, whatever the layer's scale. Values beyond ±4 count in the outermost bins.
@@ -146,7 +146,7 @@ def _histogram(axes: "Axes", latent: Tensor, hard: Tensor) -> None:
 def plot_accuracies(
     panels: Mapping[str, Mapping[str, Sequence[float]]], floats: Sequence[float] = (), title: str = ""
 ) -> "Figure":
-    """Draw accuracies in panels with a line for each pair: a point for each seed, and mean ± standard deviation.
+    """Draw accuracies in panels with a row for each pair: a point for each seed, and mean ± standard deviation.
 
     `panels` has by title of the panel and name of the pair the accuracies in [0, 1], one for each seed. `floats` are
     those of float networks, whose mean ± standard deviation is a band in each panel. ValueError without a panel.

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figure":
-    """Draw F above B of one pair, or the pair of this name, with a line for each sharpness in `mus`.
+    """Draw F above B of `pair`, a pair or its name in `PAIRS`, with a line for each sharpness in `mus`.
 
-    By default there are three, from soft to sharp; a pair without sharpness ignores `mus`. ValueError if a μ is
-    outside the pair's domain, or if the name is unknown.
+    By default there are three, from soft to sharp; a pair without sharpness has one and ignores `mus`. ValueError if a
+    μ is outside the pair's domain, or if the name is unknown.
     """
     pair = resolve(pair)
     figure = new_figure(6.4, 4.6)
@@ -40,7 +40,7 @@ def plot_pair(pair: str | AnyPair, mus: Sequence[float] | None = None) -> "Figur
 
 
 def plot_catalogue(pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> "Figure":
-    """Draw every pair in a cell of one figure, F (blue) above B (orange), at three sharpnesses; heuristics are shaded.
+    """Draw each of `pairs` in a cell, F (blue) above B (orange), at three μ if it has a sharpness; shade heuristics.
 
     `pairs` are pairs or their names (of a mapping its values), by default the whole catalogue.
     """
@@ -145,7 +145,7 @@ window.addEventListener("resize", arrange);
 
 
 def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> None:
-    """Write an HTML page to `path` with plots of F, B, P and T of all pairs and a slider for the sharpness μ.
+    """Write an HTML page to `path` with plots of F, B, P and T of `pairs` and a slider for the sharpness μ.
 
     The page needs no network. `pairs` are as in `plot_catalogue`; heuristics have no P and T. ValueError if `path` does
     not end in .html, or without pairs.

@@ -28,8 +28,8 @@ _CONDITIONS = ("  identity", "1 Δ(w) ≥ 0", "2 F(w*) = T(p)", "  g = T'(p)⊙�
 class Certificate:
     """The result of `certificate`: whether a run inherits the guarantee of ProxConnect, and its bound; `print` it.
 
-    If `holds` is True, `excess` ≤ `bound` at every horizon, that is after each number of steps. Notation: w* latents, p
-    prox points, g updates, η learning rates, ℓ the loss, F = T∘P and Φ = ½z² + r the potential of P.
+    If `holds` is True, `excess` ≤ `bound` up to rounding at every horizon (number of steps) with Ση > 0. Notation: w*
+    latents, p prox points, g updates, η learning rates, ℓ the loss, F = T∘P and Φ = ½z² + r the potential of P.
     """
 
     pair: str
@@ -65,7 +65,7 @@ class Certificate:
 
     @property
     def reason(self) -> str:
-        """One line on the first check that fails, else on the first that was not checked, else that all hold."""
+        """Text on the first check that fails, else on the first that was not checked, else that all hold."""
         for verdict, word in ((False, "fails"), (None, "is not known")):
             for check in self.checks:
                 if check.holds is verdict:
@@ -74,7 +74,7 @@ class Certificate:
 
     @property
     def chosen(self) -> int:
-        """The index of the comparison point w of `bound` and `excess`: that of the lowest loss, or 0 without a loss."""
+        """The index of the comparison point w of `bound` and `excess`: the lowest in loss; 0 without `excesses`."""
         return 0 if self.excesses is None else self.excesses.lowest
 
     @cached_property
@@ -102,15 +102,15 @@ class Certificate:
 
     @property
     def excess(self) -> Tensor | None:
-        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση at every horizon, (t,), at w `chosen`; None without loss."""
+        """The average Σ η_τ[(ℓ∘T)(p_τ) - (ℓ∘T)(w)] / Ση by horizon, (t,), at w `chosen`; None without `excesses`."""
         return None if self.excesses is None else self._average(self.excesses.values)
 
     @property
     def persistent(self) -> str | None:
         """The name of the largest of `terms` over the second half of the run.
 
-        None if the bound over the second half is at most 0 or at most half of that over the first, without a bound, or
-        after one step.
+        None if the mean bound over the second half is at most 0 or at most half of that over the first, without a
+        bound, or after one step.
         """
         if self.bound is None or self.steps < 2:
             return None
@@ -202,10 +202,10 @@ def certificate(
             latents, the last prox point and that of the lowest loss, if they are in the domain.
 
     Raises:
-        ValueError: a μ is outside the pair's domain, points `at` are outside that of Φ, or the loss raises, is NaN
-            there, or is not finite at a step.
-        ProbeError: P, T or a heuristic gives no finite float64 values.
-        TooRoughError: P or T has more jumps and kinks than can be told apart.
+        ValueError: the pair is unknown, a μ is outside its domain, `loss` is no differentiable scalar, raises, or is
+            not finite at a step or NaN at a point, or `at` has another shape or points outside the domain of Φ.
+        ProbeError: a probe of P, T or a heuristic gives no finite float64 values.
+        TooRoughError: a probed P or T has more jumps and kinks than can be told apart.
         TypeError: an argument has another type.
     """
     pair = resolve(pair)

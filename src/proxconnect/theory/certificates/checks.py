@@ -30,8 +30,8 @@ STATED, INTEGRATED = 1e-9, 1e-7
 class Account:
     """The terms and both sides of the identity of a run, after each number of steps (horizon).
 
-    It is Σ η⟨p - w, g⟩ + drift of Φ = Δ_0(w) - Δ_t(w) + Σ Δ_τ(p_τ), at prox points `p`, (t+1, n), and for comparison
-    points w, the rows of `points`, (m, n).
+    The identity is Σ η⟨p - w, g⟩ + drift of Φ = Δ_0(w) - Δ_t(w) + Σ Δ_τ(p_τ), at prox points `p`, (t+1, n), and for
+    comparison points w, the rows of `points`, (m, n).
     """
 
     def __init__(self, trajectory: Trajectory, potentials: Potentials, p: Tensor, points: Tensor) -> None:
@@ -132,7 +132,7 @@ def _require(known: Tensor, complaint: str, first: int) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition that a run can violate: whether it holds, and its worst number with the step and the entry."""
+    """The result of one check of a run: whether it holds, and the worst number, with step and entry if known."""
 
     name: str
     holds: bool | None
@@ -148,7 +148,7 @@ class Check:
 
     @property
     def detail(self) -> str:
-        """The reason and the worst number as text; if the check fails, with its step and entry."""
+        """The reason and the worst number as text; if the check fails, also the step and the entry, if known."""
         number = "" if math.isnan(self.value) else f" {self.value:.3g}"
         if self.holds is not False or self.step is None:
             return self.reason + number
@@ -161,7 +161,7 @@ class Check:
 
 
 def identity(owed: Account, resolution: float) -> Check:
-    """Check that both sides of an `Account` agree up to rounding; `resolution` is the machine epsilon of the run."""
+    """Check that both sides of an `Account`, if finite, agree up to rounding; `resolution` is the run's epsilon."""
     gaps = owed.gap
     if not bool(gaps.isfinite().all()):
         return Check("identity", None, math.nan, "Φ is infinite at a prox point")
@@ -171,7 +171,7 @@ def identity(owed: Account, resolution: float) -> Check:
 
 
 def proximality(latents: Tensor, potentials: Potentials, p: Tensor) -> Check:
-    """Check that Δ(w) = Φ(w) - Φ(p) - ⟨w - p, w*⟩ ≥ 0 for latents w* and prox points p, (t+1, n), and a grid of w."""
+    """Check Δ(w) = Φ(w) - Φ(p) - ⟨w - p, w*⟩ ≥ 0, up to rounding, for latents w*, prox points p, and a grid of w."""
     least, value, place = math.inf, math.nan, 0
     visited = torch.unique(p)
     visited = visited[torch.linspace(0, len(visited) - 1, min(100, len(visited))).round().long()]  # at most 100
@@ -229,7 +229,7 @@ def forward(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
 
 
 def gradient(trajectory: Trajectory, pair: Pair, composite: Composite) -> Check:
-    """Check that T' is the derivative of T, and that g = T'(p) ⊙ ∇ℓ, with ∇ℓ recorded and of the loss, if known."""
+    """Check that T' is the derivative of T, and g = T'(p) ⊙ ∇ℓ for the recorded ∇ℓ and that of the loss, if known."""
     low, high = float(composite.p.min()), float(composite.p.max())
     alone = Pair(pair.name, transform=pair.transform)  # P has a check by itself
     if low < high and (error := Declaration(alone, composite.mu, low, high).error) is not None:

@@ -42,9 +42,9 @@ def potential(prox: Prox, mu: float = 1.0, reach: float = REACH) -> Function:
         reach: P is integrated on [-reach, reach].
 
     Raises:
-        NotProximalError: P falls somewhere.
-        ProbeError: P gives no finite float64 values.
-        TooRoughError: P has more jumps and kinks than can be told apart.
+        NotProximalError: a P to integrate falls somewhere.
+        ProbeError: a P to integrate gives no finite float64 values.
+        TooRoughError: a P to integrate has more jumps and kinks than can be told apart.
         ValueError: `mu` is outside the domain of P, or `reach` is not positive and finite.
         TypeError: `prox` is no `Prox`, or `mu` or `reach` no number.
     """
@@ -71,7 +71,7 @@ class SharpnessGroup:
 
 
 class Potentials:
-    """The potentials Φ_0 to Φ_t of a run with sharpness `mu`, (t+1,), and latents that are at most `reach` in size."""
+    """The potentials Φ_0 to Φ_t of a run with sharpness `mu`, (t+1,), and latents of magnitude up to `reach`."""
 
     def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
         places = mu if prox.sharpness is not None else torch.ones_like(mu)

@@ -24,8 +24,9 @@ from proxconnect.quantizer import Quantizer
 class Trajectory:
     """A recorded run: t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
-    Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes do
-    not fit, a number is not finite, or a sharpness or learning rate is impossible; TypeError for what is no tensor.
+    Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes,
+    dtypes or devices do not fit, a number is not finite, or a sharpness or the learning rates are impossible; TypeError
+    for what is no tensor.
     """
 
     latents: Tensor
@@ -88,10 +89,10 @@ class Trajectory:
         mu: Tensor | Sequence[float] | float = 1.0, *, gradients: Tensor | Sequence[Tensor] | None = None,
         weights: Tensor | Sequence[Tensor] | None = None, resolution: float = 2.0**-52,
     ) -> "Trajectory":  # fmt: skip
-        """Make a trajectory from the latents of any training loop; g follows from their differences.
+        """Make a trajectory from the latents of any training loop; their differences over η give g.
 
         Args:
-            latents: t+1 tensors or numpy arrays of any shape and float dtype.
+            latents: t+1 tensors or numpy arrays of one shape, or a stack of them, of any float dtype.
             learning_rates: one for each step, or one for all.
             mu: the sharpness at each of the latents, or one for all.
             gradients: ∇ℓ at the quantised weights of each step.
@@ -144,27 +145,28 @@ class Recorder:
     """A recorder of the `Trajectory` of every binary layer that `optimizer` moves, for any training loop.
 
     Make it before training, and end it by `remove()`, or use it as a context. Call `trajectories()` at any time for the
-    last `steps` steps of at most `entries` latents a layer. They are chosen at random once, since every identity of a
-    certificate holds entry by entry. A step costs one small copy to the CPU a layer. Nothing in the run changes.
+    last `steps` steps of at most `entries` latents a layer. The latents are chosen at random once, since every identity
+    of a certificate holds entry by entry. A step costs a few small copies to the CPU a layer. The run does not change.
 
-    - w*_t and μ_t are those of the first forward pass of the step in `train()`, whatever hooks clamp or overwrite. If
-      no pass is seen, as with torch.compile or an accumulator, they are those before the step.
+    - w*_t and μ_t are those of the step's first forward pass in `train()` with gradients, whatever hooks clamp or
+      overwrite. If no pass is seen, as with torch.compile or an accumulator, they are those before the step.
     - g_t is (w*_t - w*_{t+1})/η_t for any optimizer. With momentum, weight decay, `clip_latents` or an adaptive
       optimizer it is not B ⊙ ∇ℓ, and the certificate says so. If a rule overwrites the latents, g_t includes that.
     - Gradients are those of the loss that `backward()` was called on, summed over accumulated batches. A GradScaler's
-      factor is in them; clipping is not. The window has none if one is unknown, or a closure ran at several weights.
+      factor is in them; clipping is not. All are left out if one is unknown or not finite, or
+      if a closure ran at several weights.
     - A pass whose gradient was zeroed before a step is no step. A step that GradScaler skips is none, either.
 
     Args:
-        optimizer: any optimizer; one that wraps another (Accelerate, Lightning) stands for that one.
+        optimizer: any optimizer; a wrapper (Accelerate, Lightning) stands for the optimizer in it.
         model: the binarized model, its weights without a scale.
         entries: the most latents to record of a layer.
         steps: the most steps to keep, the last ones.
         seed: the seed of the choice of latents.
 
     Raises:
-        ValueError: `entries` or `steps` is below 1, there is no binary layer, the optimizer holds none of their
-            latents, a latent is sharded (FSDP2), or weights have a scale: the certificate needs α to be constant.
+        ValueError: there is no binary layer, the optimizer holds none of their latents, a latent is sharded (FSDP2),
+            `entries` or `steps` is below 1, or weights have a scale: the certificate needs α to be constant.
         TypeError: `entries`, `steps` or `seed` is no whole number.
     """
 
@@ -202,7 +204,7 @@ class Recorder:
         ]
 
     def trajectories(self) -> dict[str, Trajectory]:
-        """Return the `Trajectory` of each layer, by its qualified name; RuntimeError before the first step."""
+        """Return the `Trajectory` of each layer by name; RuntimeError before a step, ValueError as `from_latents`."""
         return {name: tape.trajectory() for name, tape in self._tapes.items()}
 
     def entries(self) -> dict[str, Tensor]:
@@ -210,7 +212,7 @@ class Recorder:
         return {name: tape.index.cpu() for name, tape in self._tapes.items()}
 
     def remove(self) -> None:
-        """Stop recording by removing all hooks; `trajectories()` still returns the recorded steps."""
+        """Stop recording by removing the recorder's hooks; `trajectories()` still returns the recorded steps."""
         for hook in self._hooks:
             hook.remove()
         for tape in self._tapes.values():
@@ -267,7 +269,7 @@ class _Tape:
         self._leaf_hook: RemovableHandle | None = None
 
     def before_step(self, optimizer: Optimizer) -> None:
-        """Note the state and η before a step; changes that others made since the last step count to this step."""
+        """Note η, and w* and μ of the first forward pass since the last step, or the present ones if none was seen."""
         self.here = self.seen or self._now()
         self.rate = float(optimizer.param_groups[self.group]["lr"])
 

@@ -37,7 +37,7 @@ class BlackBox:
 
 
 def probed(function: Function, name: str, low: float, high: float) -> BlackBox:
-    """Return `function` as a `BlackBox` called `name`; ProbeError if it is random or mixes entries on [low, high]."""
+    """Return `function` as a `BlackBox`; ProbeError if probes in [low, high] fail, are random or mix entries."""
     require_callable(function, f"{name} must be a callable of one tensor")
     box = BlackBox(name, function)
     spread = torch.linspace(-1.0, 1.0, 60, dtype=torch.float64)
@@ -74,7 +74,7 @@ def autograd_derivative(function: Function) -> Function:
 
 
 def is_autograd_function(given: object) -> TypeGuard[type[torch.autograd.Function]]:
-    """Return whether `given` is a subclass of `torch.autograd.Function`; only its `apply` takes tensors."""
+    """Return whether `given` is a subclass of `torch.autograd.Function`, which you call by its `apply`."""
     return isinstance(given, type) and issubclass(given, torch.autograd.Function)
 
 

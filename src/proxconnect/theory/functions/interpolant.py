@@ -61,7 +61,7 @@ def _horner(c: Tensor, d: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Interpolant:
-    """A function from tables of cubics for x ≥ 0 and for -x > 0; without a `negative` table it is odd."""
+    """A function from tables of cubics in |x|, for x ≥ 0 and for x < 0; without a `negative` table it is odd."""
 
     positive: Half
     negative: Half | None = None
@@ -78,7 +78,7 @@ class Interpolant:
 
 
 def interpolant(right: Half, left: Half) -> Interpolant:
-    """Join the tables for x ≥ 0 and x < 0; keep only `right` if the function is odd to 1e-12."""
+    """Join the tables for x ≥ 0 and x < 0; keep only `right` if they have the same pieces, and are odd to 1e-12."""
     at = torch.cat([right.start, (right.start[1:] + right.start[:-1]) / 2])
     mirrored = torch.equal(right.start, left.start) and torch.allclose(right(at), -left(at), rtol=1e-12, atol=1e-14)
     return Interpolant(right) if mirrored else Interpolant(right, left)
@@ -89,9 +89,9 @@ def fit(
 ) -> tuple[Half, float]:
     """Tabulate the function `exact` on one side of 0; return the table and the largest error seen in it.
 
-    Pieces from `a` to `b`, (n,), of which `a` is nearer to 0, are halved until they err by at most `tolerance` or are
-    2^-22 wide. `pieces(a, b)` returns cubics (n, 4) in powers of x - a. Errors are relative to max(1, |value|).
-    TooRoughError if that takes more than `MOST` pieces.
+    Pieces from `a` to `b`, (n,), of which `a` is nearer to 0, are halved until they err by at most `tolerance` at seven
+    points or are at most 2^-22 wide. `pieces(a, b)` returns cubics (n, 4) in powers of x - a. Errors are relative to
+    max(1, |value|). TooRoughError if that takes more than `MOST` pieces.
     """
     settled, worst, count = [], 0.0, 0
     between = torch.arange(1, 8, dtype=torch.float64) / 8
@@ -124,7 +124,7 @@ def straight(values_a: Tensor, values_b: Tensor, width: Tensor) -> Tensor:
 
 
 def hermite(values_a: Tensor, values_b: Tensor, slopes_a: Tensor, slopes_b: Tensor, width: Tensor) -> Tensor:
-    """Return cubics with these values and slopes at a and b = a + width, or narrow lines, in the form of `straight`."""
+    """Return cubics with these values and slopes at a and b = a + width, as `straight` does; narrow ones are lines."""
     rise = (values_b - values_a) / width
     second = (3 * rise - 2 * slopes_a - slopes_b) / width
     third = (slopes_a + slopes_b - 2 * rise) / width**2

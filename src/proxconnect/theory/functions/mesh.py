@@ -44,7 +44,7 @@ class Mesh:
     """Adjacent intervals of x, called leaves, and the values of one or more functions at the nodes of each.
 
     The nodes `x`, ascending, and the `values` of each function are (leaves, NODES). `smooth`, (leaves,), is False for
-    narrow leaves, which hold a jump or a kink.
+    the narrow leaves that hold a jump or a kink.
     """
 
     def __init__(self, x: Tensor, values: tuple[Tensor, ...], smooth: Tensor) -> None:
@@ -62,7 +62,7 @@ class Mesh:
     def noise(self, k: int) -> Tensor:
         """Estimate how far rounding may move function number `k` on each leaf, (leaves,).
 
-        The rounding of x counts too if the function is steep: a clip made of two relus cancels to it.
+        The rounding of x counts in proportion to the steepest slope, up to 1: it shows in a clip made of two relus.
         """
         values, eps = self.values[k], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
@@ -111,7 +111,7 @@ def size_of(x: Tensor, values: Tensor) -> Tensor:
 
 
 def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
-    """Return ends of intervals for a mesh, (n,), ascending: `low`, `high`, and 0, `points` and others between.
+    """Return ends of intervals for a mesh, (n,), ascending: `low`, `high`, and those of 0, `points` and others between.
 
     The others are multiples of 1/256 up to |x| = 4, closer and closer around 0, and 1 % of |x| apart farther out.
     """
@@ -127,10 +127,11 @@ def edges(low: float, high: float, points: Sequence[float] = ()) -> Tensor:
 def mesh(
     functions: Sequence[BlackBox], low: float, high: float, points: Sequence[float] = (), tolerance: float = 1e-12
 ) -> Mesh:
-    """Divide [low, high] into intervals (leaves) on which all `functions` are smooth, with `points` among their ends.
+    """Divide [low, high] into intervals (leaves) on which all `functions` are smooth, or as narrow as float64 resolves.
 
-    Smooth means last Chebyshev coefficients of at most `tolerance`, relative to the size. Others are halved down to a
-    few float64 neighbours, around a jump or a kink; TooRoughError after 300,000 intervals.
+    Smooth means last Chebyshev coefficients of at most `tolerance`, relative to the size. Others are halved to a width
+    of about 2^-50·max(1, |x|), around a jump or a kink; TooRoughError if more than 300,000 intervals are needed. The
+    `points` in (low, high) are ends of intervals, too.
     """
     ends = edges(low, high, points)
     pending = torch.stack([ends[:-1], ends[1:]], 1)
@@ -169,7 +170,7 @@ def mesh(
 
 
 def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Find where `is_before` turns false in each [low, high], (n,); return the last x before it and the first after."""
+    """Bisect each [low, high], (n,), to where `is_before` turns false; return the x just before and just after."""
     for _ in range(64):
         middle = (low + high) / 2
         before = is_before(middle)

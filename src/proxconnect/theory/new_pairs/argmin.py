@@ -23,7 +23,7 @@ ARGMIN_ERROR = 3e-8
 
 @dataclass(frozen=True)
 class ArgminProx(Prox):
-    """P(x) = argmin_z ½(z - x)² + r(z) for a given r, from a table of straight lines for |x| ≤ 1000.
+    """The prox P(x) = argmin_z ½(z - x)² + r(z) of a given r, from a table of straight lines for |x| ≤ 1000.
 
     `error` estimates the largest error of P between its jumps and of their positions, relative to max(1, |P|). It is
     usually below 2e-6, and larger where P is very steep.
@@ -53,8 +53,8 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
         points: isolated z at which r is finite, other than multiples of 1/256 within ±4. The search could miss them.
 
     Raises:
-        ProbeError: r raises, mixes entries, changes shape or dtype, or is NaN or -∞.
-        ValueError: r is +∞ everywhere, or falls so far that P leaves ±4000 or has no minimum.
+        ProbeError: r raises, mixes entries, is random, changes shape or dtype, or is NaN or -∞.
+        ValueError: r is +∞ at all searched z, falls so far that P leaves ±4000, or P is too rough for a table.
         TypeError: `regularizer` is no callable.
 
     Example:

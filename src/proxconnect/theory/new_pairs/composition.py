@@ -48,7 +48,7 @@ class CallableTransform(Transform):
 
 @dataclass(frozen=True)
 class AutogradDerivative:
-    """The derivative of an elementwise callable by autograd; `torch.compile` and `torch.vmap` can trace it."""
+    """A callable that computes T' of an elementwise callable T by autograd; `torch.compile` and vmap can trace it."""
 
     function: Function
 
@@ -72,8 +72,8 @@ def synthesize(
 
     Raises:
         ValueError: the prox falls, the derivative is not that of T, or P rests at a kink of T without `derivative`.
-        TypeError: `derivative` is given with a `Transform`, which has one.
-        ProbeError: a callable is no function of one variable.
+        TypeError: a part is no callable, or `derivative` is given with a `Transform`, which has one.
+        ProbeError: a callable is no elementwise function with finite values.
 
     Example:
         >>> from proxconnect import theory
@@ -219,7 +219,7 @@ class Average(_Made, Prox):
 
 
 def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> Pair:
-    """Make the pair F = T₂∘F₁, B = (T₂'∘F₁)·B₁ of a transform T₂ and a pair (F₁, B₁), which is legitimate.
+    """Make the legitimate pair F = T₂∘F₁, B = (T₂'∘F₁)·B₁ of a transform T₂ and a legitimate pair (F₁, B₁).
 
     Args:
         transform: T₂.
@@ -227,7 +227,8 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
         name: the name of the new pair, by default the type of the transform, ∘ and the name of the pair.
 
     Raises:
-        TypeError: `transform` is no `Transform`, or `pair` is a heuristic.
+        TypeError: `transform` is no `Transform`, or `pair` neither a `Pair` nor the name of one.
+        ValueError: the name is unknown.
     """
     if not isinstance(transform, Transform):
         raise TypeError(
@@ -248,7 +249,7 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
         weights: a number ≥ 0 for each map, with sum 1. By default the result is the mean.
 
     Raises:
-        ValueError: a callable falls somewhere, `proxes` is empty, or the weights are not as above.
+        ValueError: a callable falls or is no function of one variable, `proxes` is empty, or the weights do not fit.
 
     Example:
         >>> from proxconnect import theory
@@ -270,7 +271,7 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
 
 
 def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: str | None = None) -> Pair:
-    """Make the legitimate pair F(x) = outer·F₁(inner·x), B(x) = outer·inner·B₁(inner·x) of a pair (F₁, B₁).
+    """Make the legitimate pair F(x) = outer·F₁(inner·x), B(x) = outer·inner·B₁(inner·x) of a legitimate (F₁, B₁).
 
     Its T(p) is outer·T₁(inner·p). Its P(x) is P₁(inner·x)/inner, the prox of r₁(inner·z)/inner².
 
@@ -281,8 +282,8 @@ def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: s
         name: the name of the new pair, by default made of the factors and the name of the pair.
 
     Raises:
-        TypeError: `pair` is a heuristic.
-        ValueError: `inner` or `outer` is out of range.
+        TypeError: `pair` is neither a `Pair` nor the name of one.
+        ValueError: the name is unknown, or `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")
     inner, outer = positive(inner, "inner"), number(outer, "outer")

@@ -34,7 +34,7 @@ USUAL = Sharpness(lowest=0.0, start=0.1, end=30.0)
 
 
 class UnboundedForwardWarning(UserWarning):
-    """A warning of `correct`: F does not tend to ±1, so sharpening the pair does not lead to signs."""
+    """A warning of `correct`: F ends more than 0.01 from ±1, so sharpening the pair does not lead to signs."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Sharpened(Transform):
 class Antiderivative(Transform):
     """The transform T(p) = ∫₀ᵖ B with T' = B, from a table of cubics.
 
-    `error` bounds the error of T in float64, relative to max(1, |T|). Beyond ±`reach`, T' has the values `beyond`, on
-    the left and on the right.
+    `error` estimates the largest error of T in float64, relative to max(1, |T|). Beyond ±`reach`, T' has the values
+    `beyond`, on the left and on the right.
     """
 
     backward: Function
@@ -83,8 +83,8 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
     """Make the legitimate pair that keeps B and takes F(x) = ∫₀ˣ B: P is the identity, T = F.
 
     If B is the derivative of a known transform, the pair gets that transform: bnn+, poly, ede and erf become bnn++,
-    poly+, ede+ and erf+. Any other B is integrated into a table of cubics, whose error `pair.transform` states. A B
-    without sharpness gets one: F_μ(x) = F(μx), B_μ(x) = μB(μx).
+    poly+, ede+ and erf+. Any other B is integrated into a table of cubics, an `Antiderivative` within `pair.transform`,
+    whose `error` estimates its error. A B without sharpness gets one: F_μ(x) = F(μx), B_μ(x) = μB(μx).
 
     Bumps of B narrower than 1/2000 of max(1, |x|) may be missed. B that varies too often for a table up to ±1e6, as
     waves do, is kept up to a smaller |μx|, constant beyond, and causes a warning.
@@ -97,10 +97,10 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
             `UnboundedForwardWarning`, since sharpening such a pair makes no signs.
 
     Raises:
-        ProbeError: a callable is no function of one variable.
-        ValueError: B_μ of a heuristic is not μB(μx), F cannot be normalised, or B is too rough for a table, which
-            would err by more than 1e-6.
-        TypeError: `backward` is neither a heuristic nor a callable.
+        ProbeError: a callable is no elementwise function with finite values.
+        ValueError: the name is unknown, B_μ of a heuristic without known transform is not μB(μx), F cannot be
+            normalised, or B is too rough for a table, which would err by more than 1e-6.
+        TypeError: `backward` is a `Pair` or its name, or neither a heuristic nor a callable.
 
     Example:
         >>> from proxconnect import theory

@@ -32,8 +32,8 @@ def _elementwise(method: Callable[[Curve, Tensor], Tensor]) -> Callable[[Curve, 
 class Preimage(NamedTuple):
     """The points x at which a nondecreasing P reaches values `z`, which are moved into its range; all (n,).
 
-    P(x) = z from `first` on, in leaf number `leaf` of the mesh, with `x` in the middle. `in_gap` is True for values
-    that P jumps over. `outside` is -1 for values that were below the range of P, 1 for those above it, else 0.
+    P reaches z at `first`, in leaf number `leaf` of the mesh, and `x` is in the middle of the x with P(x) = z. `in_gap`
+    is True for values that P jumps over. `outside` is -1 for values below the range of P, 1 for those above it, else 0.
     """
 
     z: Tensor
@@ -70,9 +70,10 @@ class ProxCurve:
 
     @_elementwise
     def regularizer(self, z: Tensor) -> Tensor:
-        """Return r(z) = ∫(P⁻¹ - id), with the shape and dtype of `z` and r(P(0)) = 0.
+        """Return r(z) = ∫(P⁻¹ - id), with the shape and dtype of `z`.
 
-        For z that P jumps over at x₀, P⁻¹ is x₀. Beyond the range of P, r is +∞ if it ends in a plateau, else NaN.
+        r is 0 at P(0), or at P of the left end of a mesh without 0. For z that P jumps over at x₀, P⁻¹ is x₀. Beyond an
+        end of the range of P, r is +∞ if P is flat there, else NaN.
         """
         at = self.preimage(z)
         rise = at.z - self.p[at.leaf, 0]
@@ -82,7 +83,7 @@ class ProxCurve:
         return torch.where(at.outside > 0, right, torch.where(at.outside < 0, left, value))
 
     def preimage(self, z: Tensor) -> Preimage:
-        """Find the points at which P reaches values `z`, float64 (n,)."""
+        """Find the `Preimage` of the values `z`, float64 (n,): the points at which P reaches them."""
         top = self.p[:, -1].contiguous()
         inside = z.clamp(self.p[0, 0], top[-1])
         outside = (z - inside).sign() * ((z - inside).abs() > 1e-9 * z.abs().clamp(min=1))
@@ -98,7 +99,7 @@ class ProxCurve:
 
 @dataclass(frozen=True)
 class TransformCurve:
-    """The transform T on the range of P, with F = T∘P and B = T'∘P; straight for z that P jumps over at x₀."""
+    """The transform T on the range of P, with F = T∘P and B = T'∘P; straight across the gaps of P."""
 
     sample: Sample
     prox: ProxCurve
@@ -126,7 +127,7 @@ def reconstruct(
 ) -> tuple[ProxCurve, TransformCurve]:
     """Make P = ∫dF/B and T of a legitimate pair from a `Sample` of F and B and all plateaus and jumps of F.
 
-    `anchor` is P at 0, or the middle of its jump there, or P at the left end for a mesh without 0.
+    `anchor` is P at 0, or the middle of its jump there, or P at the left end for a mesh without 0 inside.
     """
     mesh = sample.mesh
     flat, level = torch.zeros(2, len(mesh.x), dtype=torch.bool)
@@ -152,12 +153,12 @@ def reconstruct(
 
 
 def nondecreasing(p: Tensor) -> Tensor:
-    """Return the values `p` of P at the nodes, (leaves, NODES), each raised to the largest value before it."""
+    """Return the values `p` of P at the nodes, (leaves, NODES), each raised to the largest before it, if higher."""
     return p.flatten().cummax(0).values.reshape(p.shape)
 
 
 def middle_at_zero(mesh: Mesh, p: Tensor) -> Tensor:
-    """Return P at 0, 0-dim, from its values at the nodes: the middle of a jump there; without 0, P at the left end."""
+    """Return P at 0, 0-dim, from values at the nodes: the middle of a jump; P at the left end if 0 is not inside."""
     ends = (mesh.high[:-1] == 0).nonzero()
     if not len(ends):
         return p[0, 0]

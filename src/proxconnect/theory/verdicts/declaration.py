@@ -46,7 +46,7 @@ class Declaration:
 
     @cached_property
     def error(self) -> str | None:
-        """A sentence on the first that fails: P never falls, F = T∘P, B = T'∘P, T' is the slope of T; else None."""
+        """Text on the first test that fails (P never falls, F = T∘P, B = T'∘P, T' is the slope of T), or None."""
         fall = fall_of(self.mesh, "the declared prox")
         return fall or self._difference() or self._wrong_derivative() or self._wrong_where_P_rests()
 
@@ -112,7 +112,7 @@ def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fall_of(leaves: Mesh, name: str) -> str | None:
-    """Say in a sentence where the first function of a mesh, called `name` there, decreases; None if it never does."""
+    """Return text on where the first function of a mesh, called `name`, decreases beyond rounding; None if nowhere."""
     values = leaves.values[0]
     falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
     for leaf in falls.nonzero().flatten().tolist():

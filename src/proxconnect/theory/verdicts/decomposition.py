@@ -97,8 +97,9 @@ def decompose(
 
     Raises:
         ProbeError: a callable raises, mixes entries, is random, changes shape or dtype, or is NaN or infinite.
-        ValueError: `mu` is outside the pair's domain, or `domain` is empty.
-        TypeError: the first argument is neither a pair nor a callable, or `mu` or `domain` is no number.
+        ValueError: the pair is unknown, its `mu` is missing or outside its domain, or `domain` is empty or infinite.
+        TypeError: the first argument is neither a pair nor a callable, another does not go with it, or `mu` or `domain`
+            is no number.
 
     Example:
         >>> from proxconnect import theory

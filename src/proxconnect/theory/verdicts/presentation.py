@@ -33,7 +33,7 @@ def answer(verdict: "Verdict") -> str:
 
 
 def place(verdict: "Verdict") -> str:
-    """Say for which x the verdict is decided, as "at x = 1" or "for x > 2"; empty if no x decides."""
+    """Say for which x the verdict is decided, as "at x = 1" or "for x > 2"; empty without `verdict.interval`."""
     if verdict.interval is None:
         return ""
     (low, high), (first, last) = verdict.interval, verdict.domain
@@ -47,12 +47,12 @@ def place(verdict: "Verdict") -> str:
 
 
 def headline(verdict: "Verdict") -> str:
-    """Say on which loss training with a legitimate pair (PC++) descends, or which rule another pair breaks."""
+    """Say on which loss training with a legitimate pair descends; for others, return the reason up to a colon."""
     return _descent(verdict, verdict.prox) if verdict.prox is not None else verdict.reason.partition(": ")[0]
 
 
 def consequence(verdict: "Verdict") -> str:
-    """Say on which loss training with a legitimate pair descends, and where P jumps and is flat; else ""."""
+    """Say on which loss training with a legitimate pair descends, and where a P ≠ x jumps and is flat; else ""."""
     curve = verdict.prox
     if curve is None:
         return ""
@@ -116,9 +116,9 @@ def _round(value: float) -> str:
 def plot_verdict(verdict: "Verdict") -> "Figure":
     """Draw F and B, and below them P(x), T(z) and r(z) of a legitimate pair, and return the figure.
 
-    The x that decide the verdict are shaded. At a jump the line is interrupted. T and r are dotted for the z that P
-    jumps over, where only a convention fixes them. If the pair is not legitimate, ∫B, the F that would suit its B, is
-    dashed beside F. Needs the extra `plots`.
+    The x that decide the verdict are shaded, a single one is dashed. At a jump the line is interrupted. T and r are
+    dotted for the z that P jumps over, where only a convention fixes them. If the pair is surely not legitimate, ∫B,
+    the F that would suit its B, is dashed beside F. Needs the extra `plots`.
     """
     if not hasattr(verdict, "legitimate"):
         raise TypeError(f"plot_verdict takes a Verdict, as decompose(...) returns; got {type(verdict).__name__}")

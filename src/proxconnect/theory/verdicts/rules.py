@@ -51,7 +51,7 @@ class Plateau(NamedTuple):
 
 
 def plateaus(sample: Sample) -> Iterator[Plateau]:
-    """Find the stretches on which F stays, up to rounding, while B is not 0, up to rounding."""
+    """Find the stretches on which F stays, up to rounding, though B is not 0 on a part large enough to move it."""
     mesh, B = sample.mesh, sample.backward.abs()
     for first, last, is_long in _level_runs(sample):
         if not is_long:
@@ -207,9 +207,9 @@ def steep(sample: Sample) -> Iterator[Finding]:
 def glides(
     function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
 ) -> bool:
-    """Return True if `function` leaves its value on [low, high] exponentially slowly, and not at a kink or a jump.
+    """Return True if `function` leaves its value on [low, high] exponentially slowly on a side, not at a kink or jump.
 
-    The two distances beyond it, up to `ends`, at which it has made the `shares` of its move are then similar.
+    The two distances beyond that side, up to `ends`, at which it has made the `shares` of its move are then similar.
     """
     # As 1 to 2 on an exponential tail, and as 1 to 10^(6/n) at a kink of order n.
     for edge, side in ((low, -1.0), (high, 1.0)):
@@ -274,7 +274,7 @@ def wrong_jumps(sample: Sample, found: list[Jump]) -> Iterator[Finding]:
 
 
 def diverging(sample: Sample) -> Iterator[Finding]:
-    """Find the isolated zeros of B at which ∫dF/B diverges, or may diverge; then `decided` is False."""
+    """Find the zeros of B at which ∫dF/B diverges, or may diverge, in which case `decided` is False."""
     low, high = sample.mesh.ends
     still = sample.is_still | (sample.backward == 0).all(1)
     open_at = sample.mesh.x.mean(1)[sample.mesh.smooth & ~sample.is_unit & ~still]  # F moves, but not by ∫B

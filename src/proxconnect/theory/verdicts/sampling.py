@@ -16,7 +16,7 @@ _GRADED = 2.0 ** -torch.arange(8, 34, dtype=torch.float64)
 
 
 class Zero(NamedTuple):
-    """A point `x` at which B is 0, while it is not 0 on one side or on both."""
+    """A point `x` at which B is 0 or almost 0, while it is not on one side or on both."""
 
     x: float
     error: float
@@ -24,7 +24,7 @@ class Zero(NamedTuple):
 
 
 class Break(NamedTuple):
-    """One jump or kink of F or B, at `x`, in the adjacent narrow leaves (intervals) `first` to `last` of a mesh."""
+    """One jump, kink or steep part of F or B, at `x`, in adjacent narrow leaves (intervals) `first` to `last`."""
 
     first: int
     last: int
@@ -74,7 +74,7 @@ def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
-    """Return a `Sample` on a mesh of [low, high] with small leaves towards zeros of B; TooRoughError if that fails."""
+    """Return a `Sample` on a mesh of [low, high] with small leaves towards zeros of B; TooRoughError from `mesh`."""
     first = Sample(F, B, mesh([F, B], low, high), ())
     zeros = tuple(_zeros(first))
     if not zeros:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxconnect._support import extras
-from proxconnect._support.paths import require_regular
+from proxconnect._support.paths import folder_name, require_regular
 from proxconnect.training.data.pictures import DatasetError, Splits, TensorPictures, checked, wrong_folder
 from proxconnect.training.data.transforms import Standardisation
 
@@ -114,7 +114,7 @@ def load(name: str, root: str | Path | None = None) -> Dataset:
     if name == "digits":
         return digits()
     if name == "fashion-mnist":
-        return fashion_mnist(FASHION_MNIST_ROOT if root is None else Path(root))
+        return fashion_mnist(FASHION_MNIST_ROOT if root is None else folder_name(root, "root"))
     raise DatasetError(f"unknown data set {name!r}: known are 'digits' and 'fashion-mnist'")
 
 

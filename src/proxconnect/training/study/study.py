@@ -17,6 +17,7 @@ from pandas import DataFrame
 from rich.console import Console
 
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import require_writable
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
 from proxconnect.training.study.grid import Grid, require_known, rows_of, selected
@@ -65,7 +66,8 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
     BlockingIOError if another study writes the ledger.
     """
     require_runnable(study.grid.run)
-    study.workplace.root.mkdir(parents=True, exist_ok=True)
+    require_writable(study.workplace.root, "--work")
+    require_writable(study.ledger.parent, "--folder", (ledger.NAME,))
     with Ledger.writing(study.ledger) as book:
         for row in study.rows:
             if row.key in book.entries and book.entries[row.key].labels != row.labels:

@@ -55,6 +55,19 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def holds_itself(text: str) -> bool:
+    """Return True if an alias in YAML lies in the mapping or list that it stands for; yaml.YAMLError for no YAML."""
+    anchors: list[str | None] = []
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchors.pop()
+        elif isinstance(event, yaml.AliasEvent) and event.anchor in anchors:
+            return True
+    return False
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """A safe loader that refuses a key given twice and reads 1e-3 as a number, as YAML 1.2 does."""
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, distributed
 
+from proxconnect._support.paths import folder_name
 from proxconnect.training.data import transforms
 from proxconnect.training.data.dataset import FASHION_MNIST_ROOT, read_digits, read_fashion_mnist
 from proxconnect.training.data.loaders import Batch, Batches, InTurn, Shuffled, TrainLoader, View, select
@@ -155,7 +156,7 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         root = self.default_root if self.root is None else self.root
         if root is None:
             raise DatasetError(f"{type(self).__name__} needs root, the folder that holds {self.name} (--data.root)")
-        return Path(root).expanduser()
+        return folder_name(root, "root").expanduser()
 
     @cached_property
     def _splits(self) -> Splits[P]:

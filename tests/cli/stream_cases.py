@@ -1,0 +1,55 @@
+"""The command with streams as a shell may leave them: each case is a fork, since imports take seconds."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from proxconnect.cli.command import main
+
+CASES = [
+    ("check bnn+ --mu 2 --json >&-", 1),
+    ("check bnn 2>&-", 0),
+    ("check bnn- >&- 2>&-", 2),
+    ("check bnn- 2>/dev/full", 2),
+    ("--version <&- >&- 2>&-", 0),
+    ("check bnn >/dev/full", 2),
+    ("check bnn --json >/dev/full", 2),
+    ("--version >/dev/full 2>/dev/full", 2),
+    ("--version >/dev/full", 2),
+    ("check --help >/dev/full", 2),
+]
+"""Commands and their exit codes."""
+NAMES = ("stdin", "stdout", "stderr")
+
+
+def redirect(word: str) -> None:
+    """Do as a shell does before it starts Python, and as Python does when it starts."""
+    number = {"<": 0, ">": 1, "2": 2}[word[0]]
+    if word.endswith("&-"):
+        os.close(number)
+        setattr(sys, NAMES[number], None)
+    else:
+        os.dup2(os.open(word.partition(">")[2], os.O_WRONLY), number)
+        setattr(sys, NAMES[number], os.fdopen(number, "w", buffering=1 if number == 2 else -1, closefd=False))
+
+
+def run(command: str, log: Path) -> int:
+    """The exit code of a command in a process of its own, whose stdout and stderr are the file unless redirected."""
+    child = os.fork()
+    if child == 0:
+        for word in (f">{log}", f"2>{log}", *(word for word in command.split() if word[0] in "<>" or word[:2] == "2>")):
+            redirect(word)
+        code = main([word for word in command.split() if word[0] not in "<>" and word[:2] != "2>"])
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # as Python does in the end, which makes the exit code 120 if it fails
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    log, found = Path(sys.argv[1]), {}
+    for command, _ in CASES:
+        log.write_text("")
+        found[command] = run(command, log), log.read_text()
+    print(json.dumps(found))
