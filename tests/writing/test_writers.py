@@ -20,7 +20,7 @@ OTHERWISE = {
     "_support/atomic.py": "the replacing itself",
     "cli/bench/benchmark.py": "a folder of its own that is deleted",
     "cli/bench/peak_memory.py": "a folder of its own that is deleted",
-    "cli/command.py": "the null device",
+    "cli/streams.py": "the null device",
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
     "inspection/memory.py": "a file of the system",
     "training/study/ledger.py": "lines that are added, and locks, which are empty",

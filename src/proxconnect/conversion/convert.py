@@ -60,8 +60,8 @@ def binarize(
 
     Raises:
         ValueError: a pair or scale is unknown or does not fit, F or B of a pair of your own is no sound map, a pattern
-            fits no layer or decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has no
-            binary inputs, the model is binary, lazy or integer or has an attribute `binarization`, or nothing would
+            fits no layer or decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has
+            no binary inputs, the model is binary, lazy or integer or has an attribute `binarization`, or nothing would
             become binary.
         TypeError: an argument has another type.
 
