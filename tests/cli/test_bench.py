@@ -265,7 +265,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
         (["resnet18.no_such_weights"], "'resnet18.no_such_weights' cannot be built"),
         (["resnet18", "--weights", "bnm++"], "did you mean 'bnn++'"),
         (["resnet18", "--plot", "picture.pdf"], "ends in .png or .svg"),
-        (["resnet18", "--plot", "nowhere/picture.png"], "nowhere is no folder"),
+        (["resnet18", "--plot", "nowhere/picture.png"], "its directory must exist and be writable"),
         (["theirs:folded"], "with --input, as --input 1 3 224 224"),
         (["theirs:folded", "--input", "1", "4"], "no layer would become binary: keep fewer, as --keep alone does"),
         (["theirs:net", "--input", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8 (RuntimeError"),

@@ -112,9 +112,12 @@ def _accumulator(given: Accumulator | Mapping[str, Any] | None) -> dict[str, Any
     if given is None or isinstance(given, Accumulator):
         return None if given is None else asdict(given)
     known = {field.name for field in fields(Accumulator)}
-    if not isinstance(given, Mapping) or not set(given) <= known or type(given.get("slope", 2.0)) not in (int, float):
-        raise ValueError(f"accumulator of a configuration has {', '.join(sorted(known))}; got {given!r}")
-    return asdict(Accumulator(**given))
+    try:
+        if isinstance(given, Mapping) and set(given) <= known:
+            return asdict(Accumulator(**given))
+    except TypeError as error:
+        raise ValueError(f"accumulator of a configuration: {error}") from None
+    raise ValueError(f"accumulator of a configuration has {', '.join(sorted(known))}; got {given!r}")
 
 
 def _layers(given: Mapping[str, Sequence[str | None]] | None) -> dict[str, list[str | None]] | None:

@@ -4,6 +4,7 @@ import functools
 import queue
 import random
 import threading
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -263,3 +264,26 @@ def test_a_value_that_cannot_be_watched_is_given_up():
     assert "since it may read self.gains, a bytearray, and changes of that cannot be seen" in str(packed.packing)
     packed.gains[0] = 3
     assert torch.equal(packed(X), packed.layer(X) * 3)
+
+
+class Registry(OrderedDict[str, Any]):
+    """Makes what it gives, as transformers' table of activations does."""
+
+    def __getitem__(self, key: str) -> nn.Module:
+        made: nn.Module = super().__getitem__(key)()
+        return made
+
+
+REGISTRY = Registry(relu=nn.ReLU, tanh=nn.Tanh)
+
+
+class AsksRegistry(Keeping):
+    def kept(self, x: Tensor) -> Tensor:
+        return x.relu() if "relu" in REGISTRY else x.tanh()
+
+
+def test_a_registry_that_makes_what_it_gives_is_left_alone() -> None:
+    packed = pc.pack(binary(AsksRegistry))
+    assert {key: dict.__getitem__(REGISTRY, key) for key in dict.keys(REGISTRY)} == {"relu": nn.ReLU, "tanh": nn.Tanh}
+    assert [*REGISTRY] == ["relu", "tanh"]
+    assert graph_forward(packed) is not None

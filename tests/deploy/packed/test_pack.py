@@ -250,7 +250,7 @@ def named_like_ours(layer: BinaryLinear) -> None:
         (overflowing, "'0'.*overflows.*divide"),
         (pruned, r"'0'.*prune.remove"),
         (parametrized, r"'0'.*remove_parametrizations"),
-        (scaled_input, "'0'.*scale='tensor'.*set scale=None"),
+        (scaled_input, "'0'.*a scale, 'tensor': set input_quantizer.scale=None"),
         (other_dimension, "'0'.*channel_dims=\\(0,\\)"),
         (named_like_ours, "'0'.*'bits'.*rename"),
     ],

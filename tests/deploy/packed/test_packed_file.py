@@ -437,15 +437,6 @@ def test_a_wrapped_model_is_not_saved(tmp_path: Path) -> None:
     assert isinstance(load_layers(tmp_path / "a", MLP()), MLP)
 
 
-def test_a_part_that_is_compiled_round_trips(tmp_path: Path) -> None:
-    float_model, model = MLP(), binary_mlp()
-    for each in (float_model, model):
-        each.first = torch.compile(each.first, backend="eager")
-    loaded = round_trip(model, float_model, tmp_path / "a")
-    input = torch.randn(2, 5)
-    assert torch.equal(loaded(input), pack_layers(model)(input))
-
-
 def test_sharing_that_the_file_does_not_have_is_refused(tmp_path: Path) -> None:
     def build(shared: bool) -> nn.Sequential:
         layers = [nn.Linear(3, 3), nn.LayerNorm(3), nn.LayerNorm(3)]

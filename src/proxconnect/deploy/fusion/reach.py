@@ -1,7 +1,7 @@
 """Find the Python values that forwards may read or set: to see changes of them, and to undo those of a trace."""
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import _lru_cache_wrapper, cache, cached_property, partial
 from operator import is_
@@ -93,7 +93,7 @@ class Reach:
         elif isinstance(value, _CONTAINERS):
             if not isinstance(value, tuple | frozenset):
                 self.containers.append((value, module, label))
-            for item in [*(value.values() if isinstance(value, dict) else value)]:
+            for item in [*(dict.values(value) if isinstance(value, dict) else value)]:
                 self._visit(item, module, label)
         elif isinstance(value, type):
             self._add_classes(value)
@@ -153,7 +153,7 @@ class Snapshot:
             for name, value in attributes.items():
                 if isinstance(value, list | dict | set) and id(value) not in containers:
                     containers[id(value)] = value, module, f"{label}.{name}"
-        self._containers = [(held, held.copy(), module, label) for held, module, label in containers.values()]
+        self._containers = [(held, _copied(held), module, label) for held, module, label in containers.values()]
         self._attributes = [(*place, getattr(*place[:2], _ABSENT)) for place in reach.attributes.values()]
         self._caches = [(cached, cached.cache_info().currsize) for cached in reach.caches]
 
@@ -172,8 +172,7 @@ class Snapshot:
         for container, before, module, label in self._containers:
             if len(container) != len(before) or not _are_same(container, before):
                 changed.setdefault(module, label)
-                container.clear()
-                container.extend(before) if hasattr(container, "extend") else container.update(before)
+                _refill(container, before)
         for owner, name, label, value in self._attributes:
             if getattr(owner, name, _ABSENT) is not value:
                 changed.setdefault(None, label)
@@ -195,10 +194,29 @@ def _restored(now: dict[str, Any], before: dict[str, Any], names: Iterable[str])
     return min(changed, default="")
 
 
+def _copied(container: Any) -> Any:
+    """Return a copy; that of a dictionary is a plain one with what it holds, whatever a subclass makes of that."""
+    if isinstance(container, dict):
+        return {key: dict.__getitem__(container, key) for key in dict.keys(container)}
+    return container.copy()
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Give a container what a copy of it holds."""
+    if isinstance(container, dict):
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
+        base.clear(container)
+        for key, value in content.items():
+            base.__setitem__(container, key, value)
+        return
+    container.clear()
+    container.extend(content) if hasattr(container, "extend") else container.update(content)
+
+
 def _are_same(one: Any, other: Any) -> bool:
-    """Return True if two containers of the same type and length hold the same objects."""
+    """Return True if two containers of one kind and length hold the same objects."""
     if isinstance(one, dict):
-        return all(other.get(key, _ABSENT) is value for key, value in one.items())
+        return all(dict.get(other, key, _ABSENT) is value for key, value in _copied(one).items())
     return all(map(is_, one, other)) if not isinstance(one, set) else one == other
 
 
