@@ -49,9 +49,10 @@ def _text(path: object, wanted: str) -> str:
 
 
 def require_writable(folder: object, argument: str, names: tuple[str, ...] = ()) -> None:
-    """Make the folder if it is missing; OSError unless files can be written into it, those called `names` among them.
+    """Make the folder if it is missing; OSError unless new files can be written into it, also under `names`.
 
-    Call it before long work whose results go there. `argument` names the folder's option in the message.
+    Call it before long work whose results go there. A name is refused if a directory, pipe or device has it; the
+    permissions of files that exist already are not checked. `argument` names the folder's option in the message.
     """
     place = folder_name(folder, argument)
     if place.exists() and not place.is_dir():

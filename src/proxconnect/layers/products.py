@@ -161,7 +161,7 @@ class SpatialProduct(Product):
         return -1 - len(self.kernel_size)
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels of all groups together, whatever the weight's shape."""
+        """Return `in_channels`, the input channels of all groups together; `weight_shape` is ignored."""
         return int(self.in_channels)
 
 

@@ -250,7 +250,7 @@ def test_a_place_that_is_not_known_is_given_up():
 
     packed = pc.pack(binary(InQueue))
     assert "since its forward keeps what it computes" in str(packed.packing)
-    assert isinstance(QUEUE.get(), fx.Proxy)
+    assert isinstance(QUEUE.get_nowait(), fx.Proxy)
 
 
 def test_a_value_that_cannot_be_watched_is_given_up():

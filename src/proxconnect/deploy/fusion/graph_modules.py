@@ -342,9 +342,10 @@ class GraphForward:
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Return True if a graph may run on these inputs: plain CPU tensors that need no gradient, numbers and None.
+    """Return True if a graph may run on these inputs: numbers, None and plain CPU tensors that record no gradient.
 
-    False while autocast, forward-mode differentiation, a torch mode, a transform, tracing or a global hook is active.
+    A tensor that requires one is plain while gradients are off. False under CPU autocast, forward-mode differentiation,
+    a torch function or dispatch mode, a transform or tracing, and while a global forward hook is registered.
     """
     has_gradients = torch.is_grad_enabled()
     for value in inputs:

@@ -119,7 +119,10 @@ class _Tracer(fx.Tracer):
         return [m for m in self.module.modules() if m is self.module or not self.is_leaf_module(m, "")]
 
     def forget(self) -> bool:
-        """Delete proxies from the dictionaries and lists that still hold them; return True if there are such."""
+        """Delete proxies from the dictionaries that still hold them, such as attributes; return True if any are held.
+
+        Lists stay as they are, because that of a C object, such as a queue, breaks if another changes it.
+        """
         self.proxies.clear()
         if all(proxy() is None for proxy in self.made):
             return False
@@ -129,8 +132,6 @@ class _Tracer(fx.Tracer):
             if type(holder) is dict:
                 for key in [key for key, value in holder.items() if any(value is proxy for proxy in kept)]:
                     del holder[key]
-            elif type(holder) is list and holder is not kept:
-                holder[:] = [value for value in holder if not any(value is proxy for proxy in kept)]
         return bool(kept)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -151,7 +151,7 @@ QUANTITIES = (
 
 
 def is_float(rows: DataFrame) -> Series:
-    """Return for each line of `rows` whether its label on the axis "mode" is "float"."""
+    """Return for each line of `rows` whether its column "mode" holds "float"; all are False without that column."""
     return rows["mode"] == FLOAT if "mode" in rows else Series(False, rows.index)
 
 

@@ -163,7 +163,7 @@ class Int8Conv2d(Int8Product, ConvProduct, nn.Conv2d):
         return self._spec.shape, (height, width), (pad[2], pad[0]), self.dilation
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
-        """Convolve an input from `seen` with the float layer's options, except a stride that `seen` has applied."""
+        """Convolve an input from `seen` as the float layer does, with stride 1 if `seen` dropped the skipped pixels."""
         if self._sees_pixels():
             return functional.conv2d(input, weight, bias, groups=self.groups)
         return super().multiply(input, weight, bias, *args)
