@@ -27,7 +27,7 @@ _TWO, _THREE = _LONG * 2, _LONG * 3
 
 
 class CAffine(ctypes.Structure):
-    """The scale and the bias of an output: y = scale · sum + bias."""
+    """The scale and the bias of a product whose inputs are floats or 8-bit, not signs: y = scale · sum + bias."""
 
     _fields_ = (("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER))
 

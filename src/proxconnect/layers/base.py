@@ -90,7 +90,11 @@ class BinaryLayer(Product):
 
     @property
     def weight(self) -> Tensor:
-        """The weight with its scale, computed from `latent` at each access, in the shape and dtype of `latent`."""
+        """The effective weight, computed from `latent` at each access, in the shape and dtype of `latent`.
+
+        In `train()` it is what the pair gives, which need not be binary, times a scale; in `eval()` it is scale·sign.
+        The pair `fp` gives `latent` in both. Assigning a tensor copies it into `latent`.
+        """
         try:
             if "weight_quantizer" not in self._modules:  # not yet there in torch's __init__
                 return self.latent

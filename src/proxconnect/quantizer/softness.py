@@ -31,7 +31,10 @@ def usual_inputs() -> Tensor:
 
 
 def measured(quantizer: Quantizer, latent: Tensor) -> Tensor:
-    """Return some entries of `latent` in units of ᾱ, (n,)."""
+    """Return some entries of `latent` (all, if it is small), divided by ᾱ, without gradient, (n,).
+
+    ᾱ is the mean |latent| of the channel or tensor, also with a learned scale. Without a scale nothing is divided.
+    """
     return _some(normalised(quantizer, latent.detach()), _MEASURED)
 
 

@@ -63,9 +63,11 @@ def plain(images: Tensor, standardise: Standardisation, rows: Tensor, epoch: int
 def flipped_and_cropped(
     images: Tensor, standardise: Standardisation, flip: bool, crop: int, seed: int, rows: Tensor, epoch: int
 ) -> Tensor:
-    """Return `plain` pictures, shifted at random by up to `crop` pixels and, if `flip`, mirrored with probability 0.5.
+    """Return the pictures `rows` of `images`, shifted and mirrored at random, and then standardised to float32.
 
-    Seed, epoch and index of a picture alone decide. He 2015 (arXiv 1512.03385, section 4.2) has `flip` and `crop=4`.
+    `images` are uint8 (N, C, H, W). Each picture is shifted by up to `crop` pixels in each direction, with zeros
+    (black) at the border, and, if `flip`, mirrored left to right with probability 0.5. Seed, epoch and index of a
+    picture alone decide. He 2015 (arXiv 1512.03385, section 4.2) has `flip` and `crop=4`.
     """
     chance = uniform(Purpose.FLIP_AND_CROP, seed, epoch, rows.unsqueeze(1), torch.arange(3)).unbind(1)
     mirrored = chance[0] < 0.5 if flip else torch.zeros(len(rows), dtype=torch.bool)
