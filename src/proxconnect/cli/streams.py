@@ -17,7 +17,7 @@ class OutputError(Exception):
 def prepare() -> None:
     """Open the null device for each standard stream that is closed, before a file takes its number.
 
-    Replace characters that stdout cannot encode, and ignore a COLUMNS that no terminal has.
+    Replace characters that stdout cannot encode, and ignore a COLUMNS below 20, narrower than any terminal.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

@@ -71,7 +71,11 @@ class FirstInputs:
             self._is_positive, self._is_new = is_positive, True
 
     def see(self, layer: str, input: Tensor) -> None:
-        """Note the binary input of a training pass of the layer named `layer`, and the function that computed it."""
+        """Record the signs of an input, before it is binarized, at a training pass of the layer named `layer`.
+
+        `source` becomes the function that leaves no negative values there, such as "ReLU", or "" if none is known.
+        After a change of sign or many passes, `is_settled` becomes True; until then, optimizer steps may warn.
+        """
         self.note(input)
         self._passes += 1
         if self._passes >= _MOST_PASSES:

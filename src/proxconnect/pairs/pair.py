@@ -45,11 +45,14 @@ class ForwardBackward(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return F_μ(x), the quantized values of `x`, with the shape and dtype of `x`."""
+        """Return F_μ(x), the quantized values of `x`, with the shape and dtype of `x`; for `mu` see `backward`."""
 
     @abstractmethod
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return B_μ(x), by which the backward pass multiplies the gradient, with the shape and dtype of `x`."""
+        """Return B_μ(x), by which the backward pass multiplies the gradient, with the shape and dtype of `x`.
+
+        `mu` may be None only if the pair does not depend on it; otherwise None raises ValueError.
+        """
 
     @property
     def is_identity(self) -> bool:

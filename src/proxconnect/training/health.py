@@ -47,7 +47,7 @@ class Health(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Log the meters as "health/...", and warn of each problem that `diagnose` finds, once for each message.
 
-        Do nothing for a float network. DivergedError if the loss is not finite.
+        Raise DivergedError first if the loss is not finite. For a float network, nothing else is done.
         """
         _require_finite(pl_module)
         if self._meters is None:

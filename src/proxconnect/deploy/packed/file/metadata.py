@@ -172,7 +172,7 @@ _DEFAULTS = {key.name: key.default for key in fields(LayerSpec)[2:]} | {"dtype":
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of a packed file."""
+    """The metadata of a packed file: its packed layers, the aliases of shared tensors, and how it stores vectors."""
 
     layers: Mapping[str, LayerSpec]
     """The packed layers by qualified name."""
