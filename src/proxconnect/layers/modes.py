@@ -11,11 +11,11 @@ from proxconnect.quantizer.quantizer import overridden
 
 @model_context
 def hard(model: nn.Module) -> Iterator[nn.Module]:
-    """Run `model` with hard weights ᾱ·sign(latent) and hard activations, even in `train()` and for the pair `fp`.
+    """Run `model` with hard weights and hard activations, even in `train()` and for the pair `fp`.
 
-    Gradients flow with each pair's B. An optimizer step that moves latents in the context raises RuntimeError. Calling
-    the context, as in `hard(model)(x)`, raises TypeError. It warns as `eval()` does if a soft pair was trained and
-    nothing moved its μ.
+    Hard weights are ᾱ·sign(latent) or, with a learned scale s, s·sign(latent). Gradients flow with each pair's B. An
+    optimizer step that moves latents in the context raises RuntimeError. Calling the context on inputs, as in
+    `hard(model)(x)`, raises TypeError. It warns as `eval()` does if a soft pair was trained and nothing moved its μ.
 
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4)), "pc", keep=None)

@@ -115,7 +115,7 @@ def output_bits(layer: KernelLayer, steps: Sequence[EpilogueStep]) -> Signs | No
 
 
 class OverwritingGelu(Operation):
-    """The fused operation of an `nn.GELU` that writes its output into its input, which saves a tensor in the caches."""
+    """The fused operation of an `nn.GELU` that overwrites its input, so that the caches hold one tensor, not two."""
 
     has_channels = False
 

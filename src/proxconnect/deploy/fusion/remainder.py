@@ -26,7 +26,10 @@ NAME = "layers of 8 bits"
 
 
 class Int8Rows(Operation):
-    """The fused operation of an 8-bit linear layer and the epilogue steps after it; `then` has the kernel's steps."""
+    """The fused operation of an 8-bit linear layer and the epilogue steps after it.
+
+    The argument `then` holds the same steps as `steps`, in the form that the kernel takes.
+    """
 
     name = NAME
     sums_integers = True

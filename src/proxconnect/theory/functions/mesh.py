@@ -17,7 +17,7 @@ REACH = 1000.0
 
 
 class TooRoughError(ValueError):
-    """The error for a function with too many jumps or kinks to tell them apart."""
+    """The error for a function that jumps, bends or oscillates too often to be resolved or tabulated."""
 
 
 def _chebyshev() -> tuple[Tensor, Tensor, Tensor, Tensor]:
