@@ -115,3 +115,8 @@ def test_rows_of_one_layer(tokens: int) -> None:
     assert torch.equal(kernels.attention_of_rows(every_second, 2), kernels.attention(*views))
     apart = rows.mT.contiguous().mT
     torch.testing.assert_close(kernels.attention_of_rows(apart, 2), kernels.attention(*views))
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 48), (2, 0, 48)])
+def test_rows_without_entries(shape: tuple[int, int, int]) -> None:
+    assert kernels.attention_of_rows(torch.empty(shape), 2).shape == (*shape[:2], 2, 8)

@@ -60,6 +60,7 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: if the file is damaged, no checkpoint, nested too deeply, or packed already; if it holds no
             tensor, objects that could run code, or a tensor that is sparse, quantized or on the meta device.
         OSError: if the file cannot be opened.
+        TypeError: if `path` is no path.
     """
     path = require_regular(path)
     is_safetensors = _is_safetensors(path)

@@ -43,6 +43,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     Raises:
         ValueError: if the model has no binary or packed layer, or a NaN or infinity in latents, biases, shifts or batch
             norms.
+        TypeError: if `model` is no module.
 
     Warns:
         UserWarning: as `pack` does.

@@ -37,12 +37,12 @@ def to_floats(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: the file, such as "net.safetensors".
 
     Raises:
-        ValueError: if the model is neither, or holds state that is no tensor or has no values.
-        TypeError: for a dtype that no file holds.
+        ValueError: as for `hard_state_dict`, or the model holds state that is no tensor or has no values.
+        TypeError: if an argument has another type, or a tensor a dtype that no file can hold.
         OSError: if `path` cannot be written.
 
     Warns:
-        BinaryInputsWarning: if layers have binary inputs, which the float network does not.
+        UserWarning, BinaryInputsWarning: as `hard_state_dict`.
     """
     tensors = {}
     for name, tensor in hard_state_dict(model).items():

@@ -58,7 +58,8 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     """Compute `attention` of rows that hold the queries of all heads, then their keys, then their values.
 
     qkv is (batch, tokens, 3 · heads · width). Returns (batch, tokens, heads, width). The scale is 1/√width by default.
-    Torch computes inputs that the kernel does not support. ValueError if `heads` does not fit the rows.
+    Torch computes inputs that the kernel does not support. ValueError if `heads` does not fit the rows,
+    or qkv has another number of dimensions.
     """
     require_type(qkv, Tensor, "qkv takes a tensor (batch, tokens, 3 · heads · width)")
     heads = whole(heads, "heads")
@@ -73,7 +74,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
         answer = _run(_plan(shape, shape, shape, strides, strides, strides, scale), at, at + part, at + 2 * part)
         if answer is not None:
             return answer
-    q, k, v = qkv.reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = qkv.reshape(batch, tokens, 3, heads, entries // 3 // heads).permute(2, 0, 3, 1, 4).unbind(0)
     return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 

@@ -252,6 +252,7 @@ def add_thresholds(model: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: no layer has binary inputs.
+        TypeError: `model` is no module.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))

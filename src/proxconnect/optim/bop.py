@@ -36,6 +36,7 @@ class Bop(Optimizer):
     Raises:
         ValueError: no latent is among `params`; a latent has another pair than "bc", or 16 bits, which cannot hold the
             average; the threshold is below 0 or not finite, or γ lies outside (0, 1].
+        TypeError: an argument has another type.
 
     Source: Helvegen 2019 (arXiv 1906.02107), with the defaults of larq, in which weights have no scale.
 

@@ -94,6 +94,7 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
 
     Raises:
         ValueError: the optimizer moves no latent of the model, or the bound is not positive and finite.
+        TypeError: an argument has another type.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))

@@ -22,6 +22,7 @@ class OverflowPenalty:
 
     Raises:
         ValueError: no layer of `model` has an accumulator, or one has a penalty already.
+        TypeError: `model` is no module.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))

@@ -52,6 +52,7 @@ class UpdateRule:
         ValueError: the model has no binary layer; the optimizer holds none of their latents, has a rule already, or has
             the state of another rule; a pair without a prox would overwrite latents; the forward pass would not use a
             learned scale; or the switches are PC++ itself.
+        TypeError: an argument has another type.
     """
 
     def __init__(self, optimizer: Optimizer, model: nn.Module, *, quantises: bool, overwrites: bool) -> None:

@@ -24,9 +24,8 @@ from proxconnect.quantizer import Quantizer
 class Trajectory:
     """A recorded run: t steps w*_{τ+1} = w*_τ - η_τ·g_τ of n latents without a scale, as float64 tensors on the CPU.
 
-    Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError if shapes,
-    dtypes or devices do not fit, a number is not finite, or a sharpness or the learning rates are impossible; TypeError
-    for what is no tensor.
+    Make it with `Trajectory.from_latents` or a `Recorder`, and pass it to `certificate`. Raises ValueError for
+    values that no such run has, as a wrong shape or dtype, or NaN. TypeError if a field has another type.
     """
 
     latents: Tensor

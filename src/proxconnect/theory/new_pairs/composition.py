@@ -250,6 +250,7 @@ def average(proxes: Sequence[Prox | Function], weights: Sequence[float] | None =
 
     Raises:
         ValueError: a callable falls or is no function of one variable, `proxes` is empty, or the weights do not fit.
+        TypeError: an argument has another type.
 
     Example:
         >>> from proxconnect import theory

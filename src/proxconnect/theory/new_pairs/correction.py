@@ -72,7 +72,7 @@ class Antiderivative(Transform):
         return self.table(p)
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'(p) = B(p), computed in float32 or wider; NaN stays NaN, and `mu` is ignored."""
+        """Return T'(p), with the shape and dtype of `p`: B(p), but `beyond` outside ±`reach`; `mu` is ignored."""
         wide = widened(p)
         slope = self.backward(wide.clamp(-self.reach, self.reach))
         slope = torch.where(wide < -self.reach, self.beyond[0], torch.where(wide > self.reach, self.beyond[1], slope))
@@ -100,7 +100,7 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
         ProbeError: a callable is no elementwise function with finite values.
         ValueError: the name is unknown, B_μ of a heuristic without known transform is not μB(μx), F cannot be
             normalised, or B is too rough for a table, which would err by more than 1e-6.
-        TypeError: `backward` is a `Pair` or its name, or neither a heuristic nor a callable.
+        TypeError: `backward` is a `Pair` or its name, or an argument has another type.
 
     Example:
         >>> from proxconnect import theory

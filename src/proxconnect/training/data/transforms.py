@@ -178,7 +178,8 @@ class TransformOptions:
     def for_training(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Transform:
         """Return the random transform of a PIL image to a standardised tensor, float32 (C, H, W).
 
-        `mean` and `deviation`, for pixels from 0 to 1, count if the options have none. ValueError for a wrong policy.
+        `mean` and `deviation`, for pixels from 0 to 1, count if the options have none. ValueError if timm refuses the
+        policy.
         """
         try:
             return self._made(

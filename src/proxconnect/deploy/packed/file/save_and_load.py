@@ -34,7 +34,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: if the model is not packed, is wrapped, keeps state that is no tensor, or is on the meta device.
-        TypeError: for a dtype that no file can hold.
+        TypeError: if an argument has another type, or a tensor a dtype that no file can hold.
         OSError: if `path` cannot be written.
 
     Example:
