@@ -27,12 +27,18 @@ def require_regular(path: object) -> Path:
 
 
 def file_name(path: object, example: str = "network.safetensors") -> str:
-    """Return the argument `path` as text; TypeError, with `example`, unless it is a string, bytes or a path."""
+    """Return the argument `path` as text; TypeError, with `example`, unless it is a string, bytes or a path.
+
+    OSError if the name is not valid UTF-8.
+    """
     return _text(path, f"path takes the name of a file, as {example!r}")
 
 
 def folder_name(path: object, argument: str) -> Path:
-    """Return a folder's name as a Path; TypeError, which names the `argument`, for anything but text or a path."""
+    """Return a folder's name as a Path; TypeError, which names `argument`, unless it is a string, bytes or a path.
+
+    OSError if the name is not valid UTF-8.
+    """
     return Path(_text(path, f"{argument} takes the name of a folder"))
 
 
