@@ -1,6 +1,7 @@
 """`layer.weight` is what the layer multiplies by; the parameter is `latent`, and every error says so."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -138,7 +139,8 @@ def test_conversion_keeps_the_mode_and_the_device() -> None:
 
 
 def test_conversion_refuses_what_it_cannot_convert() -> None:
-    for other in (nn.Conv2d(4, 6, 3), BinaryLinear(6, 4), nn.ReLU()):
+    others: tuple[Any, ...] = (nn.Conv2d(4, 6, 3), BinaryLinear(6, 4), nn.ReLU(), 5)
+    for other in others:
         with pytest.raises(TypeError, match=r"BinaryLinear\.convert takes a Linear"):
             BinaryLinear.convert(other)
     with pytest.raises(TypeError, match="remove_parametrizations"):

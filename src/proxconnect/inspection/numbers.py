@@ -97,7 +97,7 @@ class Summary:
         return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
 
     def __str__(self) -> str:
-        """Return the table and the totals as text 80 columns wide; shapes are left out or names shortened to fit."""
+        """Return the table and the totals as text for 80 columns; shapes are left out or names shortened to fit."""
         width = 80
         headers, cells = _columns(self)
         widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]

@@ -61,11 +61,12 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
 
         The parameter becomes the latent, as the same object. Of a subclass of the float type the layer keeps the names
         that it adds, but loses what it overrides. TypeError if `layer` has another type, or its weight is no plain
-        parameter with a shape. On any error it stays as it was.
+        parameter with a shape. On these errors it stays as it was.
         """
-        kind, weight = type(layer), layer._parameters.get("weight")
+        kind = type(layer)
         if isinstance(layer, BinaryLayer) or cls.float_class(kind) is None:
             raise TypeError(f"{cls.__name__}.convert takes a {cls.float_name()}, got {kind.__name__}")
+        weight = layer._parameters.get("weight")
         if weight is None:
             raise TypeError(
                 f"the weight of this {kind.__name__} is no plain parameter (parametrized, weight-normed or pruned?): "

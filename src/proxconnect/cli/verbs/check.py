@@ -120,7 +120,7 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
 def shown(
     verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
 ) -> Iterator[RenderableType]:
-    """Yield the results of `check` as rich text, readable without colour, with prose wrapped at 80 columns.
+    """Yield the results of `check` as rich text, readable without colour, with prose wrapped at 80 columns or less.
 
     `verdicts` has one per sharpness for the pair asked about, and `table` those for each pair of the catalogue and each
     surrogate; both may be empty. `mended` is a legitimate pair with the same B, the reason why there is none, or None
