@@ -26,7 +26,7 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     """Prepack the signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
 
     Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit. Bits beyond the last row
-    or column are 0. ValueError for another number of bits.
+    or column are 0. ValueError for other bits.
     """
     require_bits(bits, rows * columns)
     if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
@@ -40,7 +40,7 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8): `panels` of each group, with columns in the
     order (height, width, in/groups). Several groups of fewer than 64 input and 32 output channels each, as in depthwise
     convolutions, have the shape (height·width·in/groups, ⌈out/64⌉): the bits of all outputs for each tap and channel.
-    ValueError for another number of bits or dimensions.
+    ValueError if the bits, the shape and `groups` do not fit together.
     """
     rows = _rows_of_groups(bits, shape, groups)
     if _is_thin(shape, groups):
@@ -52,7 +52,7 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     """Prepack the signs of an (out, in/groups, height, width) weight, from `pack_bits`, for patches of float images.
 
     The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
-    another layout for groups of few channels. ValueError for another number of bits or dimensions.
+    another layout for groups of few channels. ValueError if the bits, the shape and `groups` do not fit together.
     """
     return torch.cat([_panelled(_words(of_group)) for of_group in _rows_of_groups(bits, shape, groups)])
 
