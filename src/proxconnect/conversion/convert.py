@@ -64,6 +64,7 @@ def binarize(
             no binary inputs, the model is binary, lazy or integer or has an attribute `binarization`, or nothing would
             become binary.
         TypeError: an argument has another type.
+        Exception: the model's own error for the `example`, or that of your `keep`, with a note.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))

@@ -108,7 +108,7 @@ def reestimate_batchnorm(
 
     Raises:
         ValueError: for empty `batches` if the model has batch norms, and for an estimate that is NaN or infinite.
-        TypeError: if `batches` is one tensor or no iterable.
+        TypeError: if `model` is no module, or `batches` is one tensor or no iterable.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))

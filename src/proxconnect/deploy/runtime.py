@@ -63,7 +63,8 @@ def pack(
         ValueError: if the model has no binary layer; if it or a module of it is wrapped, as by `torch.compile`; for
             latents, quantizers or paddings without a packed form; for NaN or infinity in latents, biases, shifts or
             batch norms; for an unknown option.
-        TypeError: for a type of binary layer without a packed form.
+        TypeError: if `model` is no module, or has a type of binary layer without a packed form.
+        Exception: the model's own error, with a note, for an example that it does not take.
         ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.
 
     Warns:
@@ -114,6 +115,7 @@ def load(
     Raises:
         PackedFileError: for a damaged, foreign or newer file, and for a model that is not float or does not fit it.
         ValueError: for an unknown option.
+        TypeError: if `path` is no path, or `float_model` no module.
         OSError: if the file cannot be read.
 
     Example:

@@ -33,8 +33,8 @@ def save_pretrained(
         data: further metadata of the card, such as license="mit" or base_model="facebook/deit-tiny".
 
     Raises:
-        ValueError: for a model that is not packed.
-        TypeError: if an argument has another type.
+        ValueError: as for `pc.save`, such as for a model that is not packed.
+        TypeError: if an argument has another type, or as for `pc.save`.
         OSError: if the folder cannot be written.
         MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
     """

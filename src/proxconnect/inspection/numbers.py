@@ -190,7 +190,8 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
         The numbers by layer and in total; print it for a table.
 
     Raises:
-        TypeError: `model` is no module.
+        TypeError: `model` is no module, or has a type of binary layer without a packed form.
+        Exception: the model's own error, with a note, for an example that it does not take.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2))

@@ -203,7 +203,7 @@ class BinaryLayer(Product):
         super().register_parameter("latent" if name == "weight" else name, param)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode and return self as torch does; in `eval()`, steps that move `latent` raise RuntimeError.
+        """Set the mode and return self as torch does; while the layer is hard, steps that move it raise RuntimeError.
 
         `eval()` warns if a soft pair was trained and nothing moved its μ, because hard weights are another function.
         """

@@ -91,8 +91,9 @@ def binarize_parameter(
         channel_dims: the dimensions of output channels: (0, 1) for experts stacked as (experts, out, in).
 
     Raises:
-        ValueError: `module` itself has no such parameter, or it is not float or empty, lacks the `channel_dims`, or
-            `<name>_binary` is taken; or the pair or the scale is unknown.
+        ValueError: `module` itself has no such parameter, or it is not float or has no entries or dimensions; the
+            `channel_dims` are no distinct dimensions of it; `<name>_binary` is taken; or the pair or the scale is
+            unknown or does not fit.
         TypeError: the parameter is binary already, parametrized, lazy, or that of a recurrent layer, which holds it
             twice; or an argument has another type.
 

@@ -58,7 +58,8 @@ class Sharpening:
     Raises:
         ValueError: the model has no binary layer, the optimizer holds none of their latents or has a Sharpening of such
             a part, there are no binary activations to move, the start or end lies outside a pair's domain, the end is
-            below the start, the arguments make no schedule, or "cumulative" finds no learning rate.
+            below the start, a μ is on the meta device, the arguments make no schedule, or "cumulative" finds no
+            learning rate.
         TypeError: an argument has another type, as a float for `steps`.
 
     Example:

@@ -132,7 +132,7 @@ class Sources:
         return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self._parameters)
 
     def are_hooked(self) -> bool:
-        """Return True if an inner module has a forward hook, or if its forward was replaced since the snapshot."""
+        """Return True if an inner module has a forward (pre-)hook, or its forward was replaced since the snapshot."""
         return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
 
 

@@ -55,7 +55,7 @@ def prox_of(regularizer: Function, points: Sequence[float] = ()) -> ArgminProx:
     Raises:
         ProbeError: r raises, mixes entries, is random, changes shape or dtype, or is NaN or -∞.
         ValueError: r is +∞ at all searched z, falls so far that P leaves ±4000, or P is too rough for a table.
-        TypeError: `regularizer` is no callable.
+        TypeError: `regularizer` is no callable, or `points` no list of numbers.
 
     Example:
         >>> from proxconnect import theory

@@ -72,7 +72,7 @@ def synthesize(
 
     Raises:
         ValueError: the prox falls, the derivative is not that of T, or P rests at a kink of T without `derivative`.
-        TypeError: a part is no callable, or `derivative` is given with a `Transform`, which has one.
+        TypeError: an argument has another type, or `derivative` is given with a `Transform`, which has one.
         ProbeError: a callable is no elementwise function with finite values.
 
     Example:
@@ -227,7 +227,7 @@ def compose(transform: Transform, pair: str | Pair, name: str | None = None) -> 
         name: the name of the new pair, by default the type of the transform, ∘ and the name of the pair.
 
     Raises:
-        TypeError: `transform` is no `Transform`, or `pair` neither a `Pair` nor the name of one.
+        TypeError: `transform` is no `Transform`, `pair` neither a `Pair` nor the name of one, or `name` no string.
         ValueError: the name is unknown.
     """
     if not isinstance(transform, Transform):
@@ -283,7 +283,7 @@ def rescale(pair: str | Pair, *, inner: float = 1.0, outer: float = 1.0, name: s
         name: the name of the new pair, by default made of the factors and the name of the pair.
 
     Raises:
-        TypeError: `pair` is neither a `Pair` nor the name of one.
+        TypeError: `pair` is neither a `Pair` nor the name of one, or another argument has another type.
         ValueError: the name is unknown, or `inner` or `outer` is out of range.
     """
     pair = _decomposed(pair, "rescale")

@@ -138,7 +138,7 @@ def _merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> Configurat
 
 @dataclass(frozen=True)
 class Workplace:
-    """The work folder of a study, with a folder for each row, which holds its checkpoints and its log."""
+    """The work folder of a study, with a folder for each row, which holds the files of its run, such as checkpoints."""
 
     root: Path
 

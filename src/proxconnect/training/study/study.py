@@ -63,7 +63,7 @@ def run(study: Study, workers: OpenWorkers, threads: int, limit: int | None, con
 
     Return the rows that failed, or that wait for one that failed, with the reason in words. After Ctrl-C or SIGTERM
     call it again to go on. GridError if the row function does not exist or a row is in the ledger under other labels;
-    BlockingIOError if another study writes the ledger.
+    BlockingIOError if another study writes the ledger, LedgerError if one of its lines is not valid.
     """
     require_runnable(study.grid.run)
     require_writable(study.workplace.root, "--work")

@@ -54,7 +54,7 @@ class PackedLayer(CompactLayer):
         return self._spec.accumulator
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
-        """Compute the binary layer's output with hard weights: bit-exact for binary inputs, else up to rounding."""
+        """Compute the binary layer's output with hard weights, as exactly as `proxconnect.pack` says."""
         return self.of_shifted(input if self.input_shift is None else self.input_shift(input), *args)
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
