@@ -1,13 +1,14 @@
 """Whole binary networks beside what would run in their place: torch, and ONNX Runtime and OpenVINO if installed.
 
-Latency by one pinned thread, all contenders of a table in one interleaved run: Bi-Real ResNet-18 with binary weights
-and activations, images of 224 x 224, alone and 16 at a time; DeiT-tiny with binary weights, float inputs exact or
-rounded to 8 bits, and with binary activations. Then 2 threads by 1, the files, and the memory of a fresh process that
-loads one and runs once, over one that does neither. Weights are untrained; speed does not depend on them. The last
-column is by how much the first packed form is faster, round by round.
+Latency by one pinned thread, all contenders of a table in one interleaved run, images of 224 x 224 and sentences of
+128 tokens. Weights are untrained; speed does not depend on them. "1st faster" is by how much the first packed form is
+faster, round by round, and "limit" the share of the time that multiply-adds alone would take (limits.py). Then 2
+threads by 1, the files, and the memory of a fresh process that loads one and runs once, over one that does neither.
 
-Run: python benchmarks/runtime.py [--rounds 31] [--only resnet-1] [--record FILE] [--plot FILE] (about five minutes on
-an idle machine; needs timm). README's table is of benchmarks/recorded/runtime.jsonl.
+Run: python benchmarks/runtime.py [--rounds 31] [--only bireal-1] [--record FILE] [--plot FILE] (about ten minutes on an
+idle machine; needs timm, torchvision and transformers). PROXCONNECT_INSTRUCTION_SET=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+ATEN_CPU_CAPABILITY=avx2 measures as if the processor had AVX2 alone: torch and OpenVINO are limited too, ONNX Runtime
+is not. The tables of README and docs/runtime.md are of benchmarks/recorded/runtime.jsonl.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
+import limits
 import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
@@ -42,10 +45,6 @@ from proxconnect.cli.networks import FloatNetwork, difference, named, run, with_
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
 
-RESNET, DEIT = "bireal_resnet18", "deit_tiny_patch16_224"
-CONTESTS = {"resnet-1": (RESNET, 1), "resnet-16": (RESNET, 16), "deit-1": (DEIT, 1)}
-STORED = ("resnet18", RESNET, DEIT)
-"""Whose files are measured: ResNet-18 also in the common form, whose shortcuts are binary too."""
 SMALLEST = {"remainder": "int8", "vectors": "float16"}
 
 
@@ -58,20 +57,56 @@ class Form:
     """Keyword arguments of `pc.pack`."""
 
 
-FORMS: Mapping[str, Mapping[str, Form]] = {
-    RESNET: {
-        "packed": Form("poly"),
-        "packed, fast floats": Form("poly", {"floats": "fast"}),
-        "packed, int8 remainder": Form("poly", {"remainder": "int8"}),
-    },
-    DEIT: {
-        "packed BW": Form(None),
-        "packed BW, int8": Form(None, {"inputs": "int8", "remainder": "int8"}),
-        "packed BWA": Form("poly"),
-        "packed BWA, fast floats": Form("poly", {"floats": "fast"}),
-        "packed BWA, int8": Form("poly", {"remainder": "int8", "floats": "fast"}),
-    },
+BW: Mapping[str, Form] = {
+    "packed BW": Form(None),
+    "packed BW, int8": Form(None, {"inputs": "int8", "remainder": "int8"}),
 }
+BWA: Mapping[str, Form] = {
+    "packed BWA": Form("poly"),
+    "packed BWA, fast floats": Form("poly", {"floats": "fast"}),
+    "packed BWA, int8": Form("poly", {"remainder": "int8", "floats": "fast"}),
+}
+
+
+class Sentences(nn.Module):
+    """BERT of the size of MiniLM's sentence encoders, which takes token ids (batch, tokens) alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = transformers.BertConfig(
+            hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+        )
+        self.bert = transformers.BertModel(config, add_pooling_layer=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden: Tensor = self.bert(ids).last_hidden_state
+        return hidden
+
+
+MINILM = FloatNetwork("MiniLM, 128 tokens", Sentences, lambda _: (torch.randint(1000, (1, 128)),))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a table is about: a network, the number of inputs at once, and the forms that are packed."""
+
+    network: Callable[[], FloatNetwork]
+    batch: int
+    forms: Mapping[str, Form]
+
+
+BIREAL, RESNET, DEIT = "bireal_resnet18", "resnet18", "deit_tiny_patch16_224"
+SUBJECTS = {
+    "bireal-1": Subject(partial(named, BIREAL), 1, BWA),
+    "bireal-8": Subject(partial(named, BIREAL), 8, BWA),
+    "bireal-16": Subject(partial(named, BIREAL), 16, BWA),
+    "resnet-1": Subject(partial(named, RESNET), 1, BW | BWA),
+    "deit-1": Subject(partial(named, DEIT), 1, BW | BWA),
+    "mobilenet-1": Subject(partial(named, "mobilenet_v2"), 1, BW | BWA),
+    "minilm-1": Subject(lambda: MINILM, 1, BW),
+}
+STORED = {RESNET: Form(None), BIREAL: BWA["packed BWA"], DEIT: Form(None)}
+"""Whose files are measured: ResNet-18 in the common form, whose shortcuts are binary too."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +117,10 @@ class Result:
     contenders: list[dict[str, Any]]
     absent: Mapping[str, str]
     batch: int
-    parts: tuple[SelfTime, ...]
-    """Where the time of the first packed form goes."""
+    limits: Mapping[str, float]
+    """The least seconds of each packed form, if nothing but multiply-adds took time."""
+    parts: Mapping[str, tuple[SelfTime, ...]]
+    """Where the time of each packed form goes."""
 
 
 def binary_of(network: FloatNetwork, model: nn.Module, activations: str | None) -> nn.Module:
@@ -92,39 +129,42 @@ def binary_of(network: FloatNetwork, model: nn.Module, activations: str | None) 
         return pc.binarize(copy.deepcopy(model), "bnn++", activations, keep=network.keep).eval()
 
 
-def contest(name: str, batch: int, rounds: int) -> Result:
+def contest(key: str, rounds: int) -> Result:
     """Everything that runs the network, by one thread, on one pinned core."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    network = named(name)
+    subject = SUBJECTS[key]
+    network, batch = subject.network(), subject.batch
     model = network.build().eval().requires_grad_(False)
     assert network.example is not None
     example = with_batch(network.example(model), batch)
-    binaries = {form.activations: binary_of(network, model, form.activations) for form in FORMS[name].values()}
-    packed = {title: pc.pack(binaries[form.activations], **form.packing) for title, form in FORMS[name].items()}
+    binaries = {form.activations: binary_of(network, model, form.activations) for form in subject.forms.values()}
+    packed = {title: pc.pack(binaries[form.activations], **form.packing) for title, form in subject.forms.items()}
     with torch.inference_mode():
         apart = {
             title: difference(
                 tensors_in(run(binaries[form.activations], example)), tensors_in(run(packed[title], example))
             )
-            for title, form in FORMS[name].items()
+            for title, form in subject.forms.items()
         }  # fmt: skip
-        binary = binaries[FORMS[name][next(iter(packed))].activations]
+        binary = binaries[list(subject.forms.values())[-1].activations]
         with tempfile.TemporaryDirectory() as folder:
             held = Contest(network.title, model, binary, packed, apart, 1, rounds, Path(folder), lambda _: None)
             contenders = held.contenders(example, (batch,))
-        parts = profile(next(iter(packed.values())), example, 5)
-    return Result(network.title, contenders, held.absent, batch, parts)
+        reached = limits.rates()
+        least = {title: limits.seconds(form, example, reached) for title, form in packed.items()}
+        parts = {title: profile(form, example, 5) for title, form in packed.items()}
+    return Result(network.title, contenders, held.absent, batch, least, parts)
 
 
-def scaling(name: str, batch: int, rounds: int) -> Spread:
+def scaling(key: str, rounds: int) -> Spread:
     """How many times as fast 2 threads are as 1."""
-    network = named(name)
+    subject = SUBJECTS[key]
+    network, form = subject.network(), next(iter(subject.forms.values()))
     model = network.build().eval().requires_grad_(False)
     assert network.example is not None
-    form = next(iter(FORMS[name].values()))
     small = pc.pack(binary_of(network, model, form.activations), **form.packing)
-    example = with_batch(network.example(model), batch)
+    example = with_batch(network.example(model), subject.batch)
 
     def by(count: int) -> object:
         with threads(count):
@@ -137,10 +177,9 @@ def scaling(name: str, batch: int, rounds: int) -> Spread:
 
 def sizes(name: str) -> dict[str, dict[str, Any]]:
     """Bytes of the files, and of memory over that of a bare process."""
-    network = named(name)
+    network, form = named(name), STORED[name]
     model = network.build().eval().requires_grad_(False)
     assert network.example is not None
-    form = next(iter(FORMS[name].values())) if name in FORMS else Form(None)
     binary = binary_of(network, model, form.activations)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -166,42 +205,55 @@ def _pin(cores: int) -> None:
 
 
 def table(result: Result) -> Table:
-    made = Table(title=f"{result.title}, batch {result.batch}", title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=f"{result.title}, batch {result.batch}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     made.add_column("", no_wrap=True)
-    for heading in ("ms", "quartiles", "x float", "packed faster"):
+    for heading in ("ms", "quartiles", "x float", "1st faster", "limit"):
         made.add_column(heading, justify="right", no_wrap=True)
     ours = result.contenders[1]["seconds"][result.batch]
     for one in result.contenders:
         latency, ratio = one["latency"], Spread.of(quotients(one["seconds"][result.batch], ours))
+        limit = result.limits.get(one["name"])
         made.add_row(
             "torch float32" if one["name"] == FLOAT else one["name"], milliseconds(latency.median),
-            f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one['speedup'].median:.2f}",
+            f"{milliseconds(latency.low)}-{milliseconds(latency.high)}", f"{one['speedup'].median:.2f}",
             f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})",
+            "" if limit is None else f"{100 * limit / latency.median:.0f} %",
         )  # fmt: skip
     return made
 
 
-def where(result: Result) -> str:
-    """What takes the first packed form's time."""
-    seconds = by_kind(result.parts)
+def where(parts: Sequence[SelfTime]) -> str:
+    """What takes the time: products with binary weights, the remainder, and the model itself, which is Python."""
+    seconds = {"binary": 0.0, "Python": 0.0, "remainder": 0.0}
+    for part in parts:
+        seconds["binary" if part.is_binary else "remainder" if part.name else "Python"] += part.seconds.median
     whole = sum(seconds.values())
-    told = (f"{kind} {100 * amount / whole:.0f} %" for kind, amount in list(seconds.items())[:6])
-    return f"Of {1e3 * whole:.3g} ms, module by module: {', '.join(told)}"
+    told = [f"{kind} {100 * amount / whole:.0f} %" for kind, amount in seconds.items()]
+    longest = [f"{kind} {100 * s / whole:.0f} %" for kind, s in list(by_kind(parts).items())[:5]]
+    return f"{', '.join(told)} ({', '.join(longest)})"
 
 
-def show_contest(console: Console, name: str, batch: int, rounds: int) -> Result:
-    result = fresh(contest, name, batch, rounds if batch == 1 else max(1, rounds // 3), cores=1)
+def show_contest(console: Console, key: str, rounds: int) -> Result:
+    result: Result = fresh(contest, key, rounds if SUBJECTS[key].batch == 1 else max(1, rounds // 3), cores=1)
     console.print(table(result))
     for rival, reason in result.absent.items():
         console.print(f"Without {rival}: {reason}")
-    console.print(where(result), "\n")
+    for title, parts in result.parts.items():
+        console.print(f"{title}: {where(parts)}")
+    console.print()
     return result
 
 
 def show_the_rest(console: Console, rounds: int) -> dict[str, Any]:
     """2 threads by 1, and sizes."""
-    scaled = fresh(scaling, RESNET, 16, max(1, rounds // 2), cores=2)
-    console.print(f"2 threads by 1, {RESNET}, batch 16: {scaled.median:.2f} ({scaled.low:.2f} to {scaled.high:.2f})")
+    scaled = fresh(scaling, "bireal-16", max(1, rounds // 2), cores=2)
+    console.print(f"2 threads by 1, {BIREAL}, batch 16: {scaled.median:.2f} ({scaled.low:.2f} to {scaled.high:.2f})")
     measured = {name: sizes(name) for name in STORED}
     for name, found in measured.items():
         for what, title in (("files", "file"), ("peaks", "peak memory over a bare process")):
@@ -213,16 +265,17 @@ def show_the_rest(console: Console, rounds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31, help="of single inputs; batches have a third of them")
-    parser.add_argument("--only", nargs="+", choices=CONTESTS, help="these tables, and nothing else")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, help="these tables, and nothing else")
     parser.add_argument("--record", type=Path, metavar="FILE", help="add all numbers to it as a line of JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     console = Console(width=80, highlight=False)
     torch.set_num_threads(1)
     console.print(str(Machine.here()))
-    results = [show_contest(console, *CONTESTS[key], arguments.rounds) for key in arguments.only or CONTESTS]
+    results = [show_contest(console, key, arguments.rounds) for key in arguments.only or SUBJECTS]
     report: dict[str, Any] = {
         "machine": dataclasses.asdict(Machine.here()),
+        "class": str(Machine.here().instruction_set),
         "contests": [dataclasses.asdict(one) for one in results],
     }
     if not arguments.only:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import proxconnect as pc
 from checks.recorded import Study, networks, signed
-from checks.speeds import Runs, table
+from checks.speeds import CLASSES, Runs, table
 
 CNN, VIT = "resnet BW E2E", "vit BW E2E"
 
@@ -33,6 +33,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
             f"{spelled(len(pc.PAIRS)).capitalize()} pairs from BinaryConnect to BNN++",
             *speeds_and_sizes(Runs.of(root)),
         ],
+        "docs/runtime.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
         "docs/reliability.md": [f"{networks(root)} networks of timm"],
         "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],
@@ -48,7 +49,8 @@ def speeds_and_sizes(runs: Runs) -> list[str]:
         for network in ("resnet18", "deit_tiny_patch16_224")
     )
     return [
-        *table(runs),
+        *table(runs, "amx"),
+        *table(runs, "avx512"),
         f"With two threads 16 images are {runs.scaling()}",
         f"takes {resnet[0]} MB in float32 takes {resnet[1]} MB, or {resnet[2]} MB with",
         f"DeiT-tiny takes {deit[0]}, {deit[1]} and {deit[2]} MB",

@@ -156,7 +156,7 @@ def test_the_numbers_of_all_pages_are_those_that_were_recorded(copied):
         ("docs/choosing.md", "(+0.03 to +0.73)", "(+0.03 to +0.74)"),
         ("docs/study.md", "| **−0.48** |", "| −0.48 |"),
         ("README.md", "| **3.39** |", "| **3.38** |"),
-        ("README.md", "| torch float32 | 49.2 |", "| torch float32 | 50.2 |"),
+        ("README.md", "ResNet-18 BWA | 49.2 |", "ResNet-18 BWA | 50.2 |"),
         ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
     ],
     ids=["runs", "choosing", "study", "ours", "theirs", "file"],
