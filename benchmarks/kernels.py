@@ -3,8 +3,8 @@
 A product packs the signs of a float input (M, K), multiplies by N rows of a packed weight and writes floats (M, N); a
 convolution does so with an image, batch 1, channels last. Where OpenVINO is installed, its BinaryConvolution stands
 beside those of one group. Products of floats with a packed weight, exact and rounded to 8 bits, follow in tables of
-their own. Speeds are multiply-adds a second; ratios are of one round. The last line is
-what a call costs at M = N = 1.
+their own. Speeds are multiply-adds a second; ratios are of one round. Beside products of one row stands what reading
+the bits alone takes. The last line is what a call costs at M = N = 1.
 
 Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/kernels.py [--rounds 21] [--threads 1 2]
 """
@@ -92,7 +92,7 @@ def products(m: int, n: int, k: int) -> Works:
     works: Works = {"torch float32": lambda: functional.linear(x, weight)}
     for name in kernels.instruction_sets():
         works[name] = lambda name=name: kernels.binary_linear(x, made, n, scale, instruction_set=name)
-    return works
+    return works | reading(m, made)
 
 
 def weight_only_products(m: int, n: int, k: int) -> Works:
@@ -104,7 +104,12 @@ def weight_only_products(m: int, n: int, k: int) -> Works:
             works[f"{kind}, {name}"] = lambda name=name, operator=operator: operator(
                 x, made, n, scale, instruction_set=name
             )
-    return works
+    return works | reading(m, made)
+
+
+def reading(m: int, made: torch.Tensor) -> Works:
+    """What memory allows at most: one row reads the whole weight once. torch sums it as fast as it arrives."""
+    return {"reading the bits": lambda: made.view(torch.int64).sum()} if m == 1 else {}
 
 
 def weight_only_convolutions(channels: int, size: int) -> Works:
