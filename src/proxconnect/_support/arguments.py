@@ -26,7 +26,7 @@ def require_module(value: object, call: str) -> None:
 
 
 def number(value: object, name: str) -> float:
-    """Return the argument `name`, a number (NaN, too) or a tensor or array that holds one, as a float; else TypeError.
+    """Return the argument `name`, a number (NaN, too) or a tensor or array of shape () or (1,), as a float; else TypeError.
 
     ValueError for an integer that is too large.
     """
@@ -48,7 +48,7 @@ def positive(value: object, name: str) -> float:
 
 
 def whole(value: object, name: str, least: int | None = None) -> int:
-    """Return the argument `name`, an integer or a tensor or array that holds one, as an int.
+    """Return the argument `name`, an integer or a tensor or array of shape () or (1,), as an int.
 
     TypeError for others, also for 10.0; ValueError for a number below `least`.
     """
@@ -68,7 +68,7 @@ def dimensions(value: object, name: str) -> tuple[int, ...]:
 
 
 def boolean(value: object, name: str) -> bool:
-    """Return the argument `name`, True or False or a tensor or array that holds one, as a bool; else TypeError."""
+    """Return the argument `name`, True or False or a tensor or array of shape () or (1,), as a bool; else TypeError."""
     held = _held(value)
     if not isinstance(held, bool):
         raise TypeError(f"{name} takes True or False; got {_shown(held)}")

@@ -234,7 +234,7 @@ class BinaryLayer(Product):
             watch(self)
 
     def extra_repr(self) -> str:
-        """Describe the float layer, and how `weight` comes from `latent`."""
+        """Describe the float layer, the pair and the scale that make `weight`, and the accumulator if there is one."""
         quantizer = self.weight_quantizer
         accumulator = "" if self.accumulator is None else f"accumulator={self.accumulator}"
         shown = (super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}", accumulator)

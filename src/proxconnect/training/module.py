@@ -82,8 +82,9 @@ class Objective:
 class Training(lightning.LightningModule):
     """A LightningModule that trains a float or binary network to classify pictures.
 
-    The network is built for the classes, channels and image size of the data module. Random initial values depend on
-    the seed and the network alone, so that runs of one seed start from the same ones with any pair.
+    The network is built for the classes, channels and image size of the data module, or, if MODULE:CALLABLE names it,
+    with its options alone. Random initial values depend on the seed and the network alone, so that runs of one seed
+    start from the same ones with any pair.
 
     Args:
         network: the float network.

@@ -78,7 +78,7 @@ class Interpolant:
 
 
 def interpolant(right: Half, left: Half) -> Interpolant:
-    """Join the tables for x ≥ 0 and x < 0; keep only `right` if they have the same pieces, and are odd to 1e-12."""
+    """Join the tables for x ≥ 0 and x < 0, or keep only `right` if `left` mirrors it to a relative 1e-12."""
     at = torch.cat([right.start, (right.start[1:] + right.start[:-1]) / 2])
     mirrored = torch.equal(right.start, left.start) and torch.allclose(right(at), -left(at), rtol=1e-12, atol=1e-14)
     return Interpolant(right) if mirrored else Interpolant(right, left)

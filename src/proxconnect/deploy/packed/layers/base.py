@@ -104,7 +104,7 @@ class CompactLayer(Product):
         return None if self._spec.scale is None else self.scale.float()
 
     def kernel_bias(self) -> Tensor | None:
-        """Return the bias in float32, for the kernels; None for a layer without one."""
+        """Return the bias of a linear or convolution layer in float32, for the kernels; None if it has none."""
         return None if self.bias is None else self.bias.float()
 
     def _prepacked(self) -> Tensor | None:
