@@ -60,7 +60,7 @@ class Runs(NamedTuple):
 
 
 def table(runs: Runs, processor: str) -> list[str]:
-    """The lines in Markdown: milliseconds of three digits, the fastest of a line in bold, shares of the limit behind."""
+    """The lines in Markdown: ms of three digits, the fastest of a line in bold, shares of the limit behind."""
     lines = []
     for contest in runs.contests(processor):
         taken = _milliseconds(contest)

@@ -26,7 +26,7 @@ def require_module(value: object, call: str) -> None:
 
 
 def number(value: object, name: str) -> float:
-    """Return the argument `name`, a number (NaN, too) or a tensor or array of shape () or (1,), as a float; else TypeError.
+    """Return the argument `name`, a number or a tensor or array of shape () or (1,), as a float; else TypeError.
 
     ValueError for an integer that is too large.
     """

@@ -18,7 +18,7 @@ _MOST_REPEATED = 100_000
 
 
 class GridError(ValueError):
-    """The error for a wrong grid file, or a request that does not fit it or its ledger; the message says what is wrong."""
+    """The error for a wrong grid file, or a request that does not fit it or its ledger; its message says why."""
 
 
 def read(path: Path) -> dict[str, Any]:
