@@ -269,10 +269,10 @@ HIDDEN: dict[str, tuple[Map, Map, float, str]] = {  # F, B, where float64 ends, 
     "erf, a wide gaussian": (torch.erf, lambda x: gaussian(x / 20), 5.5, "F moves by less than float64 shows"),
     "sigmoid, rational": (torch.sigmoid, rational, 31.4, "F moves by less than float64 shows"),
     "sigmoid, 1/(1 + |x|)": (torch.sigmoid, lambda x: 1 / (1 + x.abs()), 31.4, "F moves by less than float64 shows"),
-    "sigmoid, gaussian": (torch.sigmoid, gaussian, 18.0, "P = ∫dF/B grows beyond float64"),
-    "arctan, gaussian": (torch.atan, gaussian, 18.0, "P = ∫dF/B grows beyond float64"),
+    "sigmoid, gaussian": (torch.sigmoid, gaussian, 18.0, "P = ∫dF/B is too large to be computed"),
+    "arctan, gaussian": (torch.atan, gaussian, 18.0, "P = ∫dF/B is too large to be computed"),
     "arctan, 1 - tanh²": (torch.atan, lambda x: 1 - torch.tanh(x).square(), 19.1, "where B is lost in rounding"),
-    "x, exp(-|x|)": (lambda x: x, lambda x: torch.exp(-x.abs()), 325.2, "P = ∫dF/B grows beyond float64"),
+    "x, exp(-|x|)": (lambda x: x, lambda x: torch.exp(-x.abs()), 325.2, "P = ∫dF/B is too large to be computed"),
 }
 
 

@@ -136,12 +136,13 @@ _kernels = cache(partial(loaded, None))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return True if built kernels can read `tensor`: plain float32 or bfloat16 on the CPU, outside traces and vmap."""
+    """Return True if built kernels can read `tensor`: dense float32 or bfloat16 on the CPU, outside traces and vmap."""
     return (
         type(tensor) in _PLAIN
         and tensor.is_cpu
         and tensor.dtype in _DTYPES
         and not tensor.is_neg()
+        and torch._C._has_storage(tensor)
         and not tensor._is_zerotensor()
         and forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
@@ -182,8 +183,7 @@ class CompiledSurrogate(torch.autograd.Function):
         saved = ctx.saved_tensors
         if not saved:
             return gradient, None, None, None, None
-        has_memory = is_plain(gradient) and torch._C._has_storage(gradient)  # sparse and batched tensors have none
-        by_torch = torch.is_grad_enabled() or not has_memory
+        by_torch = torch.is_grad_enabled() or not is_plain(gradient)
         product = (_multiplied_by_torch if by_torch else _multiplied)(gradient, *saved, *ctx.work)
         return product, None, None, None, None
 

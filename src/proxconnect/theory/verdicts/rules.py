@@ -22,7 +22,7 @@ CONSTANT = 1e-10
 """B is constant if it varies by at most this share."""
 
 STEEP = 1e-140
-"""Where B is below this share of its size around 0, P and its square are too large for float64."""
+"""Where B is below this share of its size around 0, P = ∫dF/B is too large to be computed well."""
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,11 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
 
 
 def steep(sample: Sample) -> Iterator[Finding]:
-    """Find stretches, not `decided`, on which P = ∫dF/B grows beyond float64 as B nearly vanishes and F moves."""
+    """Yield undecided findings where F moves and B is below STEEP of its size around 0: P = ∫dF/B is too large."""
     least = STEEP * sample.size
     small = (sample.backward.abs().amax(1) < least) & (sample.backward != 0).all(1)
     for first, last in runs(sample.mesh.smooth & small & ~sample.is_still & ~sample.is_unit):
-        reason = f"P = ∫dF/B grows beyond float64: F moves where B is below {least:.1g}"
+        reason = f"P = ∫dF/B is too large to be computed: F moves where B is below {least:.1g}"
         yield Finding(reason, (float(sample.mesh.low[first]), float(sample.mesh.high[last])), decided=False)
 
 

@@ -116,7 +116,7 @@ class LayerSpec:
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """The shape of `scale`: () for one or none, else (out,), or the sizes of a raw parameter's `channel_dims`."""
+        """The shape of `scale`: () for one, else (out,), (rows,), or the sizes of a raw parameter's `channel_dims`."""
         if self.scale != "channel":
             return ()
         if self.channel_dims is not None:
