@@ -25,7 +25,7 @@ _sound: "WeakValueDictionary[int, AnyPair]" = WeakValueDictionary()
 
 
 class ProbeError(ValueError):
-    """The error for a callable that is no elementwise function with finite values; the message says why."""
+    """The error for a callable that is no sound elementwise function with finite values; the message says why."""
 
 
 def require_sound(pair: AnyPair) -> None:

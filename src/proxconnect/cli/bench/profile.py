@@ -38,7 +38,7 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[SelfTime, ...]
     """Time the modules and operations of `model` on `example` over `rounds` runs, in the order of their first calls.
 
     Hooks time the modules; they keep torch from the fast path of its transformer layers. An interpreter times the
-    operations of fused graphs. Both cost some microseconds per call, which count for the module around.
+    operations of fused graphs. Both cost some microseconds per call, most of which count for the module around.
     """
     args, kwargs = arguments(model, example)
     model(*args, **kwargs)

@@ -74,7 +74,10 @@ def runs(holds: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def sample(F: BlackBox, B: BlackBox, low: float, high: float) -> Sample:
-    """Return a `Sample` on a mesh of [low, high] with small leaves towards zeros of B; TooRoughError from `mesh`."""
+    """Return a `Sample` on a mesh of [low, high] with small leaves towards zeros of B.
+
+    TooRoughError from `mesh`; ProbeError from F and B, as for infinite values.
+    """
     first = Sample(F, B, mesh([F, B], low, high), ())
     zeros = tuple(_zeros(first))
     if not zeros:

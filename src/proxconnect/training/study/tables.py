@@ -128,7 +128,7 @@ def with_sd(mean: float, sd: float, decimals: int) -> str:
 
 
 def percent(mean: float, sd: float, decimals: int) -> str:
-    """Return mean and sd of a share in [0, 1] as `with_sd` does, in per cent without the sign %."""
+    """Return mean and sd of shares, or of their differences, as `with_sd` does, times 100 and without the sign %."""
     return with_sd(100 * mean, 100 * sd, decimals)
 
 
