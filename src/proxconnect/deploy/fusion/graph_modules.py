@@ -223,7 +223,7 @@ class GraphForward:
         return self._own(self.module, *args, **kwargs)
 
     def require_comparison(self) -> None:
-        """Let the graph compare large tensors too before it runs again, as after training."""
+        """Look for changes of large tensors too before the graph runs again, as after training."""
         if self._sources is not None:
             self._sources.require_comparison()
 

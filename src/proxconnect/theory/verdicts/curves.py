@@ -153,7 +153,7 @@ def reconstruct(
 
 
 def nondecreasing(p: Tensor) -> Tensor:
-    """Return the values `p` of P at the nodes, (leaves, NODES), each raised to the largest before it, if higher."""
+    """Return the values `p` of P at the nodes, (leaves, NODES), each raised to the largest up to it over all leaves."""
     return p.flatten().cummax(0).values.reshape(p.shape)
 
 
