@@ -72,6 +72,10 @@ def test_float_layers_still_merge() -> None:
 def test_other_binary_layers_are_refused() -> None:
     with pytest.raises(TypeError, match="for BinaryLinear alone, not for BinaryConv2d"):
         adapted("conv")
+    attending = pc.binarize(nn.TransformerEncoderLayer(8, 2), "bnn++", keep=None)
+    config = for_binary(peft.LoraConfig(target_modules=["self_attn"]))
+    with pytest.raises(TypeError, match="not for BinaryMultiheadAttention"):
+        peft.get_peft_model(attending, config)
 
 
 def test_adapters_that_were_there_first_stay_float() -> None:

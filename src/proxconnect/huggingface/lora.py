@@ -6,7 +6,7 @@ from peft import LoraConfig
 from peft.tuners.lora import Linear
 
 from proxconnect._support.arguments import require_type
-from proxconnect.layers import BinaryLayer, BinaryLinear
+from proxconnect.layers import BinaryLayer, BinaryLinear, BinaryMultiheadAttention
 
 
 def for_binary(config: LoraConfig) -> LoraConfig:
@@ -17,7 +17,8 @@ def for_binary(config: LoraConfig) -> LoraConfig:
     binary itself.
     """
     require_type(config, LoraConfig, "for_binary takes peft's LoraConfig as config")
-    config._register_custom_module({BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse})  # type: ignore[dict-item]
+    refused = dict.fromkeys((BinaryLayer, BinaryMultiheadAttention), _refuse)
+    config._register_custom_module({BinaryLinear: LoraBinaryLinear} | refused)  # type: ignore[arg-type]
     return config
 
 
