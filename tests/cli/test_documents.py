@@ -4,6 +4,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,6 +158,24 @@ def test_a_row_that_fails_is_in_the_document(grid, capfd, monkeypatch):
 def test_what_json_has_not_is_null(capsys):
     print_document({"a": math.nan, "b": [math.inf, 1.5, 2, True], "c": {1: Path("x"), "d": (None, "μ")}})
     assert parsed(capsys.readouterr().out) == {"a": None, "b": [None, 1.5, 2, True], "c": {"1": "x", "d": [None, "μ"]}}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="C's streams are reached as on POSIX")
+def test_what_c_and_an_older_stream_hold_does_not_come_after_the_document():
+    code = """if True:
+        import ctypes, sys, types
+        from proxconnect.cli.answer import keeping_stdout
+        own = sys.stdout
+        with keeping_stdout(types.SimpleNamespace(json=True)):
+            ctypes.CDLL(None).printf(b"one ")
+            own.write("two")
+        print("document")
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout == "document\n"
+    assert "one" in run.stderr
+    assert "two" in run.stderr
 
 
 def test_stdout_is_given_back(capfd):

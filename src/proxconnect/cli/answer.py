@@ -1,6 +1,7 @@
 """Answers of verbs: printed as one JSON document or as text and tables, or one line of what went wrong."""
 
 import argparse
+import ctypes
 import dataclasses
 import json
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -83,15 +84,24 @@ def keeping_stdout(parsed: argparse.Namespace) -> Iterator[None]:
     if not parsed.json:
         yield
         return
-    sys.stdout.flush()
+    own = sys.stdout
+    _flush(own)
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        _flush(own)
         os.dup2(stdout, 1)
         os.close(stdout)
+
+
+def _flush(stream: TextIO) -> None:
+    """Write out what a stream of Python and those of C still hold."""
+    stream.flush()
+    if sys.platform != "win32":
+        ctypes.CDLL(None).fflush(None)
 
 
 def print_document(document: Any) -> None:

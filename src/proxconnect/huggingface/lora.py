@@ -17,8 +17,8 @@ def for_binary(config: LoraConfig) -> LoraConfig:
     binary itself.
     """
     require_type(config, LoraConfig, "for_binary takes peft's LoraConfig as config")
-    refused = dict.fromkeys((BinaryLayer, BinaryMultiheadAttention), _refuse)
-    config._register_custom_module({BinaryLinear: LoraBinaryLinear} | refused)  # type: ignore[arg-type]
+    wrappers = {BinaryLinear: LoraBinaryLinear, BinaryLayer: _refuse, BinaryMultiheadAttention: _refuse}
+    config._register_custom_module(wrappers)  # type: ignore[arg-type]
     return config
 
 

@@ -90,12 +90,13 @@ def test_what_is_finished_never_runs_again(tmp_path):
     assert "0 to run" in run(study)[1]
 
 
-def test_a_checkpoint_that_is_gone_is_made_again_and_only_that(tmp_path, unbroken):
+@pytest.mark.parametrize("lost", ["*", CHECKPOINT], ids=["the folder", "the checkpoint alone"])
+def test_a_checkpoint_that_is_gone_is_made_again_and_only_that(tmp_path, unbroken, lost):
     study = study_of(tmp_path, {"start": ["E2E"]})
     run(study)
     origin = next(row for row in study.rows if row.labels["pair"] == "fp")
     before = study.ledger.read_text()
-    for file in study.workplace.folder(origin).iterdir():
+    for file in study.workplace.folder(origin).glob(lost):
         file.unlink()
     whole = study_of(tmp_path)
     failed, printed = run(whole)

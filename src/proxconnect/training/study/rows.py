@@ -174,6 +174,10 @@ class Workplace:
             return "failed"
         return "half" if self.folder(row).exists() else "waiting"
 
+    def is_complete(self, row: StudyRow) -> bool:
+        """Return True if the folder of a row has a finished run and its last checkpoint."""
+        return self.finished(row).exists() and (self.folder(row) / CHECKPOINT).exists()
+
     def pending(self, rows: list[StudyRow], done: Container[str]) -> list[StudyRow]:
         """Return the rows to run, each once and in order: those whose address is not in `done`, and missing origins.
 
@@ -183,7 +187,7 @@ class Workplace:
 
         def add(row: StudyRow) -> None:
             before = row.after
-            if before and not (self.finished(before).exists() and (self.folder(before) / CHECKPOINT).exists()):
+            if before and not self.is_complete(before):
                 add(before)
             result.setdefault(row.key, row)
 

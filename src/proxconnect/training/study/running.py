@@ -70,7 +70,7 @@ class Workers(Protocol):
 
 
 def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Failed:
-    """Run a row in this process, unless it has finished before, and return its entry, or Failed if it raises.
+    """Run a row in this process, unless its folder is complete, and return its entry, or Failed if it raises.
 
     `report` is called with progress, at most twice a second. TerminatedError and KeyboardInterrupt pass through.
     """
@@ -88,7 +88,7 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
         folder.mkdir(parents=True, exist_ok=True)
         # A worker that outlived its driver may be at this row until its next step.
         with locked(folder / "lock"):
-            if finished.exists():  # of which the driver may not have heard
+            if order.workplace.is_complete(row):  # of which the driver may not have heard
                 content = json.loads(finished.read_text(encoding="utf-8"))
                 return Entry.of(row, *(content[name] for name in ("measured", "versions", "started", "finished")))
             started = _now()
