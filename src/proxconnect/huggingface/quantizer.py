@@ -61,7 +61,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
         Quantizer("bc", scale)  # raises for an unknown scale
         require_padding_value(padding_value)
-        self.scale, self.padding_value = scale, padding_value
+        self.scale, self.padding_value = scale, int(padding_value)
         self.keep = keep if isinstance(keep, str) else _strings("keep", keep, Sequence)
         self.accumulator, self.layers = _accumulator(accumulator), _layers(layers)
         self.thresholds = _strings("thresholds", thresholds, list | tuple)

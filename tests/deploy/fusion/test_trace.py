@@ -1,6 +1,7 @@
 """Which forwards are graphs."""
 
 import itertools
+import operator
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -258,6 +259,16 @@ def test_additions_in_place_write_into_what_others_hold(view):
 
         def forward(self, x: Tensor) -> Tensor:
             return aliased(x, adds_to(self.view))
+
+    with pytest.raises(UntraceableError, match="written into"):
+        copies(Writes().eval())
+
+
+@pytest.mark.parametrize("write", ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"])
+def test_every_augmented_assignment_is_a_write(write):
+    class Writes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return aliased(x, lambda value: getattr(operator, write)(value, 2))
 
     with pytest.raises(UntraceableError, match="written into"):
         copies(Writes().eval())

@@ -184,7 +184,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Proxy(fx.Proxy):
-    """A proxy that records `x += y` as a write into x; torch.fx would record x = x + y."""
+    """A proxy that records `x += y` and its kin as writes into x; torch.fx would record x = x + y."""
 
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
         proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -194,9 +194,14 @@ class _Proxy(fx.Proxy):
     __isub__ = partialmethod(_write, operator.isub)
     __imul__ = partialmethod(_write, operator.imul)
     __itruediv__ = partialmethod(_write, operator.itruediv)
+    __ifloordiv__ = partialmethod(_write, operator.ifloordiv)
+    __imod__ = partialmethod(_write, operator.imod)
+    __ipow__ = partialmethod(_write, operator.ipow)
 
 
-_AUGMENTED = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+_AUGMENTED = (
+    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow,
+)  # fmt: skip
 _VIEWS = (
     "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
     "expand", "expand_as", "chunk", "split", "unbind", "narrow", "select", "getitem", "contiguous", "to", "float",

@@ -53,7 +53,7 @@ class StudyRow:
 
     @property
     def origin(self) -> dict[str, str] | None:
-        """The address of the row that this one starts from, as "row", and `checkpoint`; None if it starts from none."""
+        """The address of the row that this one starts from, as "row", and the key `checkpoint`; None if none."""
         if self.after is None or self.checkpoint is None:
             return None
         return {"row": self.after.key, "checkpoint": self.checkpoint}
