@@ -1,7 +1,7 @@
 """Attention of floats by our kernel, beside torch's, in one interleaved run.
 
 Queries, keys and values are views of what one layer gives, (batch, tokens, 3, heads, width); outputs have their tokens
-before their heads. Errors are root mean squares beside float64. Needs AMX with bfloat16.
+before their heads. Errors are root mean squares beside float64. Needs AVX2, AVX-512 or AMX.
 
 Run: OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/attention.py [--rounds 51]
 """
@@ -18,7 +18,10 @@ from torch.nn import functional
 
 from proxconnect import kernels
 
-SHAPES = ((1, 197, 3, 64), (1, 197, 12, 64), (1, 50, 12, 64), (1, 16, 4, 32), (1, 512, 12, 64), (1, 1024, 8, 128))
+SHAPES = (
+    (1, 197, 3, 64), (1, 197, 12, 64), (8, 197, 3, 64), (1, 50, 12, 64), (8, 50, 12, 64), (1, 16, 4, 32),
+    (1, 128, 12, 32), (1, 197, 12, 80), (1, 257, 16, 72), (1, 512, 12, 64), (1, 1024, 8, 128), (1, 2048, 4, 64),
+)  # fmt: skip
 """Batch, tokens, heads and width."""
 
 

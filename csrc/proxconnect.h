@@ -221,11 +221,12 @@ struct Attention {
     float scale;
 };
 
-// softmax(scale · Q Kᵀ) V of each head. y is (batch, queries, heads, width). Each factor of a product is split into
-// three parts of 8 bits. The six largest of their nine products are summed in float32, with the error of a sum of
-// floats. `keys` must be above 0, `width` a multiple of 16 and `scale` above 0. Return LACKS_INSTRUCTIONS for every set
-// but AMX, and on machines without bfloat16 in AMX. Return NOT_TAKEN if an entry is NaN, or so large that a score might
-// reach 2^20/log2(e), or an entry of V 1e30.
+// softmax(scale · Q Kᵀ) V of each head, with the error of sums of floats. y is (batch, queries, heads, width). `keys`
+// and `scale` must be above 0, and `width` at least 16. Return NOT_TAKEN if a score is NaN or +inf.
+//
+// AMX with bfloat16 splits each factor of a product into three parts of 8 bits, and sums the six largest of their nine
+// products in float32. `width` must then be a multiple of 16. Return NOT_TAKEN if an entry is NaN, or so large that a
+// score might reach 2^20/log2(e), or an entry of V 1e30. Return LACKS_INSTRUCTIONS for plain C++ and NEON.
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads);
 

@@ -18,14 +18,14 @@ struct Beside {
 
 // A head of keys and values, and room for two bands of queries. While the weights of one band are computed, tiles sum
 // the scores of the next and the answers of the one before.
-class Head {
+class HeadInTiles {
   public:
-    explicit Head(const Attention& shape) : shape_(shape) {
+    explicit HeadInTiles(const Attention& shape) : shape_(shape) {
         const int64_t tile = TILE_FLOATS * static_cast<int64_t>(sizeof(float)), rows = QUERIES_AT_ONCE / TILE_ROWS;
         const int64_t scores = rows * bands_[0].across() * tile, sums = rows * v_.tiles * tile;
         const int64_t weights = bands_[0].weights.bytes();
         auto* memory = static_cast<uint8_t*>(
-            scratch<Head>(q_.bytes() + k_.bytes() + v_.bytes() + 2 * (weights + scores) + sums + APART)
+            scratch<HeadInTiles>(q_.bytes() + k_.bytes() + v_.bytes() + 2 * (weights + scores) + sums + APART)
         );
         const auto take = [&](int64_t bytes) {
             memory += bytes;
@@ -114,29 +114,16 @@ class Head {
     float* sums_;
 };
 
-bool attend(Head& room, const Heads& heads, int64_t first, int64_t last) {
-    const Attention& shape = heads.shape;
-    const int64_t bands = heads.bands(), stride = shape.heads * shape.width;
-    while (first < last) {
-        const int64_t batch = first / bands / shape.heads, head = first / bands % shape.heads, band = first % bands;
-        const auto start = [&](const float* x, const int64_t* strides) {
-            return x + batch * strides[0] + head * strides[1];
-        };
-        if (!room.take(start(heads.k, shape.k_strides), start(heads.v, shape.v_strides))) return false;
-        const int64_t end = least(bands, band + last - first);
-        float* const y = heads.y + batch * shape.queries * stride + head * shape.width;
-        if (!room.attend(start(heads.q, shape.q_strides), band, end, y, stride)) return false;
-        first += end - band;
-    }
-    return true;
+bool attend(const Heads& heads, int64_t first, int64_t last) {
+    HeadInTiles room(heads.shape);
+    const ConfiguredTiles configured;
+    return each_head(heads, first, last, [&](const Head& head, int64_t begin, int64_t end) {
+        return room.take(head.k, head.v) && room.attend(head.q, begin, end, head.y, head.y_stride);
+    });
 }
 
 }  // namespace
 
-bool attend_by_amx(const Heads& heads, int64_t first, int64_t last) {
-    Head room(heads.shape);
-    const ConfiguredTiles configured;
-    return attend(room, heads, first, last);
-}
+const AttentionKernel amx_attention = {QUERIES_AT_ONCE, attend};
 
 }  // namespace proxconnect

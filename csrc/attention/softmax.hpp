@@ -5,25 +5,25 @@
 
 #include "attention/bfloat_products.hpp"
 #include "attention/heads.hpp"
+#include "attention/power_of_two.hpp"
 
 namespace proxconnect {
 namespace {
 
-constexpr float LOG2_E = 1.44269504f;
+constexpr int64_t QUERIES_AT_ONCE = 32;
 
 // x = 2^(x · factor - top), for whole `top`, to two ulps, and 2^-125 below. Both magnitudes are below 2^20. All vectors
 // side by side, because each alone is a long chain.
-template <int COUNT> void power_of_two(__m512* x, float factor, float top) {
+template <int COUNT> void powers_of_two(__m512* x, float factor, float top) {
     constexpr float rounder = 12582912.0f;  // 1.5·2^23: what is added to it becomes an integer
-    // (2^r - 1)/r for |r| <= 1/2, fitted for the least relative error of 2^r, which is 1.1e-7.
-    constexpr float polynomial[] = {0.00132647599f, 0.00967153534f, 0.0555073395f, 0.240222424f, 0.693147004f, 1.0f};
     const __m512 factors = _mm512_set1_ps(factor), start = _mm512_set1_ps(rounder - top);
     __m512 whole[COUNT], power[COUNT];
     for (int i = 0; i < COUNT; ++i) whole[i] = _mm512_fmadd_ps(x[i], factors, start);
     for (int i = 0; i < COUNT; ++i) x[i] = _mm512_fmsub_ps(x[i], factors, _mm512_sub_ps(whole[i], start));
-    for (int i = 0; i < COUNT; ++i) power[i] = _mm512_set1_ps(polynomial[0]);
+    for (int i = 0; i < COUNT; ++i) power[i] = _mm512_set1_ps(POWER_POLYNOMIAL[0]);
     for (int j = 1; j < 6; ++j) {
-        for (int i = 0; i < COUNT; ++i) power[i] = _mm512_fmadd_ps(x[i], power[i], _mm512_set1_ps(polynomial[j]));
+        const __m512 next = _mm512_set1_ps(POWER_POLYNOMIAL[j]);
+        for (int i = 0; i < COUNT; ++i) power[i] = _mm512_fmadd_ps(x[i], power[i], next);
     }
     for (int i = 0; i < COUNT; ++i) {
         whole[i] = _mm512_max_ps(whole[i], _mm512_set1_ps(rounder - 125.0f));
@@ -104,7 +104,7 @@ class Weighing {
         const float* const at = scores_at(step_);
         __m512 x[2 * STEPS];
         for (int i = 0; i < 2 * STEPS; ++i) x[i] = _mm512_load_ps(at + i * TILE_FLOATS);
-        power_of_two<2 * STEPS>(x, factor_, top_);
+        powers_of_two<2 * STEPS>(x, factor_, top_);
         if (IS_LAST) x[0] = _mm512_maskz_mov_ps(first_half(), x[0]), x[1] = _mm512_maskz_mov_ps(last_half(), x[1]);
         for (int i = 0; i < 2 * STEPS; ++i) sum_[i % 2] = _mm512_add_ps(sum_[i % 2], x[i]);
         band_.weights.put<STEPS>(row_ / TILE_ROWS, step_, row_ % TILE_ROWS, x);

@@ -35,7 +35,7 @@ Kernels with_tiles(Kernels kernels) {
     static const Int8Kernels int8 = with_tiles(*kernels.int8);
     kernels.binary_linear = linear_by_amx, kernels.binary_conv = conv_by_amx;
     kernels.weight_only = &amx_weight_only, kernels.int8 = &int8, kernels.digits = &digit_kernels;
-    if (has_bfloat_tiles()) kernels.attend = attend_by_amx;
+    if (has_bfloat_tiles()) kernels.attention = &amx_attention;
     return kernels;
 }
 

@@ -15,12 +15,11 @@ bool has_amx();
 const Kernels* amx_kernels();
 Int8Kernels with_tiles(Int8Kernels kernels);
 
-// The replacements of binary_linear, binary_conv and attend.
+// The replacements of binary_linear and binary_conv.
 void linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
                    const Outputs& outputs, int64_t first, int64_t last);
 void conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,
                  const Scratch& scratch, int64_t begin, int64_t end);
-bool attend_by_amx(const Heads& heads, int64_t first, int64_t last);
 
 // Keep the tiles of this thread configured: rows and columns of 4·`fours` bytes, sums of 16 by 16. Fewer than 16 make
 // loads shorter, which bound short products.

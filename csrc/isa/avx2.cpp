@@ -88,6 +88,6 @@ struct Avx2Floats : Lanes<8> {
 
 }  // namespace
 
-const Kernels avx2_kernels = kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8);
+const Kernels avx2_kernels = kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8, &avx2_attention);
 
 }  // namespace proxconnect

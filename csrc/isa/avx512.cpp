@@ -91,6 +91,7 @@ struct Avx512Floats : Lanes<16> {
 
 }  // namespace
 
-const Kernels avx512_kernels = kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8);
+const Kernels avx512_kernels =
+    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention);
 
 }  // namespace proxconnect

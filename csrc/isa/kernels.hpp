@@ -67,7 +67,7 @@ struct Outputs {
     uint8_t* nan = nullptr;
 };
 
-struct Heads;
+struct AttentionKernel;
 struct WeightOnlyKernels;
 struct Int8Kernels;
 struct DigitKernels;
@@ -100,9 +100,7 @@ struct Kernels {
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
-    // Compute bands [first, last) of attention. Return false, with some outputs unwritten, if an entry is too large to
-    // be summed. Null without tiles of bfloat16.
-    bool (*attend)(const Heads& heads, int64_t first, int64_t last) = nullptr;
+    const AttentionKernel* attention = nullptr;  // null without AVX2
     const DigitKernels* digits = nullptr;  // null without tiles
 };
 
@@ -113,6 +111,7 @@ extern const Int8Kernels portable_int8;
 extern const Kernels avx2_kernels, avx512_kernels;
 extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
 extern const Int8Kernels avx2_int8, avx512_int8;
+extern const AttentionKernel avx2_attention, avx512_attention, amx_attention;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
 #endif

@@ -56,8 +56,9 @@ def test_an_empty_variable_limits_nothing(limit: Callable[[str], None]) -> None:
 def test_kernels_of_floats_follow(limit: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that would run every set of x86."""
     monkeypatch.setattr(LIBRARY, "px_supports", lambda number: number != NUMBERS["neon"])
-    monkeypatch.setattr(LIBRARY, "px_attention", lambda *_: 0)
     limit("amx")
     assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)
     limit("avx2")
+    assert (kernels.has_float_conv(), kernels.has_attention()) == (False, True)
+    limit("portable")
     assert (kernels.has_float_conv(), kernels.has_attention()) == (False, False)

@@ -7,28 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from proxconnect._support.arguments import require_type, whole
+from proxconnect._support.arguments import number, require_type, whole
 from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
 from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
 
-_NUMBER = NUMBERS["amx"]
-
-_Call = tuple[tuple[int, ...], CAttention]
-"""The shape of the output, (batch, queries, heads, width), and the sizes of the inputs."""
+_Call = tuple[int, tuple[int, ...], CAttention]
+"""The instruction set, the shape of the output, (batch, queries, heads, width), and the sizes of the inputs."""
 
 
 @cache
 def has_attention() -> bool:
-    """Return True if this machine has the kernel of `attention`, which needs AMX for bfloat16."""
-    kernels = library()
-    if kernels is None or "amx" not in instruction_sets():
-        return False
-    try:
-        kernels.px_attention(_NUMBER, None, None, None, CAttention(0, 1, 1, 16, 16), None, 1)
-    except RuntimeError:
-        return False
-    return True
+    """Return True if this machine has the kernel of `attention`, which needs AVX2, AVX-512 or AMX."""
+    return "avx2" in instruction_sets()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -39,12 +30,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     not flow through the kernel.
 
     Torch computes inputs that the kernel does not support:
-    - another dtype or device, or a machine without AMX for bfloat16;
-    - widths that are no multiple of 16 or above 256, fewer than 16 or more than 1024 keys, a scale outside (0, 1];
+    - another dtype or device, or a machine without AVX2;
+    - widths below 16 or above 256, fewer than 8 queries, keys of more than 2¹⁷ entries or more than 4096 keys, a scale
+      outside (0, 1];
     - shapes that do not fit those above, or empty ones;
     - a last dimension that is not contiguous;
-    - entries that are NaN, or so large that a score might come near a million.
+    - queries and keys with inf or NaN, or so large that a score is;
+    - with AMX for bfloat16 also values with inf or NaN, and entries so large that a score might come near a million.
     """
+    scale = None if scale is None else number(scale, "scale")
     if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
         q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
@@ -62,7 +56,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     or qkv has another number of dimensions.
     """
     require_type(qkv, Tensor, "qkv takes a tensor (batch, tokens, 3 · heads · width)")
-    heads = whole(heads, "heads")
+    heads, scale = whole(heads, "heads"), None if scale is None else number(scale, "scale")
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
@@ -83,9 +77,9 @@ def _run(call: _Call | None, q: int, k: int, v: int) -> Tensor | None:
     kernels = library()
     if call is None or kernels is None:
         return None
-    shape, sizes = call
+    instruction_set, shape, sizes = call
     y = torch.empty(shape, dtype=torch.float32, device=CPU)
-    return None if kernels.px_attention(_NUMBER, q, k, v, sizes, y.data_ptr(), torch.get_num_threads()) else y
+    return None if kernels.px_attention(instruction_set, q, k, v, sizes, y.data_ptr(), torch.get_num_threads()) else y
 
 
 @lru_cache(PLANS)
@@ -97,8 +91,8 @@ def _plan(
     if len(q) != 4 or k != v or len(k) != 4 or (q[0], q[1], q[3]) != (k[0], k[1], k[3]) or 0 in q:
         return None
     (batch, heads, queries, width), keys = q, k[2]
-    # Fewer keys do not fill a tile; more, or wider heads, exceed the second cache.
-    if width % 16 or not 0 < width <= 256 or not 16 <= keys <= 1024:
+    # Fewer queries leave most lanes of a vector empty. More keys exceed the second cache.
+    if not 16 <= width <= 256 or queries < 8 or keys > 4096 or keys * width > 2**17:
         return None
     if any(strides[3] != 1 for strides in (q_strides, k_strides, v_strides)):
         return None
@@ -107,4 +101,13 @@ def _plan(
         return None
     three = ctypes.c_int64 * 3
     strides = (three(*s[:3]) for s in (q_strides, k_strides, v_strides))
-    return (batch, queries, heads, width), CAttention(batch, heads, queries, keys, width, *strides, scale)
+    sizes = CAttention(batch, heads, queries, keys, width, *strides, scale)
+    return _instruction_set(width, keys), (batch, queries, heads, width), sizes
+
+
+def _instruction_set(width: int, keys: int) -> int:
+    """Return the number of the fastest instruction set whose kernel takes heads of this width and so many keys."""
+    best = instruction_sets()[-1]
+    # Fewer keys do not fill a tile of AMX, and more exceed the second cache.
+    fits_tiles = width % 16 == 0 and 16 <= keys <= 1024
+    return NUMBERS["avx512" if best == "amx" and not fits_tiles else best]

@@ -18,7 +18,7 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 WIDTH, HEADS = 64, 2
 
 pytestmark = pytest.mark.skipif(
-    not (kernels.is_built() and kernels.has_attention()), reason="this machine has no AMX with bfloat16"
+    not (kernels.is_built() and kernels.has_attention()), reason="this machine has no kernel of attention"
 )
 
 
