@@ -45,7 +45,7 @@ struct Permuted {
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
     rows.rounds ? ByteProducts::multiply(with_quanta(rows), outputs)
                 : multiply_by_register_tables<Permuted>(rows, outputs);
-    take_steps(avx512_kernels, rows.count, outputs);
+    take_steps(avx512_vnni_kernels, rows.count, outputs);
 }
 
 }  // namespace

@@ -6,13 +6,18 @@
 namespace proxconnect {
 namespace {
 
-// The places of the first 1 to 4 bytes of each word, word after word. Functions of a std::array would have linkage.
+// The places of the first 1 to 4 bytes of each of four words, word after word, and those of sixteen times as many bytes
+// in lanes that begin with them, four bytes after four. Functions of a std::array would have linkage.
 struct alignas(64) FirstBytes {
-    uint8_t of[4][64] = {};
+    uint8_t of_words[4][16] = {};
+    alignas(64) int32_t of_lanes[4][16] = {};
 
     constexpr FirstBytes() {
         for (int count = 1; count <= 4; ++count) {
-            for (int i = 0; i < 16 * count; ++i) of[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+            for (int i = 0; i < 4 * count; ++i) {
+                of_words[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+                of_lanes[count - 1][i] = i / count * 4 + i % count;
+            }
         }
     }
 };
@@ -20,8 +25,10 @@ constexpr FirstBytes FIRST_BYTES;
 
 struct Vnni : Avx512 {
     static void put_pixels(const Words<Vnni>& words, int64_t channels, int64_t count, uint8_t* to) {
-        const __m512i places = _mm512_load_si512(FIRST_BYTES.of[channels - 1]);
-        const __m512i bytes = _mm512_permutexvar_epi8(places, (__m512i)words);
+        const auto* const of_four = reinterpret_cast<const __m128i*>(FIRST_BYTES.of_words[channels - 1]);
+        const __m512i lanes = _mm512_shuffle_epi8((__m512i)words, _mm512_broadcast_i32x4(_mm_load_si128(of_four)));
+        const __m512i places = _mm512_load_si512(FIRST_BYTES.of_lanes[channels - 1]);
+        const __m512i bytes = _mm512_permutexvar_epi32(places, lanes);
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
