@@ -74,7 +74,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_shipped(tmp_path):
         ({"trainer": 3}, "trainer is a group of options"),
         ({"trainer": None}, "trainer is a group of options"),
         ({"model": {"sharpening": 3}}, "model.sharpening is a group"),
-        ({"checkpoint": "last.ckpt"}, "checkpoint is a group"),
+        ({"checkpoint": 3}, "checkpoint is a group"),
         ({"trainer": {"accelerator": "cpu", "devices": "abc"}}, "devices.* Say what this machine has"),
         ({"trainer": {"accelerator": "cpu", "max_epochs": -7}}, "max_epochs(?!.*Say what)"),
     ],

@@ -125,7 +125,8 @@ class Configured(LightningCLI):
     `arguments` are the options of `proxconnect fit`, as strings or nested as in a YAML file: `--trainer.*`, `--model.*`
     (of `Training`), `--data` (a class of proxconnect.training.data.modules), `--data.*`, `--checkpoint.*` (of
     `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and `--config`, files of options, each over the
-    one before (among nested options, one path). `manual` replaces "prog", "description" or "epilog" of the help. UsageError for wrong options.
+    one before (among nested options, one path). `manual` replaces "prog", "description" or "epilog" of the help.
+    UsageError for wrong options.
     """
 
     def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
