@@ -58,15 +58,22 @@ struct Pairs {
     }
 
     static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count)) {
-            int64_t r = 0;
-            for (; r + 2 <= rows.count; r += 2) add_rows<2>(rows, r, panels, sums + r * TILE + i * BLOCK);
-            if (r < rows.count) add_rows<1>(rows, r, panels, sums + r * TILE + i * BLOCK);
-        }
+#if defined(PROXCONNECT_AVX_VNNI)
+        if (__builtin_cpu_supports("avxvnni")) return add_by_avx_vnni(rows, panels, blocks, sums);
+#endif
+        add_pairs(rows, panels, blocks, sums);
     }
 };
 
 }  // namespace
+
+void add_pairs(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
+        int64_t r = 0;
+        for (; r + 2 <= rows.count; r += 2) Pairs::add_rows<2>(rows, r, panels, sums + r * TILE);
+        if (r < rows.count) Pairs::add_rows<1>(rows, r, panels, sums + r * TILE);
+    }
+}
 
 const Int8Kernels avx2_int8 = {
     round_bytes, round_planes<Pairs>, mean<Pairs>,      multiply_bytes<Pairs>,
