@@ -7,13 +7,20 @@
 namespace proxconnect {
 namespace {
 
-// The places of the first 1 to 4 bytes of each word, word after word. Functions of a std::array would have linkage.
+// How the first 1 to 4 bytes of each word become adjacent: the places of bytes of each quarter of a vector, then the
+// places of words. (VBMI has one instruction for both, but Cascade Lake lacks it.) Functions of a std::array would have
+// linkage.
 struct alignas(64) FirstBytes {
-    uint8_t of[4][64] = {};
+    uint8_t bytes[4][64] = {};
+    uint32_t words[4][16] = {};
 
     constexpr FirstBytes() {
         for (int count = 1; count <= 4; ++count) {
-            for (int i = 0; i < 16 * count; ++i) of[count - 1][i] = static_cast<uint8_t>(i / count * 4 + i % count);
+            for (int i = 0; i < 64; ++i) {
+                const int at = i % 16;
+                bytes[count - 1][i] = static_cast<uint8_t>(at < 4 * count ? at / count * 4 + at % count : 0);
+            }
+            for (int i = 0; i < 4 * count; ++i) words[count - 1][i] = static_cast<uint32_t>(i / count * 4 + i % count);
         }
     }
 };
@@ -24,8 +31,9 @@ struct Vnni : Avx512 {
     static constexpr int64_t vector_outputs = 16;
 
     static void put_pixels(const Words<Vnni>& words, int64_t channels, int64_t count, uint8_t* to) {
-        const __m512i places = _mm512_load_si512(FIRST_BYTES.of[channels - 1]);
-        const __m512i bytes = _mm512_permutexvar_epi8(places, (__m512i)words);
+        const __m512i places = _mm512_load_si512(FIRST_BYTES.words[channels - 1]);
+        const __m512i first = _mm512_shuffle_epi8((__m512i)words, _mm512_load_si512(FIRST_BYTES.bytes[channels - 1]));
+        const __m512i bytes = _mm512_permutexvar_epi32(places, first);
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
