@@ -33,7 +33,7 @@ struct Pairs {
                 for (int r = 0; r < ROWS; ++r) {
                     int32_t four;
                     std::memcpy(&four, x + r * rows.stride, sizeof four);
-                    entries[r] = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+                    entries[r] = _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
                 }
                 for (int v = 0; v < VECTORS; ++v) {
                     const auto* const from = reinterpret_cast<const __m128i*>(weight + 16 * v);
