@@ -1,6 +1,6 @@
 // AVX-512. vpermps looks up one of sixteen floats for each lane, and VNNI multiplies bytes.
 #include "float_sign/byte_products.hpp"
-#include "float_sign/register_tables.hpp"
+#include "float_sign/table_conv.hpp"
 
 namespace proxconnect {
 namespace {
@@ -91,6 +91,6 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
 
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve_by_register_tables<Permuted>};
 
 }  // namespace proxconnect

@@ -33,10 +33,19 @@ struct FloatOutputs {
     const Outputs* then = nullptr;
 };
 
+// An image with adjacent channels. Pixels are `stride` floats apart.
+struct PixelRows {
+    const float* pixels;
+    int64_t stride;
+};
+
 struct WeightOnlyKernels {
     void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
     // Return the bits of the largest |x|. Those of inf and NaN are the largest.
     uint32_t (*largest)(const float* x, int64_t count);
+    // Compute output pixels [begin, end) of one group, whose channels fill half words. Null if patches are as fast.
+    void (*convolve)(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end,
+                     const FloatOutputs& outputs) = nullptr;
 };
 
 // The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,

@@ -78,7 +78,8 @@ struct Tile {
                     const Vector table = V::load(tables.rows[r] + offset + g * V::lanes);
                     unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
                         constexpr bool MULTIPLIES = ROWS > 1 && (r + v) % 2 == 1;
-                        sums[r][v] = V::template add_entries<MULTIPLIES>(sums[r][v], table, V::template numbers<g>(bits[h][v]));
+                        const auto numbers = V::template numbers<g>(bits[h][v]);
+                        sums[r][v] = V::template add_entries<MULTIPLIES>(sums[r][v], table, numbers);
                     });
                 });
                 unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { bits[h][v] = V::template next<g>(bits[h][v]); });
