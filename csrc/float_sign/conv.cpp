@@ -1,4 +1,4 @@
-// Convolutions as products: gather patches of an image to rows, a block at a time.
+// Convolutions by tables of an image's pixels, or as products: gather patches of an image to rows, a block at a time.
 #include "float_sign/kernels.hpp"
 #include "isa/four_floats.hpp"
 #include "runtime/status.hpp"

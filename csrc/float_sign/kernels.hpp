@@ -1,6 +1,7 @@
 // Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
-// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp
-// and register_tables.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is faster.
+// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp,
+// register_tables.hpp and table_conv.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is
+// faster.
 #pragma once
 
 #include <cstdint>
