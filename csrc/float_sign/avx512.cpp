@@ -89,8 +89,12 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     take_steps(avx512_kernels, rows.count, outputs);
 }
 
+void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end, const FloatOutputs& outputs) {
+    TableConv<Permuted>(avx512_kernels, image, g, outputs).run(begin, end);
+}
+
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve_by_register_tables<Permuted>};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve};
 
 }  // namespace proxconnect

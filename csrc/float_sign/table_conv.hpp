@@ -13,14 +13,15 @@ template <class V>
 struct TableConv {
     static constexpr int64_t MEMORY = least(1 << 19, PROXCONNECT_BLOCK_BYTES);  // bytes of tables in the second cache
 
+    const Kernels& kernels;
     const PixelRows& image;
     const Geometry& g;
     const FloatOutputs& outputs;
     int64_t halves, taps, size, columns;  // half words of a pixel, taps, floats of a pixel's tables, pixels of a row
     const int64_t* offsets;
 
-    TableConv(const PixelRows& pixels, const Geometry& geometry, const FloatOutputs& o)
-        : image(pixels), g(geometry), outputs(o), halves(g.channels / g.groups / HALF),
+    TableConv(const Kernels& own, const PixelRows& pixels, const Geometry& geometry, const FloatOutputs& o)
+        : kernels(own), image(pixels), g(geometry), outputs(o), halves(g.channels / g.groups / HALF),
           taps(g.kernel[0] * g.kernel[1]), size(halves * TABLES<V>),
           columns((g.out_size[1] - 1) * g.stride[1] + span(1)) {
         auto* const to = static_cast<int64_t*>(scratch<TableConv>(taps * halves * sizeof(int64_t)));
@@ -75,15 +76,10 @@ struct TableConv {
             auto* const tables = static_cast<float*>(scratch<V>(count * row_bytes));
             make_rows(top * g.stride[0], count, tables);
             multiply<V::rows>(tables, top, pixel, next);
+            take_steps(kernels, next - pixel, from_row(outputs, pixel));
         }
     }
 };
-
-template <class V>
-void convolve_by_register_tables(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end,
-                                 const FloatOutputs& outputs) {
-    TableConv<V>(image, g, outputs).run(begin, end);
-}
 
 }  // namespace
 }  // namespace proxconnect
