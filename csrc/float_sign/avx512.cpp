@@ -63,16 +63,23 @@ struct Permuted {
         return bits;
     }
 
-    // Lanes whose number has the bit add, others subtract.
-    static __m512 sign_of(__mmask16 lanes) {
-        return _mm512_mask_blend_ps(lanes, _mm512_set1_ps(-1), _mm512_set1_ps(1));
-    }
-
+    // Find a + b, a - b, c + d and c - d of four groups at a time. Each entry of a table adds two of them, or subtracts.
     static void make_tables(const float* x, float* to) {
-        const __m512 a = sign_of(0xaaaa), b = sign_of(0xcccc), c = sign_of(0xf0f0), d = sign_of(0xff00);
-        for (int64_t g = 0; g < groups; ++g, x += 4, to += lanes) {
-            const __m512 ab = _mm512_fmadd_ps(b, _mm512_set1_ps(x[1]), _mm512_mul_ps(a, _mm512_set1_ps(x[0])));
-            store(to, _mm512_fmadd_ps(d, _mm512_set1_ps(x[3]), _mm512_fmadd_ps(c, _mm512_set1_ps(x[2]), ab)));
+        using Places = int32_t __attribute__((vector_size(64)));
+        const __m512 odd = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+        const __m512 low_sign = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+        const __m512 high_sign = {-1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1};
+        const Places low = {0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0};
+        const Places high = {2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2};
+        for (int64_t k = 0; k < 2; ++k) {
+            const __m512 v = _mm512_loadu_ps(x + 16 * k);
+            const __m512 pairs = _mm512_fmadd_ps(v, odd, _mm512_permute_ps(v, 0xb1));
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; ++g, to += lanes) {
+                const __m512 lows = _mm512_permutexvar_ps((__m512i)(low + 4 * g), pairs);
+                const __m512 highs = _mm512_permutexvar_ps((__m512i)(high + 4 * g), pairs);
+                store(to, _mm512_fmadd_ps(lows, low_sign, _mm512_mul_ps(highs, high_sign)));
+            }
         }
     }
 };

@@ -122,18 +122,27 @@ void add_products(const RowsOfTables<ROWS>& tables, const FloatRows& rows, const
     for (; panel < o.last; panel += PANELS) Tile<V, ROWS, 1>(o, rows, panel).add(tables, begin, end, is_last);
 }
 
-// Make the tables of a half word of row r.
+// Make the tables of a half word of row r, which may end before, or be rounded. Its calls would take the registers of
+// the loop below.
 template <class V>
-void make_tables(const FloatRows& rows, int64_t r, int64_t half, float* to) {
-    const int64_t k = half * HALF, here = least(HALF, rows.entries - k);
-    const float* const x = rows.x + r * rows.stride + k;
-    if (here == HALF && rows.quantum == nullptr) return V::make_tables(x, to);
+__attribute__((noinline)) void make_other_tables(const FloatRows& rows, int64_t r, int64_t half, float* to) {
     float own[HALF] = {};
-    here == HALF ? std::memcpy(own, x, sizeof own) : std::memcpy(own, x, static_cast<size_t>(here) * sizeof(float));
+    const int64_t here = least(HALF, rows.entries - half * HALF);
+    std::memcpy(own, rows.x + r * rows.stride + half * HALF, static_cast<size_t>(here) * sizeof(float));
     if (rows.quantum != nullptr) {
         for (float& value : own) value = value * rows.inverse[r] + TO_WHOLE - TO_WHOLE;
     }
     V::make_tables(own, to);
+}
+
+// Make the tables of half words [begin, end) of row r.
+template <class V>
+void make_tables(const FloatRows& rows, int64_t r, int64_t begin, int64_t end, const int64_t* offsets, float* to) {
+    const int64_t plain = rows.quantum == nullptr ? least(end, rows.entries / HALF) : begin;
+    const float* const x = rows.x + r * rows.stride;
+    int64_t half = begin;
+    for (; half < plain; ++half) V::make_tables(x + half * HALF, to + offsets[half]);
+    for (; half < end; ++half) make_other_tables<V>(rows, r, half, to + offsets[half]);
 }
 
 template <class V, int ROWS>
@@ -147,11 +156,7 @@ void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
     for (int64_t half = 0; half < halves; ++half) offsets[half] = half % AT_ONCE * ROWS * TABLES<V>;
     for (int64_t begin = 0; begin == 0 || begin < halves; begin += AT_ONCE) {
         const int64_t end = least(begin + AT_ONCE, halves);
-        for (int64_t r = 0; r < ROWS; ++r) {
-            for (int64_t half = begin; half < end; ++half) {
-                make_tables<V>(rows, r, half, tables + r * TABLES<V> + offsets[half]);
-            }
-        }
+        for (int64_t r = 0; r < ROWS; ++r) make_tables<V>(rows, r, begin, end, offsets, tables + r * TABLES<V>);
         add_products<V, ROWS>(all, rows, o, begin, end);
     }
 }
