@@ -80,7 +80,7 @@ template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
 inline void put_finished(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
     Block<V, ROWS, SIZE> block;
     block.channel = of.begin;
-    block.fill([&](int r, int part) {
+    block.fill([&](int r, int part) ALWAYS_INLINE {
         const int64_t c = part * V::outputs;
         return scaled<V, ON_OVERFLOW>(sums(r, c), outputs.output, of.begin + c);
     });

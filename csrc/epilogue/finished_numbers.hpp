@@ -5,6 +5,7 @@
 #pragma once
 
 #include "epilogue/steps.hpp"
+#include "isa/unrolled.hpp"
 #include "runtime/sizes.hpp"
 
 namespace proxconnect {
@@ -17,7 +18,7 @@ inline void put_rows(const Numbers& numbers, int64_t row, int64_t channel, int64
     for (int64_t c = 0; c < count; c += SIZE) {
         Block<V, ROWS, SIZE> block;
         block.channel = channel + c;
-        block.fill([&](int r, int part) {
+        block.fill([&](int r, int part) ALWAYS_INLINE {
             return numbers.of(row + r, c + part * V::outputs) * block.of_channels(then.output.scale, part) +
                    block.of_channels(then.output.bias, part);
         });
@@ -27,27 +28,41 @@ inline void put_rows(const Numbers& numbers, int64_t row, int64_t channel, int64
     }
 }
 
-// The same for at most one step, an affine: all operands stay in registers.
-template <class V, class Numbers>
-void put_affine(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
-    for (int64_t c = 0; c < count; c += V::outputs) {
-        const auto of_channels = [&](const float* values) { return loaded<Floats<V>>(values + channel + c); };
-        const Floats<V> scale = of_channels(then.output.scale), bias = of_channels(then.output.bias);
-        const bool has_step = then.step_count > 0;
-        const Floats<V> a = has_step ? of_channels(then.steps->a) : scale;
-        const Floats<V> b = has_step ? of_channels(then.steps->b) : bias;
-        float* y = then.y + then.first * then.channels + channel + c;
-        for (int64_t r = 0; r < rows; ++r, y += then.channels) {
-            const Floats<V> v = numbers.of(r, c) * scale + bias;
-            store_part(has_step ? V::fma(v, a, b) : v, count - c, y);
+// The same for at most one step, an affine, and all rows: operands stay in registers. If `count` is a constant, no
+// output is tested for being beyond the last.
+template <class V, int PARTS, class Numbers, class Count>
+void put_affine(const Numbers& numbers, int64_t rows, int64_t c, int64_t channel, Count count, const Outputs& then) {
+    const bool has_step = then.step_count > 0;
+    Floats<V> scale[PARTS], bias[PARTS], a[PARTS], b[PARTS];
+    unrolled<PARTS>([&](auto part) ALWAYS_INLINE {
+        const auto load = [&](const float* from) { return loaded<Floats<V>>(from + channel + part * V::outputs); };
+        scale[part] = load(then.output.scale), bias[part] = load(then.output.bias);
+        a[part] = load(has_step ? then.steps->a : then.output.scale);
+        b[part] = load(has_step ? then.steps->b : then.output.bias);
+    });
+    const auto put = [&](const auto& changed) ALWAYS_INLINE {
+        float* y = then.y + then.first * then.channels + channel;
+        for (int64_t r = 0, stride = then.channels; r < rows; ++r, y += stride) {
+            unrolled<PARTS>([&](auto part) ALWAYS_INLINE {
+                constexpr int64_t at = part * V::outputs;
+                const Floats<V> v = numbers.of(r, c + at) * scale[part] + bias[part];
+                if (at < count) store_part(changed(v, part), count - at, y + at);
+            });
         }
-    }
+    };
+    if (has_step) put([&](Floats<V> v, auto part) ALWAYS_INLINE { return V::fma(v, a[part], b[part]); });
+    else put([](Floats<V> v, auto) ALWAYS_INLINE { return v; });
 }
 
 template <class V, int PARTS, class Numbers>
 void put_finished(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
     if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
-        return put_affine<V>(numbers, rows, channel, count, then);
+        constexpr std::integral_constant<int64_t, PARTS * V::outputs> whole;
+        for (int64_t c = 0; c < count; c += whole) {
+            if (count - c >= whole) put_affine<V, PARTS>(numbers, rows, c, channel + c, whole, then);
+            else put_affine<V, PARTS>(numbers, rows, c, channel + c, count - c, then);
+        }
+        return;
     }
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) put_rows<V, 4, PARTS>(numbers, r, channel, count, then);

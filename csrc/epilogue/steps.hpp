@@ -5,12 +5,14 @@
 #pragma once
 
 #include "isa/kernels.hpp"
+#include "isa/unrolled.hpp"
 #include "isa/vectors.hpp"
 
 namespace proxconnect {
 namespace {
 
-// SIZE floats of each of ROWS rows. The first belongs to channel `channel`.
+// SIZE floats of each of ROWS rows. The first belongs to channel `channel`. All functions are inlined and all loops are
+// unrolled, so that the floats stay in registers from step to step.
 template <class V, int ROWS, int SIZE>
 struct Block {
     static constexpr int parts = SIZE / V::outputs;
@@ -20,67 +22,73 @@ struct Block {
 
     // Set each vector to value(row, part).
     template <class Value>
-    void fill(const Value& value) {
-        for (int part = 0; part < parts; ++part) {
-            for (int r = 0; r < ROWS; ++r) floats[r][part] = value(r, part);
-        }
+    ALWAYS_INLINE void fill(const Value& value) {
+        unrolled<parts>([&](auto part) ALWAYS_INLINE {
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE { floats[r][part] = value(r, part); });
+        });
     }
 
     template <class Change>
-    void each(const Change& change) {
-        fill([&](int r, int part) { return change(floats[r][part], r, part); });
+    ALWAYS_INLINE void each(const Change& change) {
+        fill([&](int r, int part) ALWAYS_INLINE { return change(floats[r][part], r, part); });
     }
 
     Floats<V> of_channels(const float* values, int part) const {
         return loaded<Floats<V>>(values + channel + part * V::outputs);
     }
 
-    void affine(const Step& step) {
-        each([&](Floats<V> v, int, int part) {
+    ALWAYS_INLINE void affine(const Step& step) {
+        each([&](Floats<V> v, int, int part) ALWAYS_INLINE {
             return V::fma(v, of_channels(step.a, part), of_channels(step.b, part));
         });
     }
 
-    void clamp(const Step& step) {
+    ALWAYS_INLINE void clamp(const Step& step) {
         const Floats<V> low = step.low - Floats<V>{}, high = step.high - Floats<V>{};
-        each([&](Floats<V> v, int, int) {
+        each([&](Floats<V> v, int, int) ALWAYS_INLINE {
             v = v < low ? low : v;
             return v > high ? high : v;
         });
     }
 
-    void slope(const Step& step) {
-        each([&](Floats<V> v, int, int part) { return v > 0.0f ? v : of_channels(step.a, part) * v; });
+    ALWAYS_INLINE void slope(const Step& step) {
+        each([&](Floats<V> v, int, int part) ALWAYS_INLINE { return v > 0.0f ? v : of_channels(step.a, part) * v; });
     }
 
-    void add(const float* const (&others)[ROWS], int64_t count) {
+    ALWAYS_INLINE void add(const float* const (&others)[ROWS], int64_t count) {
         if (count >= SIZE) {
-            return each([&](Floats<V> v, int r, int part) {
+            return each([&](Floats<V> v, int r, int part) ALWAYS_INLINE {
                 return v + loaded<Floats<V>>(others[r] + part * V::outputs);
             });
         }
-        each([&](Floats<V> v, int r, int part) {
+        each([&](Floats<V> v, int r, int part) ALWAYS_INLINE {
             const int64_t at = part * V::outputs;
             return at < count ? v + loaded_part<Floats<V>>(others[r] + at, count - at) : v;
         });
     }
 
-    void store(float* const (&to)[ROWS], int64_t count) const {
-        for (int r = 0; r < ROWS; ++r) {
-            if (count >= SIZE) {
-                std::memcpy(to[r], floats[r], sizeof floats[r]);
-                continue;
-            }
-            for (int part = 0; part * V::outputs < count; ++part) {
-                store_part(floats[r][part], count - part * V::outputs, to[r] + part * V::outputs);
-            }
+    ALWAYS_INLINE void store(float* const (&to)[ROWS], int64_t count) const {
+        if (count >= SIZE) {
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                unrolled<parts>([&](auto part) ALWAYS_INLINE {
+                    std::memcpy(to[r] + part * V::outputs, &floats[r][part], sizeof floats[r][part]);
+                });
+            });
+            return;
         }
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<parts>([&](auto part) ALWAYS_INLINE {
+                constexpr int64_t at = part * V::outputs;
+                if (at < count) store_part(floats[r][part], count - at, to[r] + at);
+            });
+        });
     }
 };
 
 // Apply all steps to the first `count` floats of each row, and write them at offset `at` of the outputs.
 template <class V, int ROWS, int SIZE>
-inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS], int64_t count) {
+ALWAYS_INLINE inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS],
+                                 int64_t count) {
     const float* const* other = outputs.others;
     for (const Step* step = outputs.steps; step < outputs.steps + outputs.step_count; ++step) {
         switch (step->kind) {
@@ -104,11 +112,14 @@ template <class V, int SIZE>
 inline void finish_block(const float* x, const Outputs& outputs, int64_t at, int64_t count) {
     Block<V, 1, SIZE> block;
     block.channel = at % outputs.channels;
-    block.fill([&](int, int part) {
-        const int64_t first = part * V::outputs;
-        if (count == SIZE) return loaded<Floats<V>>(x + first);
-        return first < count ? loaded_part<Floats<V>>(x + first, count - first) : Floats<V>{};
-    });
+    if (count == SIZE) {
+        block.fill([&](int, int part) ALWAYS_INLINE { return loaded<Floats<V>>(x + part * V::outputs); });
+    } else {
+        block.fill([&](int, int part) ALWAYS_INLINE {
+            const int64_t first = part * V::outputs;
+            return first < count ? loaded_part<Floats<V>>(x + first, count - first) : Floats<V>{};
+        });
+    }
     finish<V>(block, outputs, {at}, count);
 }
 

@@ -162,7 +162,7 @@ struct Writer {
     void put_rows(const int32_t* sums, int64_t row) const {
         Block<Avx512, ROWS, BLOCK> block;
         block.channel = at;
-        block.fill([&](int r, int part) {
+        block.fill([&](int r, int part) ALWAYS_INLINE {
             const __m512 sum = Form::sum(sums + r * BLOCK + part * LANES);
             const __m512 product = _mm512_mul_ps(sum, _mm512_set1_ps(bytes.steps[row + r]));
             const __m512 scaled = _mm512_mul_ps(product, _mm512_load_ps(affine.scale + part * LANES));

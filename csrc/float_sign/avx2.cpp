@@ -14,19 +14,39 @@ struct Permuted {
     using Vector = __m256;
     using Bits = __m256i;
     static constexpr int64_t lanes = 8, groups = 11;  // ten of three entries and one of two
-    static constexpr int rows = 2, vectors = 4;
+    static constexpr int rows = 1, vectors = 4, halves = 1;
 
     static Vector load(const float* from) { return _mm256_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
+    static __m256i first_lanes(int64_t count) {
+        const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(least(count, 8))), lanes);
+    }
+
+    static Vector load_part(const float* from, int64_t count) { return _mm256_maskload_ps(from, first_lanes(count)); }
+    static void store_part(float* to, Vector v, int64_t count) { _mm256_maskstore_ps(to, first_lanes(count), v); }
+
     // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
     // later.
+    template <bool>
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
         asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+x"(sum), "=&x"(entries) : "x"(table), "x"(bits));
         return sum;
     }
 
-    static Bits next(Bits bits) { return _mm256_srli_epi32(bits, 3); }
+    // Halves of 32 bits have five tables each, and one more. A product shifts like a shift, but on Zen 5 uses ports that
+    // additions do not wait for.
+    template <int G>
+    static Bits numbers(Bits bits) {
+        constexpr int SHIFT = 3 * (G % 5);
+        return SHIFT == 0 ? bits : _mm256_mulhi_epu16(bits, _mm256_set1_epi16(static_cast<int16_t>(1 << (16 - SHIFT))));
+    }
+
+    template <int G>
+    static Bits next(Bits bits) {
+        return G % 5 == 4 ? _mm256_srli_epi32(bits, 15) : bits;
+    }
 
     static Bits load_bits(const uint64_t* const* panels, int64_t half) {
         const float* const word = reinterpret_cast<const float*>(panels[0] + half / 2 * PANEL);
@@ -45,13 +65,13 @@ struct Permuted {
         return _mm256_add_ps(_mm256_add_ps(signed_a, signed_b), _mm256_xor_ps(_mm256_set1_ps(c), third));
     }
 
-    static void make_tables(const float* x, float* to, int64_t step) {
-        for (int64_t g = 0; g < groups - 1; ++g, x += 3, to += step) store(to, table(x[0], x[1], x[2]));
+    static void make_tables(const float* x, float* to) {
+        for (int64_t g = 0; g < groups - 1; ++g, x += 3, to += lanes) store(to, table(x[0], x[1], x[2]));
         store(to, table(x[0], x[1], 0.0f));
     }
 };
 
-constexpr int64_t FEW = 4, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
+constexpr int64_t FEW = 5, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
 
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const FloatRows rows = with_quanta(given);

@@ -1,55 +1,107 @@
 // AVX-512. vpermps looks up one of sixteen floats for each lane, and VNNI multiplies bytes.
 #include "float_sign/byte_products.hpp"
-#include "float_sign/register_tables.hpp"
+#include "float_sign/table_conv.hpp"
 
 namespace proxconnect {
 namespace {
+
+constexpr float ONE = 1;
 
 struct Permuted {
     using Vector = __m512;
     using Bits = __m512i;
     static constexpr int64_t lanes = 16, groups = 8;
-    static constexpr int rows = 6, vectors = 4;
+    static constexpr int rows = 6, vectors = 4, halves = 2;
 
     static Vector load(const float* from) { return _mm512_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
+
+    static Vector load_part(const float* from, int64_t count) {
+        return _mm512_maskz_loadu_ps(first_lanes(count), from);
+    }
+
+    static void store_part(float* to, Vector v, int64_t count) { _mm512_mask_storeu_ps(to, first_lanes(count), v); }
+
     // With two intrinsics, GCC 12 looks up all entries first, which are more than there are registers, and adds them
     // later.
+    template <bool MULTIPLIES>
     static Vector add_entries(Vector sum, Vector table, Bits bits) {
         Vector entries;
-        asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+v"(sum), "=&v"(entries) : "v"(table), "v"(bits));
+        if constexpr (MULTIPLIES) {
+            asm("vpermps %2, %3, %1\n\tvfmadd231ps %4%{1to16%}, %1, %0"
+                : "+v"(sum), "=&v"(entries)
+                : "v"(table), "v"(bits), "m"(ONE));
+        } else {
+            asm("vpermps %2, %3, %1\n\tvaddps %1, %0, %0" : "+v"(sum), "=&v"(entries) : "v"(table), "v"(bits));
+        }
         return sum;
     }
 
-    static Bits next(Bits bits) { return _mm512_srli_epi32(bits, 4); }
+    template <int>
+    static Bits numbers(Bits bits) {
+        return bits;
+    }
 
+    // A rotation, because on Zen 5 a shift uses the ports of additions.
+    template <int>
+    static Bits next(Bits bits) {
+        return _mm512_ror_epi32(bits, 4);
+    }
+
+    // With intrinsics, GCC 12 copies panels to the stack and back where registers are few.
     static Bits load_bits(const uint64_t* const* panels, int64_t half) {
+        alignas(64) static constexpr int32_t PLACES[2][16] = {
+            {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30},
+            {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31}
+        };
+        using Words = const uint64_t[PANEL];
         const int64_t word = half / 2 * PANEL;
-        return halves_of(_mm512_loadu_si512(panels[0] + word), _mm512_loadu_si512(panels[1] + word), half % 2);
+        Bits bits = _mm512_load_si512(PLACES[half % 2]), low;
+        asm("vmovdqu64 %2, %1\n\tvpermi2d %3, %1, %0"
+            : "+v"(bits), "=&v"(low)
+            : "m"(*reinterpret_cast<Words*>(panels[0] + word)), "m"(*reinterpret_cast<Words*>(panels[1] + word)));
+        return bits;
     }
 
-    // Lanes whose number has the bit add, others subtract.
-    static __m512 sign_of(__mmask16 lanes) {
-        return _mm512_mask_blend_ps(lanes, _mm512_set1_ps(-1), _mm512_set1_ps(1));
-    }
-
-    static void make_tables(const float* x, float* to, int64_t step) {
-        const __m512 a = sign_of(0xaaaa), b = sign_of(0xcccc), c = sign_of(0xf0f0), d = sign_of(0xff00);
-        for (int64_t g = 0; g < groups; ++g, x += 4, to += step) {
-            const __m512 ab = _mm512_fmadd_ps(b, _mm512_set1_ps(x[1]), _mm512_mul_ps(a, _mm512_set1_ps(x[0])));
-            store(to, _mm512_fmadd_ps(d, _mm512_set1_ps(x[3]), _mm512_fmadd_ps(c, _mm512_set1_ps(x[2]), ab)));
+    // Find a + b, a - b, c + d and c - d of four groups at a time. Each entry of a table adds two of them, or subtracts.
+    static void make_tables(const float* x, float* to) {
+        using Places = int32_t __attribute__((vector_size(64)));
+        const __m512 odd = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+        const __m512 low_sign = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+        const __m512 high_sign = {-1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1};
+        const Places low = {0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0};
+        const Places high = {2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2};
+        for (int64_t k = 0; k < 2; ++k) {
+            const __m512 v = _mm512_loadu_ps(x + 16 * k);
+            const __m512 pairs = _mm512_fmadd_ps(v, odd, _mm512_permute_ps(v, 0xb1));
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; ++g, to += lanes) {
+                const __m512 lows = _mm512_permutexvar_ps((__m512i)(low + 4 * g), pairs);
+                const __m512 highs = _mm512_permutexvar_ps((__m512i)(high + 4 * g), pairs);
+                store(to, _mm512_fmadd_ps(lows, low_sign, _mm512_mul_ps(highs, high_sign)));
+            }
         }
     }
 };
 
-void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
-    rows.rounds ? ByteProducts::multiply(with_quanta(rows), outputs)
-                : multiply_by_register_tables<Permuted>(rows, outputs);
+// Whole numbers within ±127, of which floats hold every sum, if there are few rows to spread the weight for.
+bool suits_bytes(const FloatRows& rows) {
+    constexpr int64_t FEW = 4, FLOATS_COUNT_TO = 1 << 17;
+    return rows.rounds && (rows.count > FEW || rows.entries > FLOATS_COUNT_TO);
+}
+
+void multiply(const FloatRows& given, const FloatOutputs& outputs) {
+    const FloatRows rows = with_quanta(given);
+    suits_bytes(rows) ? ByteProducts::multiply(rows, outputs) : multiply_by_register_tables<Permuted>(rows, outputs);
     take_steps(avx512_vnni_kernels, rows.count, outputs);
+}
+
+void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end, const FloatOutputs& outputs) {
+    TableConv<Permuted>(avx512_vnni_kernels, image, g, outputs).run(begin, end);
 }
 
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve};
 
 }  // namespace proxconnect

@@ -1,4 +1,4 @@
-// Convolutions as products: gather patches of an image to rows, a block at a time.
+// Convolutions by tables of an image's pixels, or as products: gather patches of an image to rows, a block at a time.
 #include "float_sign/kernels.hpp"
 #include "isa/four_floats.hpp"
 #include "runtime/status.hpp"
@@ -7,12 +7,6 @@
 using namespace proxconnect;
 
 namespace {
-
-// An image with adjacent channels. Pixels are `stride` floats apart.
-struct Image {
-    const float* pixels;
-    int64_t stride;
-};
 
 // Copy pixels [begin, end) to channels last.
 void put_channels_last(const float* from, const Geometry& g, int64_t begin, int64_t end, float* to) {
@@ -50,7 +44,7 @@ void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int6
 }
 
 // Gather the inputs of an output pixel for one group, (kernel height, kernel width, channel), 0 beyond the border.
-void gather(const Image& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
+void gather(const PixelRows& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
     const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
     const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
     const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
@@ -82,8 +76,15 @@ struct Conv {
 
     static constexpr int64_t BLOCK = 96;  // rows at once, whose patches stay in the second cache
 
+    // Return true if the tables of pixels are fewer than those of patches, and no table has entries of two taps.
+    bool suits_tables() const {
+        constexpr int64_t HALF_WORD = 32;
+        return kernels.convolve != nullptr && !rounds && g.channels / g.groups % HALF_WORD == 0 &&
+               g.kernel[0] * g.kernel[1] > g.stride[0] * g.stride[1];
+    }
+
     // Compute output pixels [begin, end) of one image, (pixels, out channels).
-    void run(const Image& image, float* y, int64_t begin, int64_t end) const {
+    void run(const PixelRows& image, float* y, int64_t begin, int64_t end) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = panels_of(n), width = words_of(entries);
         auto* const patches = static_cast<float*>(scratch<Conv>(least(BLOCK, end - begin) * entries * sizeof(float)));
@@ -92,6 +93,12 @@ struct Conv {
             if (mine.scales > 1) mine.scale += group * n;
             if (mine.bias != nullptr) mine.bias += group * n;
             const uint64_t* const weight = panels + group * count * width * PANEL;
+            if (suits_tables()) {
+                const PixelRows inputs = {image.pixels + group * (g.channels / g.groups), image.stride};
+                const FloatOutputs outputs = {weight, 0, count, n, mine, y + group * n, g.out_channels};
+                kernels.convolve(inputs, g, begin, end, outputs);
+                continue;
+            }
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
                 FloatRows rows = {patches, least(BLOCK, end - pixel), entries, entries, rounds};
                 if (is_product(g)) {
@@ -113,7 +120,7 @@ Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
     const double work = 1.0 * out_pixels * g.out_channels * taps * (g.channels / g.groups);
     threads = threads_for(work, FLOATS_WORTH_A_THREAD, threads);
     const bool is_last = g.channel_stride == 1 || g.channels == 1;
-    auto* const copy = static_cast<float*>(scratch<Image>(is_last ? 0 : pixels * g.channels * sizeof(float)));
+    auto* const copy = static_cast<float*>(scratch<PixelRows>(is_last ? 0 : pixels * g.channels * sizeof(float)));
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* const from = x + k * g.image_stride;
         if (!is_last) {
@@ -121,7 +128,7 @@ Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
                 put_channels_last(from, g, begin, end, copy);
             });
         }
-        const Image image = is_last ? Image{from, g.pixel_stride} : Image{copy, g.channels};
+        const PixelRows image = is_last ? PixelRows{from, g.pixel_stride} : PixelRows{copy, g.channels};
         in_parallel(out_pixels, 6, threads, [&](int64_t begin, int64_t end) {
             conv.run(image, y + k * out_pixels * g.out_channels, begin, end);
         });

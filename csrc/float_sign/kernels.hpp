@@ -1,6 +1,7 @@
 // Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
-// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp
-// and register_tables.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is faster.
+// multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp,
+// register_tables.hpp and table_conv.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is
+// faster.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +34,19 @@ struct FloatOutputs {
     const Outputs* then = nullptr;
 };
 
+// An image with adjacent channels. Pixels are `stride` floats apart.
+struct PixelRows {
+    const float* pixels;
+    int64_t stride;
+};
+
 struct WeightOnlyKernels {
     void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
     // Return the bits of the largest |x|. Those of inf and NaN are the largest.
     uint32_t (*largest)(const float* x, int64_t count);
+    // Compute output pixels [begin, end) of one group, whose channels fill half words. Null if patches are as fast.
+    void (*convolve)(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end,
+                     const FloatOutputs& outputs) = nullptr;
 };
 
 // The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,

@@ -33,24 +33,25 @@ using namespace proxconnect;
 
 namespace {
 
-// Multiply a block of rows. Threads share the rows if there are many, else the outputs.
+// Multiply a block of rows. Each thread has a stripe of the rows, and a column of the outputs if there are few rows:
+// tables are made again for every column.
 void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                     int32_t threads) {
-    const int64_t m = rows.count;
-    threads = threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads);
-    if (m >= 32 * threads) {
-        in_parallel(m, 16, threads, [&](int64_t begin, int64_t end) {
-            FloatRows mine = from_row(rows, begin);
-            mine.count = end - begin;
-            kernels.multiply(mine, from_row(outputs, begin));
-        });
-    } else {
-        in_parallel(outputs.last, 8, threads, [&](int64_t begin, int64_t end) {
-            FloatOutputs mine = outputs;
-            mine.first = begin, mine.last = end;
-            kernels.multiply(rows, mine);
-        });
-    }
+    constexpr int64_t FEW = 8, PANELS = 8;  // rows for each thread, and panels of a column
+    const int64_t m = rows.count, blocks = most(1, ceil_div(outputs.last, PANELS));
+    const int64_t parts = most(1, threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads));
+    const int64_t columns = m >= FEW * parts ? 1 : least(blocks, parts), stripes = least(m, parts / columns);
+    in_parallel(columns * stripes, 1, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) {
+            const int64_t column = part / stripes, stripe = part % stripes, row = m * stripe / stripes;
+            FloatRows mine = from_row(rows, row);
+            mine.count = m * (stripe + 1) / stripes - row;
+            FloatOutputs to = from_row(outputs, row);
+            to.first = blocks * column / columns * PANELS;
+            to.last = least(blocks * (column + 1) / columns * PANELS, outputs.last);
+            kernels.multiply(mine, to);
+        }
+    });
 }
 
 // The most memory that a kernel keeps for a row: bytes and sums in byte_products.hpp, or a flag in amx.cpp.

@@ -2,7 +2,10 @@
 // outputs as it has lanes.
 //
 // V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of `lanes` rows of a weight; `groups`, the number of
-// tables for these; and `rows` and `vectors`, the number of sums that fit the registers.
+// tables for these; `rows` and `vectors`, the number of sums that fit the registers; and `halves`, the number of half
+// words whose bits fit them if there are few rows. `numbers` has the lanes' places in a table in its lowest bits, and
+// `next` prepares those of the next table. `add_entries` may multiply by 1 and add in one instruction, in every other
+// sum of several rows, which uses ports that would be idle.
 #pragma once
 
 #include "float_sign/kernels.hpp"
@@ -10,112 +13,160 @@
 namespace proxconnect {
 namespace {
 
-template <class V, int ROWS>
-struct RegisterTables {
-    using Vector = typename V::Vector;
-    static constexpr int64_t PANELS = V::lanes / PANEL;  // to a vector
-    static constexpr int64_t TABLES = V::groups * ROWS * V::lanes;
-    static constexpr int64_t WORDS = ROWS == 1 ? 64 : 24 / ROWS;  // at once, whose tables stay in the caches
+constexpr int64_t HALF = 32;  // entries of half a word, whose tables are adjacent
 
-    // Fill the tables of 32 entries. Those of a group are adjacent for all rows.
-    static void fill(const FloatRows& rows, int64_t k, float* tables) {
-        const int64_t here = least(32, rows.entries - k);
-        for (int64_t r = 0; r < ROWS; ++r) {
-            const float* x = rows.x + r * rows.stride + k;
-            float own[32] = {};
-            if (here < 32 || rows.quantum != nullptr) {
-                std::memcpy(own, x, static_cast<size_t>(here) * sizeof(float));
-                x = own;
-            }
-            if (rows.quantum != nullptr) {
-                for (float& value : own) value = value * rows.inverse[r] + TO_WHOLE - TO_WHOLE;
-            }
-            V::make_tables(x, tables + r * V::lanes, ROWS * V::lanes);
+template <class V>
+constexpr int64_t TABLES = V::groups * V::lanes;  // of half a word
+
+// The tables of half word h of row r begin at rows[r] + offsets[h].
+template <int ROWS>
+struct RowsOfTables {
+    const float* rows[ROWS];
+    const int64_t* offsets;
+};
+
+// Panels of VECTORS vectors, and their outputs, `count` of which exist. The last panel stands for those beyond it.
+template <class V, int ROWS, int VECTORS>
+struct Tile {
+    using Vector = typename V::Vector;
+    using Sums = Vector[ROWS][VECTORS];
+    static constexpr int64_t PANELS = V::lanes / PANEL;  // to a vector
+
+    const FloatOutputs& o;
+    const float* quantum;  // of each row, or null
+    int64_t at, count;
+    const uint64_t* panels[VECTORS * PANELS];
+
+    Tile(const FloatOutputs& outputs, const FloatRows& rows, int64_t panel)
+        : o(outputs), quantum(rows.quantum), at(panel * PANEL), count(least(o.n, o.last * PANEL) - at) {
+        for (int64_t i = 0; i < VECTORS * PANELS; ++i) {
+            panels[i] = o.panels + least(panel + i, o.last - 1) * words_of(rows.entries) * PANEL;
         }
     }
 
-    // Add the products of `halves` half words of a few panels to VECTORS·V::lanes sums of each row. Prefetch those of
-    // the next tile, which are `ahead` words further on.
-    template <int VECTORS>
-    static void tile(const float* tables, const uint64_t* const* panels, int64_t halves, int64_t ahead, float* sums,
-                     int64_t stride) {
-        Vector sum[ROWS][VECTORS];
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sum[r][v] = V::load(sums + r * stride + v * V::lanes); });
-        });
-        for (int64_t half = 0; half < halves; ++half, tables += TABLES) {
-            typename V::Bits bits[VECTORS];
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                __builtin_prefetch(panels[v * PANELS + half % PANELS] + half / 2 * PANEL + ahead);
-                bits[v] = V::load_bits(panels + v * PANELS, half);
+    Vector load(const float* from, int v) const { return V::load_part(from + v * V::lanes, count - v * V::lanes); }
+
+    Vector given(const float* values, bool is_one, float otherwise, int v) const {
+        if (values == nullptr || is_one) return Vector{} + (values == nullptr ? otherwise : *values);
+        return load(values + at, v);
+    }
+
+    ALWAYS_INLINE void scale(Sums& sums) const {
+        const Affine& a = o.affine;
+        unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+            const Vector scale = given(a.scales == 0 ? nullptr : a.scale, a.scales == 1, 1.0f, v);
+            const Vector bias = given(a.bias, false, 0.0f, v);
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                if (quantum != nullptr) sums[r][v] *= quantum[r];
+                sums[r][v] = sums[r][v] * scale + bias;
             });
+        });
+    }
+
+    // Add the products of COUNT half words from `half` on. Their bits are loaded together, because the lines of panels
+    // that are a multiple of a page apart displace each other in the first cache.
+    template <int COUNT>
+    ALWAYS_INLINE void add_halves(const RowsOfTables<ROWS>& tables, int64_t half, Sums& sums) const {
+        typename V::Bits bits[COUNT][VECTORS];
+        unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+            unrolled<COUNT>([&](auto h) ALWAYS_INLINE { bits[h][v] = V::load_bits(panels + v * PANELS, half + h); });
+        });
+        unrolled<COUNT>([&](auto h) ALWAYS_INLINE {
+            const int64_t offset = tables.offsets[half + h];
             unrolled<V::groups>([&](auto g) ALWAYS_INLINE {
                 unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-                    const Vector table = V::load(tables + (g * ROWS + r) * V::lanes);
+                    const Vector table = V::load(tables.rows[r] + offset + g * V::lanes);
                     unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                        sum[r][v] = V::add_entries(sum[r][v], table, bits[v]);
+                        constexpr bool MULTIPLIES = ROWS > 1 && (r + v) % 2 == 1;
+                        const auto numbers = V::template numbers<g>(bits[h][v]);
+                        sums[r][v] = V::template add_entries<MULTIPLIES>(sums[r][v], table, numbers);
                     });
                 });
-                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { bits[v] = V::next(bits[v]); });
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { bits[h][v] = V::template next<g>(bits[h][v]); });
             });
-        }
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { V::store(sums + r * stride + v * V::lanes, sum[r][v]); });
         });
     }
 
-    // Add the products of half words, from word j on, of all panels. The last panel stands for those beyond it.
-    static void add(const float* tables, const FloatOutputs& o, int64_t width, int64_t j, int64_t halves, float* sums,
-                    int64_t stride) {
-        const int64_t ahead = V::vectors * PANELS * width * PANEL;
-        for (int64_t panel = o.first; panel < o.last;) {
-            const bool is_whole = panel + V::vectors * PANELS <= o.last;
-            const int64_t count = (is_whole ? V::vectors : 1) * PANELS;
-            const uint64_t* panels[V::vectors * PANELS];
-            for (int64_t i = 0; i < count; ++i) {
-                panels[i] = o.panels + (least(panel + i, o.last - 1) * width + j) * PANEL;
-            }
-            float* const here = sums + (panel - o.first) * PANEL;
-            is_whole ? tile<V::vectors>(tables, panels, halves, ahead, here, stride)
-                     : tile<1>(tables, panels, halves, ahead, here, stride);
-            panel += count;
+    // Add the products of half words [begin, end) to the outputs, which hold sums until the last one.
+    void add(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, bool is_last) const {
+        constexpr int AT_ONCE = ROWS <= 2 ? V::halves : 1;  // half words whose bits fit the registers
+        Sums sums = {};
+        float* const y = o.y + at;
+        if (begin > 0) {
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = load(y + r * o.stride, v); });
+            });
         }
-    }
-
-    static void put(const float* sums, const FloatRows& rows, const FloatOutputs& o, int64_t stride) {
-        const int64_t first = o.first * PANEL, count = least(o.n, o.last * PANEL) - first;
-        const Affine& a = o.affine;
-        for (int64_t r = 0; r < ROWS; ++r, sums += stride) {
-            float* const y = o.y + r * o.stride + first;
-            const float quantum = rows.quantum == nullptr ? 1.0f : rows.quantum[r];
-            const float scale = a.scales == 1 ? a.scale[0] : 1.0f;
-            for (int64_t n = 0; n < count; ++n) y[n] = sums[n] * quantum * scale;
-            for (int64_t n = 0; n < count && a.scales > 1; ++n) y[n] *= a.scale[first + n];
-            for (int64_t n = 0; n < count && a.bias != nullptr; ++n) y[n] += a.bias[first + n];
-        }
-    }
-
-    static void multiply(const FloatRows& rows, const FloatOutputs& o) {
-        const int64_t width = words_of(rows.entries), stride = (o.last - o.first + PANELS) * PANEL;
-        const int64_t at_once = least(WORDS, width);
-        auto* const tables = static_cast<float*>(scratch<V>(at_once * 2 * TABLES * sizeof(float)));
-        auto* const sums = static_cast<float*>(scratch<float>(ROWS * stride * sizeof(float)));
-        std::memset(sums, 0, static_cast<size_t>(ROWS * stride) * sizeof(float));
-        for (int64_t j = 0; j < width; j += at_once) {
-            const int64_t halves = least(2 * at_once, (rows.entries - j * 64 + 31) / 32);
-            for (int64_t i = 0; i < halves; ++i) fill(rows, j * 64 + i * 32, tables + i * TABLES);
-            add(tables, o, width, j, halves, sums, stride);
-        }
-        put(sums, rows, o, stride);
+        int64_t half = begin;
+        for (; half + AT_ONCE <= end; half += AT_ONCE) add_halves<AT_ONCE>(tables, half, sums);
+        if (AT_ONCE > 1 && half < end) add_halves<1>(tables, half, sums);
+        if (is_last) scale(sums);
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                V::store_part(y + r * o.stride + v * V::lanes, sums[r][v], count - v * V::lanes);
+            });
+        });
     }
 };
+
+// Add the products of half words [begin, end) of ROWS rows to the outputs of all panels.
+template <class V, int ROWS>
+void add_products(const RowsOfTables<ROWS>& tables, const FloatRows& rows, const FloatOutputs& o, int64_t begin,
+                  int64_t end) {
+    constexpr int64_t PANELS = V::lanes / PANEL;
+    const bool is_last = end * HALF >= rows.entries;
+    int64_t panel = o.first;
+    for (; panel + V::vectors * PANELS <= o.last; panel += V::vectors * PANELS) {
+        Tile<V, ROWS, V::vectors>(o, rows, panel).add(tables, begin, end, is_last);
+    }
+    for (; panel < o.last; panel += PANELS) Tile<V, ROWS, 1>(o, rows, panel).add(tables, begin, end, is_last);
+}
+
+// Make the tables of a half word of row r, which may end before, or be rounded. Its calls would take the registers of
+// the loop below.
+template <class V>
+__attribute__((noinline)) void make_other_tables(const FloatRows& rows, int64_t r, int64_t half, float* to) {
+    float own[HALF] = {};
+    const int64_t here = least(HALF, rows.entries - half * HALF);
+    std::memcpy(own, rows.x + r * rows.stride + half * HALF, static_cast<size_t>(here) * sizeof(float));
+    if (rows.quantum != nullptr) {
+        for (float& value : own) value = value * rows.inverse[r] + TO_WHOLE - TO_WHOLE;
+    }
+    V::make_tables(own, to);
+}
+
+// Make the tables of half words [begin, end) of row r.
+template <class V>
+void make_tables(const FloatRows& rows, int64_t r, int64_t begin, int64_t end, const int64_t* offsets, float* to) {
+    const int64_t plain = rows.quantum == nullptr ? least(end, rows.entries / HALF) : begin;
+    const float* const x = rows.x + r * rows.stride;
+    int64_t half = begin;
+    for (; half < plain; ++half) V::make_tables(x + half * HALF, to + offsets[half]);
+    for (; half < end; ++half) make_other_tables<V>(rows, r, half, to + offsets[half]);
+}
+
+template <class V, int ROWS>
+void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
+    constexpr int64_t AT_ONCE = 144 / ROWS;  // half words, whose tables stay in the second cache
+    const int64_t halves = ceil_div(rows.entries, HALF);
+    auto* const tables = static_cast<float*>(scratch<V>(least(AT_ONCE, halves) * ROWS * TABLES<V> * sizeof(float)));
+    auto* const offsets = static_cast<int64_t*>(scratch<RowsOfTables<ROWS>>(halves * sizeof(int64_t)));
+    RowsOfTables<ROWS> all = {{}, offsets};
+    for (int64_t r = 0; r < ROWS; ++r) all.rows[r] = tables + r * TABLES<V>;
+    for (int64_t half = 0; half < halves; ++half) offsets[half] = half % AT_ONCE * ROWS * TABLES<V>;
+    for (int64_t begin = 0; begin == 0 || begin < halves; begin += AT_ONCE) {
+        const int64_t end = least(begin + AT_ONCE, halves);
+        for (int64_t r = 0; r < ROWS; ++r) make_tables<V>(rows, r, begin, end, offsets, tables + r * TABLES<V>);
+        add_products<V, ROWS>(all, rows, o, begin, end);
+    }
+}
 
 // Multiply all rows, ROWS at a time, then the rest with fewer.
 template <class V, int ROWS = V::rows>
 void multiply_by_register_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     int64_t row = 0;
     for (; row + ROWS <= rows.count; row += ROWS) {
-        RegisterTables<V, ROWS>::multiply(from_row(rows, row), from_row(outputs, row));
+        multiply_rows<V, ROWS>(from_row(rows, row), from_row(outputs, row));
     }
     if constexpr (ROWS > 1) {
         if (row < rows.count) multiply_by_register_tables<V, ROWS - 1>(from_row(rows, row), from_row(outputs, row));

@@ -96,10 +96,8 @@ struct RowTables {
         }
     }
 
-    static void fill(const FloatRows& rows, int64_t k, const float* inverse, Value* table) {
-        float four[4][ROWS];
+    static void fill(const float (&four)[4][ROWS], const float* inverse, Value* table) {
         alignas(64) Value x[4][ROWS];
-        gather(rows, k, four);
         E::convert(four, inverse, x);
         for (int64_t lane = 0; lane < ROWS; lane += E::lanes) {
             const auto at = [&](int i) { return *reinterpret_cast<const Vector*>(&x[i][lane]); };
@@ -186,14 +184,15 @@ struct RowTables {
         auto* const sums = static_cast<typename E::Sum*>(
             scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS * sizeof(typename E::Sum)));
         const int64_t width = words_of(rows.entries);
-        float inverse[ROWS] = {};
+        float inverse[ROWS] = {}, entries[GROUPS][4][ROWS];
         if (rows.quantum != nullptr) std::memcpy(inverse, rows.inverse, least(ROWS, rows.count) * sizeof(float));
         for (int64_t first = o.first; first < o.last; first += PANELS_AT_ONCE) {
             const int64_t panels = least(PANELS_AT_ONCE, o.last - first);
             std::memset(sums, 0, panels * PANEL * ROWS * sizeof(typename E::Sum));
             for (int64_t k = 0; k < rows.entries; k += 4 * GROUPS) {
                 const int64_t groups = least(GROUPS, (rows.entries - k + 3) / 4);
-                for (int64_t g = 0; g < groups; ++g) fill(rows, k + 4 * g, inverse, tables + place(g) * TABLE);
+                for (int64_t g = 0; g < groups; ++g) gather(rows, k + 4 * g, entries[g]);
+                for (int64_t g = 0; g < groups; ++g) fill(entries[g], inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {
                     const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * PANEL;
                     add_panel(tables, groups, words, sums + p * PANEL * ROWS);

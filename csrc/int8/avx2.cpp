@@ -33,7 +33,7 @@ struct Pairs {
                 for (int r = 0; r < ROWS; ++r) {
                     int32_t four;
                     std::memcpy(&four, x + r * rows.stride, sizeof four);
-                    entries[r] = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+                    entries[r] = _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
                 }
                 for (int v = 0; v < VECTORS; ++v) {
                     const auto* const from = reinterpret_cast<const __m128i*>(weight + 16 * v);
@@ -58,15 +58,22 @@ struct Pairs {
     }
 
     static void add(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-        for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count)) {
-            int64_t r = 0;
-            for (; r + 2 <= rows.count; r += 2) add_rows<2>(rows, r, panels, sums + r * TILE + i * BLOCK);
-            if (r < rows.count) add_rows<1>(rows, r, panels, sums + r * TILE + i * BLOCK);
-        }
+#if defined(PROXCONNECT_AVX_VNNI)
+        if (__builtin_cpu_supports("avxvnni")) return add_by_avx_vnni(rows, panels, blocks, sums);
+#endif
+        add_pairs(rows, panels, blocks, sums);
     }
 };
 
 }  // namespace
+
+void add_pairs(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
+        int64_t r = 0;
+        for (; r + 2 <= rows.count; r += 2) Pairs::add_rows<2>(rows, r, panels, sums + r * TILE);
+        if (r < rows.count) Pairs::add_rows<1>(rows, r, panels, sums + r * TILE);
+    }
+}
 
 const Int8Kernels avx2_int8 = {
     round_bytes, round_planes<Pairs>, mean<Pairs>,      multiply_bytes<Pairs>,

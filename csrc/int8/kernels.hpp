@@ -69,6 +69,10 @@ struct Int8Kernels {
     void (*hold)(bool holds);
 };
 
+// Two forms of `add` for AVX2, which takes the second if the processor has AVX-VNNI.
+void add_pairs(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
+void add_by_avx_vnni(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
+
 // Keeps the tiles of this thread, if any, configured for its lifetime.
 class Held {
   public:

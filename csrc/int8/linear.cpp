@@ -29,7 +29,7 @@ struct Int8Product {
     void run(int64_t begin, int64_t end, int32_t threads) const {
         const int64_t m = end - begin, blocks = ceil_div(n, BLOCK);
         const ByteRows rows = rounded(begin, m, threads);
-        constexpr int64_t ROWS = 128;  // whose sums stay in the second cache
+        constexpr int64_t ROWS = 128;  // whose bytes stay in the second cache
         if (m >= 32 * threads) {
             in_parallel(m, BLOCK, threads, [&](int64_t first, int64_t last) {
                 for (int64_t row = first; row < last; row += ROWS) {

@@ -95,12 +95,13 @@ struct TileOutputs {
 // The numbers that the sums of rows represent.
 template <class V>
 struct TileNumbers {
-    const ByteRows& rows;
     const int32_t* sums;
     const TileTotals& totals;
+    const float* quantum;
+    int64_t apart;
 
     Floats<V> of(int64_t row, int64_t c) const {
-        return totals.numbers<V>(sums + row * TILE, c, rows.quantum[row * rows.apart]);
+        return totals.numbers<V>(sums + row * TILE, c, quantum[row * apart]);
     }
 };
 
@@ -109,7 +110,7 @@ template <class V>
 void finish_sums(const ByteRows& rows, const ByteOutputs& o, const int32_t* sums) {
     const int64_t at = o.first * BLOCK, count = least(o.last * BLOCK, o.n) - at;
     const TileTotals totals(o, o.first, o.last - o.first, rows.step_count);
-    put_finished<V, 2>(TileNumbers<V>{rows, sums, totals}, rows.count, at, count, *o.then);
+    put_finished<V, 2>(TileNumbers<V>{sums, totals, rows.quantum, rows.apart}, rows.count, at, count, *o.then);
 }
 
 template <class V>
@@ -132,25 +133,34 @@ void pool_sums(const int32_t* const* rows, int64_t count, const Window& w, const
     }
 }
 
+// Multiply all rows with up to four blocks of the weight.
+template <class V>
+void multiply_blocks(const ByteRows& rows, const ByteOutputs& o, int32_t* sums) {
+    const int64_t blocks = o.last - o.first, at = o.first * BLOCK, count = least(blocks * BLOCK, o.n - at);
+    V::add(rows, o.panels + o.first * block_bytes(rows.step_count), blocks, sums);
+    if (o.then != nullptr) return finish_sums<V>(rows, o, sums);
+    const TileAffine affine(o, o.first, blocks, rows.step_count);
+    float* const y = o.y + at * o.output_stride;
+    if (o.output_stride == 1) TileOutputs<V>::put(rows, sums, affine, count, y, o.row_stride);
+    else TileOutputs<V>::put_planes(rows, sums, affine, count, y, o.output_stride);
+}
+
 // V::add sums all rows with a few blocks of the weight. Sums are TILE apart.
 template <class V>
 void multiply_bytes(const ByteRows& rows, const ByteOutputs& o) {
-    const int64_t whole = ceil_div(rows.count, BLOCK) * BLOCK;
-    auto* const sums = static_cast<int32_t*>(scratch<ByteRows>(whole * TILE * static_cast<int64_t>(sizeof(int32_t))));
+    constexpr int64_t ROWS = 48;  // whose sums stay in the first cache
+    auto* const sums = static_cast<int32_t*>(scratch<ByteRows>(ROWS * TILE * static_cast<int64_t>(sizeof(int32_t))));
     for (int64_t block = o.first; block < o.last; block += BLOCKS) {
-        const int64_t blocks = least(BLOCKS, o.last - block), at = block * BLOCK;
-        V::add(rows, o.panels + block * block_bytes(rows.step_count), blocks, sums);
-        const int64_t count = least(blocks * BLOCK, o.n - at);
-        if (o.then != nullptr) {
+        for (int64_t row = 0; row < rows.count; row += ROWS) {
+            ByteRows here = rows;
+            here.x += row * rows.stride, here.quantum += row * rows.apart, here.count = least(ROWS, rows.count - row);
             ByteOutputs tile = o;
-            tile.first = block, tile.last = block + blocks;
-            finish_sums<V>(rows, tile, sums);
-            continue;
+            tile.first = block, tile.last = least(block + BLOCKS, o.last);
+            Outputs then;
+            if (o.then != nullptr) then = *o.then, then.first += row, tile.then = &then;
+            else tile.y += row * o.row_stride;
+            multiply_blocks<V>(here, tile, sums);
         }
-        const TileAffine affine(o, block, blocks, rows.step_count);
-        float* const y = o.y + at * o.output_stride;
-        if (o.output_stride == 1) TileOutputs<V>::put(rows, sums, affine, count, y, o.row_stride);
-        else TileOutputs<V>::put_planes(rows, sums, affine, count, y, o.output_stride);
     }
 }
 

@@ -175,7 +175,7 @@ int check_weight_only(int32_t isa, int& runs) {
     }
     check(is_close(isa, drawn(97, 200, 300), 3), "threads", 97, 200, 300);
     check(equals_integers(isa, drawn(3, 1100, 1000), 3), "threads", 3, 1100, 1000);
-    for (const int64_t channels : {1, 3, 4, 35}) {
+    for (const int64_t channels : {1, 3, 4, 32, 35, 64}) {
         for (const int64_t groups : {1, 2}) {
             for (const int64_t step : {1, 2}) {
                 for (const bool is_channels_last : {false, true}) {
@@ -185,6 +185,7 @@ int check_weight_only(int32_t isa, int& runs) {
             }
         }
     }
+    check(convolves(isa, larger_images(32, 40, 2, true), 2), "convolution with strides", 1, 40, 32);
     check(nan_stays_in_its_row(isa), "NaN", 40, 9, 70);
     return failures;
 }

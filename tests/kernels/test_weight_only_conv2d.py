@@ -67,7 +67,7 @@ def of_patches(
 
 @pytest.mark.covering(strength=3)
 @each
-@pytest.mark.parametrize("channels", [1, 3, 8, 65])
+@pytest.mark.parametrize("channels", [1, 3, 8, 32, 65])
 @pytest.mark.parametrize(
     "options",
     [

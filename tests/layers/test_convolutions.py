@@ -183,7 +183,7 @@ def test_a_transposed_convolution_is_torch_s_on_the_twin_s_weight(
             case.extra, options["groups"], options["dilation"],
         )  # fmt: skip
         size = list(expected.shape[-dims:]) if by_size else None
-        agree(layer, x, layer(x, size), latent, expected)
+        agree(layer, x, layer(x, output_size=size), latent, expected)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -221,6 +221,12 @@ def test_a_channel_has_its_own_scale_in_every_pair_and_form(binary_type: Any, na
         for o, index in enumerate(parts):
             layer.latent[index] *= 2.0**o
         assert all(torch.equal(layer.weight[index], before[o] * 2.0**o) for o, index in enumerate(parts))
+
+
+def test_a_packed_transposed_convolution_takes_an_output_size() -> None:
+    layer, x = BinaryConvTranspose2d(2, 2, 3, stride=2, activations="bnn++").eval(), torch.randn(1, 2, 4, 4)
+    packed = pc.pack(layer)
+    assert torch.equal(packed(x, output_size=[10, 9]), layer(x, [10, 9]))
 
 
 def test_an_output_size_that_no_input_has_is_torch_s_error() -> None:

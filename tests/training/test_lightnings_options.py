@@ -9,6 +9,7 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
+from proxconnect.training.configuration import Configured, UsageError
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.runs import PACKED
 from training.small_runs import TRANSFORMER, finish
@@ -65,3 +66,19 @@ def test_the_average_of_the_weights_is_what_is_validated_and_shipped(tmp_path):
     [(images, labels)] = run.datamodule.val_dataloader()
     answers = pc.load(tmp_path / PACKED, small_cnn(1, 4))(images)
     assert (answers.argmax(1) == labels).double().mean() == pytest.approx(run.model.curve[-1]["accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trainer": 3}, "trainer is a group of options"),
+        ({"trainer": None}, "trainer is a group of options"),
+        ({"model": {"sharpening": 3}}, "model.sharpening is a group"),
+        ({"checkpoint": 3}, "checkpoint is a group"),
+        ({"trainer": {"accelerator": "cpu", "devices": "abc"}}, "devices.* Say what this machine has"),
+        ({"trainer": {"accelerator": "cpu", "max_epochs": -7}}, "max_epochs(?!.*Say what)"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_errors_of_the_user(options, message):
+    with pytest.raises(UsageError, match=message):
+        Configured({"data": "Digits", **options})

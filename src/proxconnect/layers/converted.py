@@ -14,6 +14,7 @@ from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
+    TakesOutputSize,
     TransposedConvProduct,
     TransposedLinearProduct,
 )
@@ -210,7 +211,7 @@ class BinaryConv3d(BinaryConv, nn.Conv3d):
     float_type = nn.Conv3d
 
 
-class BinaryConvTranspose(ConvertedLayer, TransposedConvProduct):
+class BinaryConvTranspose(TakesOutputSize, ConvertedLayer, TransposedConvProduct):
     """Base of `BinaryConvTranspose1d`, `BinaryConvTranspose2d` and `BinaryConvTranspose3d`.
 
     Arguments are those of torch's layer, then `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`.

@@ -182,6 +182,15 @@ class ConvProduct(SpatialProduct):
         return convolve(padded, weight, bias, layer.stride, 0, layer.dilation, layer.groups)
 
 
+class TakesOutputSize:
+    """Mixin, before a layer's other bases, for the arguments of `nn.ConvTranspose1d` to `nn.ConvTranspose3d`."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Run the layer; `output_size` chooses the size of its output if the stride leaves several."""
+        output: Tensor = super().forward(input, output_size)  # type: ignore[misc]
+        return output
+
+
 class TransposedConvProduct(SpatialProduct):
     """Mixin of layers that convolve as `nn.ConvTranspose1d` to `nn.ConvTranspose3d` do.
 

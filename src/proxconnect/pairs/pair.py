@@ -65,7 +65,7 @@ class ForwardBackward(ABC):
         return False
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return booleans with the shape of `x`: True where B_μ(x) is not 0; NaN counts as not 0."""
+        """Return booleans with the shape of `x`: True where B_μ(x) is not 0 or NaN; `mu` as in `backward`."""
         return self.backward(x, mu) != 0
 
     def is_soft(self) -> bool:
@@ -152,7 +152,7 @@ class Pair(ForwardBackward):
         )
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
-        """Return booleans with the shape of `x`: True where B_μ(x) is not 0; NaN counts as not 0."""
+        """Return booleans with the shape of `x`: True where B_μ(x) is not 0 or NaN; `mu` as in `backward`."""
         mu = self._checked(mu, x)
         return self.transform.support(self.prox(x, mu), mu)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
@@ -109,13 +109,24 @@ def _short(error: str) -> str:
     return " ".join(error.split())
 
 
+def _no_groups(defaults: Namespace, given: Namespace, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each option in `given` that is a group in `defaults`, but neither a group nor null."""
+    for name, default in vars(defaults).items():
+        value = given.get(name)
+        if isinstance(default, Namespace) and isinstance(value, Namespace):
+            yield from _no_groups(default, value, f"{before}{name}.")
+        elif isinstance(default, Namespace) and (value is not None or not before):
+            yield before + name, value
+
+
 class Configured(LightningCLI):
     """A configured run: its `trainer`, `model` (a `Training`) and `datamodule`, built from options but not started.
 
     `arguments` are the options of `proxconnect fit`, as strings or nested as in a YAML file: `--trainer.*`, `--model.*`
     (of `Training`), `--data` (a class of proxconnect.training.data.modules), `--data.*`, `--checkpoint.*` (of
     `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and `--config`, files of options, each over the
-    one before. `manual` replaces "prog", "description" or "epilog" of the help. UsageError for wrong options.
+    one before (among nested options, one path). `manual` replaces "prog", "description" or "epilog" of the help.
+    UsageError for wrong options.
     """
 
     def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
@@ -135,11 +146,18 @@ class Configured(LightningCLI):
                 )  # fmt: skip
         except ValueError as error:
             raise UsageError(_short(str(error))) from error
-        except (MisconfigurationException, ModuleNotFoundError) as error:  # mostly devices that are not there
-            raise UsageError(
-                f"Lightning's trainer cannot be made here: {' '.join(str(error).split())} Say what this machine has by "
-                "--trainer.accelerator and --trainer.devices"
-            ) from None
+        except (MisconfigurationException, ModuleNotFoundError) as error:
+            why = " ".join(str(error).split())
+            is_of_machine = any(word in why for word in ("accelerator", "device", "No module"))
+            advice = (
+                " Say what this machine has by --trainer.accelerator and --trainer.devices" if is_of_machine else ""
+            )
+            raise UsageError(f"Lightning's trainer cannot be made here: {why}{advice}") from None
+
+    def before_instantiate_classes(self) -> None:
+        """Raise ValueError for a value in place of a group of options, as in `trainer: 3`; the parser lets it pass."""
+        for name, value in _no_groups(self.parser.get_defaults(), self.config):
+            raise ValueError(f"{name} is a group of options, as {name}: {{NAME: VALUE}}; got {value!r}")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--checkpoint.*`, `--ckpt_path` and `--health` to `parser`; let `--seed_everything` seed the data too."""
@@ -167,7 +185,10 @@ class Configured(LightningCLI):
         callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] * bool(given.callbacks)
         has_bar = given.enable_progress_bar is False or any(isinstance(c, ProgressBar) for c in callbacks)
         ours = [*([] if has_bar else [Bar()]), *([Health()] if self.config_init["health"] else [])]
-        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *ours])
+        try:
+            trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *ours])
+        except TypeError as error:  # as of a wrong number of devices
+            raise MisconfigurationException(str(error)) from error
         trainer.strategy.checkpoint_io = WholeFiles()
         return trainer
 

@@ -41,7 +41,8 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
     """Train the run to its end, from `checkpoint`, or else from its start, after the phases that it asks for.
 
     `callbacks` are added to its trainer and those of the phases. The options are written to config.yaml in its folder.
-    TerminatedError after SIGTERM, LostRankError if another process of the run has ended.
+    CheckpointError if `checkpoint` is not of this run, ValueError as in `phases`, TerminatedError after SIGTERM,
+    LostRankError if another process of the run has ended.
     """
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint

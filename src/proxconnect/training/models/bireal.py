@@ -17,7 +17,7 @@ KEEP = ("edges", "*.shortcut.*")
 
 
 class BiRealConv(nn.Module):
-    """A block of Bi-Real Net: a convolution, plus x or, if the shape changes, BN(conv1x1(x pooled by `stride`))."""
+    """A block of Bi-Real Net, in float: BN(conv3x3(x)) plus x or, if the shape changes, BN(conv1x1(pooled x))."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()

@@ -55,21 +55,21 @@ class PackedConv3d(_PackedConv, nn.Conv3d):
     binary_type = converted.BinaryConv3d
 
 
-class PackedConvTranspose1d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose1d):
+class PackedConvTranspose1d(products.TakesOutputSize, PackedLayer, products.TransposedConvProduct, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose1d"
     binary_type = converted.BinaryConvTranspose1d
 
 
-class PackedConvTranspose2d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose2d):
+class PackedConvTranspose2d(products.TakesOutputSize, PackedLayer, products.TransposedConvProduct, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose2d"
     binary_type = converted.BinaryConvTranspose2d
 
 
-class PackedConvTranspose3d(PackedLayer, products.TransposedConvProduct, nn.ConvTranspose3d):
+class PackedConvTranspose3d(products.TakesOutputSize, PackedLayer, products.TransposedConvProduct, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` for inference, with 1-bit weights; see `PackedLayer`."""
 
     kind = "conv_transpose3d"

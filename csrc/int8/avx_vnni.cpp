@@ -1,0 +1,33 @@
+// AVX-VNNI, which processors with AVX2 alone may have: vpdpbusd on vectors of eight sums.
+#include <immintrin.h>
+
+#include "int8/byte_vectors.hpp"
+
+namespace proxconnect {
+namespace {
+
+struct AvxVnni {
+    using Vector = __m256i;
+    static constexpr int64_t vector_outputs = 8;
+
+    static Vector zero() { return _mm256_setzero_si256(); }
+    static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+    static void store(void* to, Vector v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
+    static Vector broadcast(int32_t four) { return _mm256_set1_epi32(four); }
+
+    // With an intrinsic, GCC 12 keeps the sums in memory.
+    static Vector add_products(Vector sums, Vector x, Vector weight) {
+        asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(x), "x"(weight));
+        return sums;
+    }
+};
+
+}  // namespace
+
+void add_by_avx_vnni(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
+        add_rows<AvxVnni, 1>(rows, panels, sums);
+    }
+}
+
+}  // namespace proxconnect
