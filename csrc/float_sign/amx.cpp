@@ -265,7 +265,8 @@ bool multiply_fit_rows(const FloatRows& rows, const FloatOutputs& o, uint8_t* un
 
 bool is_worth_it(const FloatRows& rows) {
     constexpr int64_t FEW = 8, MOST = 1 << 15;  // rows that tables do as fast; entries whose sums 32 bits hold
-    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST;
+    const bool has_steps = rows.quantum != nullptr;  // which the tables take
+    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST && !has_steps;
 }
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {

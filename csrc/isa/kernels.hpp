@@ -53,6 +53,15 @@ struct ThinImage {
     const uint8_t *weight, *pixels, *nan;  // NaN as above
 };
 
+// A patch as `count` pieces of adjacent entries: rows of the kernel, or taps if these are apart.
+struct Pieces {
+    int64_t count, length;
+
+    explicit Pieces(const Geometry& g) : count(g.kernel[0]), length(g.kernel[1] * g.channels) {
+        if (g.dilation[1] > 1) count *= g.kernel[1], length = g.channels;
+    }
+};
+
 // Where outputs go, and how sums become outputs. Row r begins at y[(first + r)·channels]. With `signs` it begins at
 // words[(first + r)·⌈channels/64⌉], which are 0 before, and nan[first + r], if not null, marks rows that are NaN.
 struct Outputs {
@@ -100,6 +109,8 @@ struct Kernels {
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
+    // Spread a block of sixteen outputs of a binary weight to a block of an int8 weight. Null if tables are faster.
+    void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t block, int8_t* to);
     // Compute bands [first, last) of attention. Return false, with some outputs unwritten, if an entry is too large to
     // be summed. Null without tiles of bfloat16.
     bool (*attend)(const Heads& heads, int64_t first, int64_t last) = nullptr;
