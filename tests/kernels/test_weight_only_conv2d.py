@@ -136,7 +136,7 @@ def test_nan_reaches_what_it_reaches_in_torch(instruction_set: str) -> None:
 
 @each
 def test_threads_do_not_change_it(instruction_set: str) -> None:
-    x, weight, before = drawn(2, 64, 20, 20), drawn(64, 64, 3, 3, seed=1), torch.get_num_threads()
+    x, weight, before = drawn(2, 64, 20, 20), drawn(150, 64, 3, 3, seed=1), torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         require_right(x, weight, instruction_set, padding=(1, 1))

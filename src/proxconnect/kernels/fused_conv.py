@@ -25,7 +25,7 @@ from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, load
 from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape, panels_shape
 
 
-def require_grouped(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
+def _grouped(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
     """Return the shape of a weight (out, in/groups, height, width) as a tuple; ValueError unless it fits the groups."""
     weight = tuple(weight_shape)
     if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
@@ -76,7 +76,7 @@ class FusedConv2d(FusedKernel):
         instruction_set: str | None = None,
         input_shift: Tensor | None = None,
     ) -> None:
-        weight = require_grouped(weight_shape, groups)
+        weight = _grouped(weight_shape, groups)
         require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
@@ -199,7 +199,7 @@ class FusedWeightOnlyConv2d(_FusedImageConv):
         rounds: bool = False,
         instruction_set: str | None = None,
     ) -> None:
-        weight = require_grouped(weight_shape, groups)
+        weight = _grouped(weight_shape, groups)
         entries = prod(weight[1:])
         require_entries(entries, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(weight[0] // groups, entries, groups), weight[0], scale, bias)
