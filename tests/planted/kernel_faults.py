@@ -141,7 +141,7 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
     fault(
         "order-reversed-twice", "8-bit sums are pooled as reversed though two negative factors keep their order",
         "kernels/test_fused_int8_conv.py deploy/fusion/test_int8_remainder.py",
-        ("csrc/int8/whole_images.hpp", "is_reversed ^= step->a[c] < 0;", "is_reversed |= step->a[c] < 0;"),
+        ("csrc/int8/fused_conv.cpp", "is_reversed ^= step->a[c] < 0;", "is_reversed |= step->a[c] < 0;"),
     ),
 )  # fmt: skip
 
