@@ -1,5 +1,7 @@
 // Convolutions with a binary weight. Bytes of a rounded image are multiplied where that is fastest. Otherwise patches
 // of the image are gathered to rows, a block at a time.
+#include <algorithm>
+
 #include "epilogue/all_channels.hpp"
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "binary/byte_signs.hpp"
-#include "int8/kernels.hpp"
+#include "int8/steps.hpp"
 
 namespace proxconnect {
 namespace {

@@ -53,15 +53,6 @@ struct ThinImage {
     const uint8_t *weight, *pixels, *nan;  // NaN as above
 };
 
-// A patch as `count` pieces of adjacent entries: rows of the kernel, or taps if these are apart.
-struct Pieces {
-    int64_t count, length;
-
-    explicit Pieces(const Geometry& g) : count(g.kernel[0]), length(g.kernel[1] * g.channels) {
-        if (g.dilation[1] > 1) count *= g.kernel[1], length = g.channels;
-    }
-};
-
 // Where outputs go, and how sums become outputs. Row r begins at y[(first + r)·channels]. With `signs` it begins at
 // words[(first + r)·⌈channels/64⌉], which are 0 before, and nan[first + r], if not null, marks rows that are NaN.
 struct Outputs {
