@@ -164,16 +164,27 @@ PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const
                                               int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                                               const float* const* others, float* y, int32_t threads);
 
-// Convolve floats of images, whose rows are adjacent, with a binary weight, through `affine`. y is (batch, out height,
-// out width, out channels). The border is zeros, and `border` and `has_planes` must be 0. The weight is that of
-// px_binary_conv2d, but in panels for any groups.
+// Convolve floats of images with a binary weight, through `affine`. y is (batch, out height, out width, out channels).
+// The border is zeros, and `border` and `has_planes` must be 0. The weight is that of px_binary_conv2d, but in panels
+// for any groups. Strides may be any.
 PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                               const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
 
-// The same with x rounded. Each patch of an image, of one group, is a row of px_dynamic_int8_linear, with its bound.
+// The same with x rounded as above, but by one step for each image, with the bound of px_dynamic_int8_linear. Pixels
+// that a kernel of one pixel without padding skips are not part of the image. All outputs of an image that contains inf
+// or NaN become NaN.
 PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                                const uint64_t* panels, const Affine* affine, float* y,
                                                int32_t threads);
+
+// Either of them, with x rounded if `rounds`, in one pass with means before and an epilogue after. `mean`, if not null,
+// has windows without a border whose means are convolved. `fused` has no signs and no accumulator, `others` is that of
+// px_fused_conv2d. `pool`, if not null, has windows whose largest outputs are written; then no step may add another
+// tensor. The geometry has the size of the means, but the strides of x.
+PROXCONNECT_API int32_t px_fused_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
+                                                    const Geometry* geometry, const uint64_t* panels,
+                                                    const Fused* fused, const float* const* others, const Window* pool,
+                                                    float* y, int32_t threads);
 
 // Multiply floats x (m, entries), `stride` from row to row, rounded as above, by the n rows of a weight of whole
 // numbers within ±127, through `affine`. y is (m, n). The weight is stored in blocks of 16 outputs, (⌈length/64⌉, 16,
@@ -195,10 +206,8 @@ PROXCONNECT_API int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
                                        const Affine* affine, float* y, int32_t threads);
 
-// The same in one pass with means before and an epilogue after. `mean`, if not null, has windows without a border whose
-// means are convolved. `fused` has no signs and no accumulator. `pool`, if not null, has windows whose largest outputs
-// are written; then no step may add another tensor. The geometry has the size of the means, but the strides of x, which
-// may be any. `has_planes` must be 0. The bound is the same.
+// The same in one pass with means before and an epilogue after, as in px_fused_weight_only_conv2d. The bound is the
+// same.
 PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);

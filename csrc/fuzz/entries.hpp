@@ -21,6 +21,7 @@ void dynamic_int8_linear(Draws& draws);
 void fused_float_linear(Draws& draws);
 void weight_only_conv2d(Draws& draws);
 void dynamic_int8_conv2d(Draws& draws);
+void fused_weight_only_conv2d(Draws& draws);
 void int8_linear(Draws& draws);
 void fused_int8_linear(Draws& draws);
 void int8_conv2d(Draws& draws);

@@ -1,4 +1,5 @@
 // AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words or of 64 bytes in one instruction.
+#include "int8/sign_panels.hpp"
 #include "isa/avx512.hpp"
 #include "isa/table.hpp"
 
@@ -92,6 +93,6 @@ struct Avx512Floats : Lanes<16> {
 }  // namespace
 
 const Kernels avx512_kernels =
-    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention);
+    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, spread_signs);
 
 }  // namespace proxconnect

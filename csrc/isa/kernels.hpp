@@ -101,6 +101,8 @@ struct Kernels {
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
     const AttentionKernel* attention = nullptr;  // null without AVX2
+    // Spread a block of sixteen outputs of a binary weight to a block of an int8 weight. Null if tables are faster.
+    void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t block, int8_t* to) = nullptr;
     const DigitKernels* digits = nullptr;  // null without tiles
 };
 

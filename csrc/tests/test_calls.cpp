@@ -78,6 +78,10 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
         const Affine affine = {0, nullptr, nullptr};
         return px_dynamic_int8_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
     };
+    const auto fused_signs = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_weight_only_conv2d(isa, 1, x, nullptr, &s.image, s.words.data(), &s.fused, nullptr, &s.pool, y,
+                                           threads);
+    };
     const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
         const Affine affine = {0, nullptr, nullptr};
         return px_int8_conv2d(isa, x, &s.image, s.bytes.data(), &affine, y, threads);
@@ -95,6 +99,7 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
     const int64_t fewer = s.pool.out_size[0] * s.pool.out_size[1] * s.image.out_channels;
     std::vector<Call> calls = {{"images times signs", inputs, outputs, exact},
                                {"rounded images times signs", inputs, outputs, rounded},
+                               {"rounded images times signs with a pool", inputs, fewer, fused_signs},
                                {"8-bit convolution", inputs, outputs, levels},
                                {"fused 8-bit convolution", inputs, outputs, fused},
                                {"8-bit convolution with a pool", inputs, fewer, pooled}};

@@ -111,6 +111,12 @@ SUBJECTS: dict[str, Subject] = {
         ),
         ("image", "other image"),
     ),
+    "FusedWeightOnlyConv2d": Subject(
+        lambda t: kernels.FusedWeightOnlyConv2d(
+            t["patch panels"], IMAGE, padding=(1, 1), scale=t["scale"], bias=t["bias"], then=steps(t)
+        ),
+        ("image", "other image"),
+    ),
     "FusedInt8Conv2d": Subject(
         lambda t: kernels.FusedInt8Conv2d(
             t["int8 conv panels"], IMAGE, padding=(1, 1), scale=t["scale"], bias=t["bias"], then=steps(t)

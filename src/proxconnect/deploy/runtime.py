@@ -41,7 +41,7 @@ def pack(
     Args:
         model: a binary model. It is not changed.
         inputs: the precision of float inputs in kernels. "int8" is faster: it rounds each row of a linear layer's input
-            and each patch of a convolution's to 8 bits, with step s = max|x| / 127. If an output sums n entries, it is
+            and each image of a convolution's to 8 bits, with step s = max|x| / 127. If an output sums n entries, it is
             off by at most scale · n · s/2, with a root mean square of scale · s · √(n/12).
         remainder: the form of `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers that are not binary. "int8" gives them
             8-bit weights and inputs, and embeddings 8-bit rows. `Int8Product` and `Int8Embedding` in

@@ -115,6 +115,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_fused_conv2d": (_POINTER, _POINTER, *_IMAGES, *_FUSED, _POINTER),
     "px_fused_float_linear": (_INT, *_ROWS, *_FUSED),
     "px_fused_int8_linear": (*_ROWS, *_FUSED),
+    "px_fused_weight_only_conv2d": (_INT, *_IMAGE_PASS),
     "px_fused_int8_conv2d": _IMAGE_PASS,
     "px_fused_float_conv2d": _IMAGE_PASS,
     "px_finish": (_POINTER, _LONG, _LONG, *_FUSED),
