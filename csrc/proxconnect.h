@@ -36,7 +36,7 @@ struct Output {
     const float* bias;
 };
 
-// Write the size of Output, Step, Signs, Fused, Window, Affine, Geometry and Attention, each followed by the offsets of
+// Write the size of Output, Step, Signs, Fused, Window, Affine, Geometry, Attention and LayerNorm, each followed by the offsets of
 // its fields in order, but at most `count` numbers. Return how many numbers there are.
 PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 
@@ -126,6 +126,17 @@ PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint6
 // y = the steps of x, both (m, channels), without scale and bias. y may be x.
 PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
                                   const float* const* others, float* y, int32_t threads);
+
+// Rows of `width` entries, at least 1. The weight and the bias have as many.
+struct LayerNorm {
+    int64_t width;
+    const float *weight, *bias;
+    float eps;
+};
+
+// y = (x - mean) / sqrt(variance + eps) · weight + bias, of rows (m, width), up to rounding. y may be x.
+PROXCONNECT_API int32_t px_layer_norm(int32_t isa, const float* x, int64_t m, const LayerNorm* norm, float* y,
+                                      int32_t threads);
 
 // Windows over images. Pairs are of height and width. Each window contains a pixel.
 struct Window {

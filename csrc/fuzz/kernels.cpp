@@ -23,6 +23,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::attention,
     fuzz::quantize,
     fuzz::quantize_backward,
+    fuzz::layer_norm,
 };
 constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 

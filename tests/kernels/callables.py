@@ -12,6 +12,7 @@ from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import FinishMaxPool2d
+from proxconnect.kernels.layer_norm import LayerNorm
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)
@@ -122,6 +123,7 @@ SUBJECTS: dict[str, Subject] = {
         ("image", "other image"),
     ),
     "Finish": Subject(lambda t: kernels.Finish(steps(t), WIDTH), ("image", "other image")),
+    "LayerNorm": Subject(lambda t: LayerNorm(WIDTH, t["scale"], t["bias"]), ("rows",)),
     "FinishMaxPool2d": Subject(lambda t: FinishMaxPool2d(steps(t)[:-1], WIDTH, _POOL), ("image",)),
 }  # fmt: skip
 """By the name of the function or class."""

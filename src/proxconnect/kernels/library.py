@@ -88,7 +88,13 @@ class CAttention(ctypes.Structure):
     )
 
 
-_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention)
+class CLayerNorm(ctypes.Structure):
+    """The parameters of a layer norm."""
+
+    _fields_ = (("width", _LONG), ("weight", _POINTER), ("bias", _POINTER), ("eps", _FLOAT))
+
+
+_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention, CLayerNorm)
 """All structures, in the order in which `px_layout` describes them."""
 
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
@@ -118,6 +124,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_fused_int8_conv2d": _IMAGE_PASS,
     "px_fused_float_conv2d": _IMAGE_PASS,
     "px_finish": (_POINTER, _LONG, _LONG, *_FUSED),
+    "px_layer_norm": (_POINTER, _LONG, _POINTER, _POINTER),
     "px_finish_max_pool2d": (_POINTER, _LONG, _LONG, _WINDOW, _POINTER, _POINTER),
     "px_attention": (*[_POINTER] * 3, ctypes.POINTER(CAttention), _POINTER),
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),

@@ -92,7 +92,7 @@ def test_what_is_fused_is_told():
 @pytest.mark.parametrize("inputs", ["exact", "int8"])
 def test_products_of_floats(inputs):
     """What follows them is in their pass, as it is layer by layer to the bit."""
-    model = pc.pack(binary(mixer(), activations=None), inputs=inputs)
+    model = pc.pack(binary(mixer(), activations=None), inputs=inputs, floats="torch")
     (region,) = model.packing.fusion.regions
     assert (region.counts["binary layers"], region.counts[STEPS], region.counts[BITS]) == (7, 6, 0)
     x = image()
