@@ -75,7 +75,8 @@ enum StepKind {
     AFFINE = 0,  // v·a[n] + b[n], rounded once
     CLAMP = 1,   // low where v < low, high where v > high
     SLOPE = 2,   // a[n]·v unless v > 0
-    ADD = 3      // v + what lies at the same place of the next of the other tensors
+    ADD = 3,     // v + what lies at the same place of the next of the other tensors
+    GELU = 4     // v·Φ(v), within 3e-7·max(1, |v|), the same on all instruction sets; 0 where v is -inf
 };
 
 struct Step {

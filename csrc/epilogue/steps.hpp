@@ -4,6 +4,7 @@
 // V has: `fma`, of Floats<V>, which rounds once.
 #pragma once
 
+#include "epilogue/gelu.hpp"
 #include "isa/kernels.hpp"
 #include "isa/vectors.hpp"
 
@@ -53,6 +54,14 @@ struct Block {
         each([&](Floats<V> v, int, int part) { return v > 0.0f ? v : of_channels(step.a, part) * v; });
     }
 
+    // A copy is changed: this loop is not unrolled, so it would keep `floats` in memory during the other steps, too.
+    void gelu() {
+        Floats<V> copy[parts * ROWS];
+        each([&](Floats<V> v, int r, int part) { return copy[part * ROWS + r] = v; });
+        for (Floats<V>& v : copy) v = proxconnect::gelu<V>(v);
+        fill([&](int r, int part) { return copy[part * ROWS + r]; });
+    }
+
     void add(const float* const (&others)[ROWS], int64_t count) {
         if (count >= SIZE) {
             return each([&](Floats<V> v, int r, int part) {
@@ -87,6 +96,7 @@ inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const in
             case AFFINE: block.affine(*step); break;
             case CLAMP: block.clamp(*step); break;
             case SLOPE: block.slope(*step); break;
+            case GELU: block.gelu(); break;
             default:
                 const float* others[ROWS];
                 for (int r = 0; r < ROWS; ++r) others[r] = *other + at[r];

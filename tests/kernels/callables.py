@@ -129,7 +129,7 @@ SUBJECTS: dict[str, Subject] = {
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
+    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""

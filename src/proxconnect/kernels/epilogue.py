@@ -51,7 +51,12 @@ class Add:
     """The epilogue step that adds the next addend; addends are the further tensors of a kernel's call, in order."""
 
 
-Step = Affine | Clamp | Slope | Add
+@dataclass(frozen=True)
+class Gelu:
+    """The epilogue step v ↦ v·Φ(v), as `nn.GELU`, within 3e-7 · max(1, |v|)."""
+
+
+Step = Affine | Clamp | Slope | Add | Gelu
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,9 @@ class Epilogue:
                 return CStep(2, 0, 0, self._vector("a", a), None)
             case Add():
                 return CStep(3, 0, 0, None, None)
-        raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
+            case Gelu():
+                return CStep(4, 0, 0, None, None)
+        raise TypeError(f"a step is Affine, Clamp, Slope, Add or Gelu; got {step!r}")
 
     def _intervals(self, signs: Signs) -> CSigns:
         """Return intervals without flips: a flip complements the first interval of a channel, modulo 2^32."""

@@ -224,3 +224,8 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 def has_float_conv() -> bool:
     """Return True if this machine can run `FusedFloatConv2d`, which needs the instruction set AMX."""
     return "amx" in instruction_sets()
+
+
+def has_vectors() -> bool:
+    """Return True if the kernels are built and may use an instruction set with vectors: any but "portable"."""
+    return instruction_sets()[-1:] not in ((), ("portable",))

@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect import kernels
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.kernels.library import has_vectors
 
 WIDTH = 40
 
-pytestmark = pytest.mark.skipif(
-    not kernels.is_built() or kernels.instruction_sets()[-1] == "portable", reason="this machine lacks fast kernels"
-)
+pytestmark = pytest.mark.skipif(not has_vectors(), reason="this machine lacks fast kernels")
 
 
 class OfTimm(nn.LayerNorm):

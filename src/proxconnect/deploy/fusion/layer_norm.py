@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting
 from proxconnect.kernels.layer_norm import LayerNorm as Kernel
-from proxconnect.kernels.library import instruction_sets
+from proxconnect.kernels.library import has_vectors
 
 _PARAMETERS = ("input", "normalized_shape", "weight", "bias", "eps")
 _IN_FLOATS = 2.0**-20
@@ -37,7 +37,7 @@ class LayerNorm(Operation):
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
         """Return the match of a layer norm over the last dimension, if kernels may compute floats; None for others."""
-        if not work.has_fast_floats or instruction_sets()[-1] == "portable":
+        if not work.has_fast_floats or not has_vectors():
             return None
         norm = _norm_of(work, node)
         if norm is None or not norm.can_be_fused():
