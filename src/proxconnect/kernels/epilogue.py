@@ -124,6 +124,7 @@ class Epilogue:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self._addresses = ctypes.c_void_p * self.adds
         self._alive: list[object] = []
         scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
         if bias is None:  # −0 changes no number
@@ -183,7 +184,8 @@ class Epilogue:
         if not others:
             return others, None
         for other in others:
-            require_float32("what is added", other)
+            if not isinstance(other, Tensor) or other.dtype is not torch.float32 or not other.is_cpu:
+                require_float32("what is added", other)
             if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
                 raise ValueError(
                     f"what is added must be {tuple(shape)}, contiguous in {self.memory_format}; got "
@@ -191,7 +193,7 @@ class Epilogue:
                     f"{self.memory_format})"
                 )
         others = tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
-        return others, (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others])
+        return others, self._addresses(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
         self._alive.append(whole := padded(values))

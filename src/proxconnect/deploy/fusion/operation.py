@@ -106,6 +106,10 @@ class Operation:
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
         """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
+        try:
+            return self.kernel(seen, *others)
+        except (RuntimeError, TypeError, ValueError):  # another layout, dtype or shape
+            pass
         if not all(isinstance(other, Tensor) and other.dtype is torch.float32 for other in others):
             return None
         try:

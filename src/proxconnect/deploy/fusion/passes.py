@@ -37,7 +37,6 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
         module = work.module_of(node)
         if module is not None and is_nothing(module):
             (value,) = node.all_input_nodes
-            work.read.append(module)
             work.nothing[origins(node)[-1]] = origins(value)[-1]
             node.replace_all_uses_with(value)
             graph.erase_node(node)
