@@ -149,6 +149,11 @@ struct Window {
 PROXCONNECT_API int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t channels,
                                              const Window* window, const Fused* fused, float* y, int32_t threads);
 
+// y, (batch, channels), = the means over all pixels of x, (batch, pixels, channels), added in the order of torch's CPU
+// kernels: 16 pixels in a sum, 16 sums in the next. `channels` is a multiple of 64, `pixels` at least 1.
+PROXCONNECT_API int32_t px_pixel_means(int32_t isa, const float* x, int64_t batch, int64_t pixels, int64_t channels,
+                                       float* y, int32_t threads);
+
 // How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none. `scales` is 0, 1 or all.
 struct Affine {
     int64_t scales;

@@ -24,6 +24,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::quantize,
     fuzz::quantize_backward,
     fuzz::layer_norm,
+    fuzz::pixel_means,
 };
 constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 

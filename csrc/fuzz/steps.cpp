@@ -1,4 +1,4 @@
-// Epilogue steps alone, and with a pool after them. Layer norms.
+// Epilogue steps alone, and with a pool after them. Layer norms, and means of pixels.
 #include "fuzz/epilogues.hpp"
 
 namespace fuzz {
@@ -84,6 +84,29 @@ void layer_norm(Draws& draws) {
     require(code == !machine.is_known(), "px_layer_norm: code", -1, !machine.is_known(), code);
     if (code != 0) return require(x.is_still(before) && is_untouched(apart), "px_layer_norm writes though it refuses");
     for (int64_t r = 0; r < m; ++r) check_norm(before.data() + r * width, norm, y.data() + r * width);
+}
+
+void pixel_means(Draws& draws) {
+    const Machine machine(draws);
+    int64_t batch = draws.within(0, 3), pixels = draws.size(600), blocks = draws.within(1, 3);
+    if (batch > 0) bound(draws, {&batch, &pixels, &blocks}, 300);
+    const int64_t channels = 64 * blocks;
+    const Guarded<float> x = floats(draws, batch * pixels * channels, draws.one_of({Mood::COMMON, Mood::WHOLE}));
+    Guarded<float> y(batch * channels, draws.coin());
+    const int32_t code =
+        px_pixel_means(machine.isa, x.data(), batch, pixels, channels, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_pixel_means: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_pixel_means writes though it refuses");
+    for (int64_t i = 0; i < y.size(); ++i) {
+        double total = 0, size = 0;
+        for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+            const double v = x[(i / channels * pixels + pixel) * channels + i % channels];
+            total += v, size += std::fabs(v);
+        }
+        const double count = static_cast<double>(pixels), expected = total / count;
+        const double off = std::fabs(expected - static_cast<double>(y[i]));
+        require(off <= size / count * 0x1p-18, "px_pixel_means", i, expected, y[i]);
+    }
 }
 
 }  // namespace fuzz

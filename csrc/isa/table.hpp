@@ -6,6 +6,7 @@
 #include "binary/word_conv.hpp"
 #include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
+#include "epilogue/pixel_means.hpp"
 #include "quantizer/quantizer.hpp"
 
 namespace proxconnect {
@@ -15,8 +16,8 @@ namespace {
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8) {
     return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
-            thin_conv<V>, finish_floats<V>, pool_row<V>,      layer_norm<F>,  quantize<F>,      slope<F>,
-            &weight_only, &int8};
+            thin_conv<V>, finish_floats<V>, pool_row<V>,      pixel_means<V>, layer_norm<F>,    quantize<F>,
+            slope<F>,     &weight_only,     &int8};
 }
 
 }  // namespace

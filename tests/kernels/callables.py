@@ -13,6 +13,7 @@ from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import FinishMaxPool2d
 from proxconnect.kernels.layer_norm import LayerNorm
+from proxconnect.kernels.pixel_means import PixelMeans
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)
@@ -28,6 +29,7 @@ def tensors() -> Tensors:
     return vectors | {
         "rows": torch.randn(9, WIDTH, generator=generator),
         "other": torch.randn(9, WIDTH, generator=generator),
+        "wide image": torch.randn(2, 64, 6, 5, generator=generator).contiguous(memory_format=torch.channels_last),
         "image": images[0].contiguous(memory_format=torch.channels_last),
         "other image": images[1].contiguous(memory_format=torch.channels_last),
         "qkv": torch.randn(2, 20, 3 * 32, generator=generator),
@@ -124,6 +126,7 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "Finish": Subject(lambda t: kernels.Finish(steps(t), WIDTH), ("image", "other image")),
     "LayerNorm": Subject(lambda t: LayerNorm(WIDTH, t["scale"], t["bias"]), ("rows",)),
+    "PixelMeans": Subject(lambda t: PixelMeans(), ("wide image",)),
     "FinishMaxPool2d": Subject(lambda t: FinishMaxPool2d(steps(t)[:-1], WIDTH, _POOL), ("image",)),
 }  # fmt: skip
 """By the name of the function or class."""

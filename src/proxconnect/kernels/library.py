@@ -126,6 +126,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_finish": (_POINTER, _LONG, _LONG, *_FUSED),
     "px_layer_norm": (_POINTER, _LONG, _POINTER, _POINTER),
     "px_finish_max_pool2d": (_POINTER, _LONG, _LONG, _WINDOW, _POINTER, _POINTER),
+    "px_pixel_means": (_POINTER, _LONG, _LONG, _LONG, _POINTER),
     "px_attention": (*[_POINTER] * 3, ctypes.POINTER(CAttention), _POINTER),
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),
     "px_quantize_backward": (_INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 5),

@@ -84,7 +84,8 @@ def test_nan_goes_as_far_as_layer_by_layer():
 @folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
-        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats"
+        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats, "
+        "1 means of images"
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)

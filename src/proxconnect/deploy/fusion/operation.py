@@ -42,6 +42,8 @@ class Operation:
 
     It is False for a GELU, because torch's own error far below 0 is larger than the values.
     """
+    lost_dims: int = 0
+    """The number of dimensions by which the output has fewer than the input."""
     sums_integers: bool = False
     """True if the values before the steps are integer sums times scales, plus biases."""
     layer: Any = None
