@@ -16,6 +16,8 @@ void binary_conv2d(Draws& draws);
 void fused_conv2d(Draws& draws);
 void finish(Draws& draws);
 void finish_max_pool2d(Draws& draws);
+void layer_norm(Draws& draws);
+void pixel_means(Draws& draws);
 void weight_only_linear(Draws& draws);
 void dynamic_int8_linear(Draws& draws);
 void fused_float_linear(Draws& draws);

@@ -24,6 +24,8 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::attention,
     fuzz::quantize,
     fuzz::quantize_backward,
+    fuzz::layer_norm,
+    fuzz::pixel_means,
 };
 constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 

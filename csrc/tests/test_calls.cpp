@@ -114,6 +114,13 @@ std::vector<Call> others(int32_t isa, const Shared& s) {
     const auto pool = [=, &s](const float* x, float* y, int32_t threads) {
         return px_finish_max_pool2d(isa, x, 1, CHANNELS, &s.pool, &s.fused, y, threads);
     };
+    const auto norm = [=, &s](const float* x, float* y, int32_t threads) {
+        const LayerNorm norm = {CHANNELS, s.vector.data(), s.zeros.data(), 1e-5f};
+        return px_layer_norm(isa, x, 600, &norm, y, threads);
+    };
+    const auto means = [=](const float* x, float* y, int32_t threads) {
+        return px_pixel_means(isa, x, 8, 70, CHANNELS, y, threads);
+    };
     const auto quantize = [=](const float* x, float* y, int32_t threads) {
         return px_quantize(isa, 1, SIGN_SWISH, 0, 2, LATENTS, COLUMNS, x, y, y + LATENTS, nullptr, threads);
     };
@@ -126,6 +133,8 @@ std::vector<Call> others(int32_t isa, const Shared& s) {
     const int64_t pixels = s.pool.size[0] * s.pool.size[1], fewer = s.pool.out_size[0] * s.pool.out_size[1];
     std::vector<Call> calls = {{"steps", 500 * CHANNELS, 500 * CHANNELS, finish},
                                {"steps and a pool", pixels * CHANNELS, fewer * CHANNELS, pool},
+                               {"layer norm", 600 * CHANNELS, 600 * CHANNELS, norm},
+                               {"means of pixels", 8 * 70 * CHANNELS, 8 * CHANNELS, means},
                                {"quantizer of bfloat16", LATENTS, LATENTS + 2 * LATENTS / COLUMNS, quantize},
                                {"gradient of the quantizer", LATENTS, LATENTS, slope}};
     const Attention none = {0, 1, 1, 16, 16, {}, {}, {}, 1};

@@ -49,9 +49,10 @@ def pack(
             weight is shared or used by other modules. Files keep it.
         vectors: "float16" rounds float32 vectors (scales, biases, norms, position embeddings) to float16 values, except
             those that float16 cannot hold to 2⁻¹⁰. They stay float32 in memory and take 16 bits in the file.
-        floats: what computes float convolutions and plain attention (no mask, not causal) in graphs. "fast" uses
-            kernels on machines with AMX. They round differently from torch, which may turn a sign near 0. So the
-            default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
+        floats: what computes float convolutions, layer norms, GELUs and plain attention (no mask, not causal) in
+            graphs. "fast" uses kernels if there are any for this machine (docs/runtime.md). They round differently from
+            torch, which may turn a sign near 0. So the default is "torch" if a layer has binary inputs, else "fast".
+            Files do not keep it.
         example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Packed
             layers and fused operations are then compared with their originals; `packing.proof` reports the differences.
             A warning lists layers whose binary input had one sign only, as behind a ReLU.
