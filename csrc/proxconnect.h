@@ -36,7 +36,7 @@ struct Output {
     const float* bias;
 };
 
-// Write the size of Output, Step, Signs, Fused, Window, Affine, Geometry and Attention, each followed by the offsets of
+// Write the size of Output, Step, Signs, Fused, Window, Affine, Geometry, Attention and LayerNorm, each followed by the offsets of
 // its fields in order, but at most `count` numbers. Return how many numbers there are.
 PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 
@@ -75,7 +75,8 @@ enum StepKind {
     AFFINE = 0,  // v·a[n] + b[n], rounded once
     CLAMP = 1,   // low where v < low, high where v > high
     SLOPE = 2,   // a[n]·v unless v > 0
-    ADD = 3      // v + what lies at the same place of the next of the other tensors
+    ADD = 3,     // v + what lies at the same place of the next of the other tensors
+    GELU = 4     // v·Φ(v), within 3e-7·max(1, |v|), the same on all instruction sets; 0 where v is -inf
 };
 
 struct Step {
@@ -127,6 +128,17 @@ PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint6
 PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
                                   const float* const* others, float* y, int32_t threads);
 
+// Rows of `width` entries, at least 1. The weight and the bias have as many.
+struct LayerNorm {
+    int64_t width;
+    const float *weight, *bias;
+    float eps;
+};
+
+// y = (x - mean) / sqrt(variance + eps) · weight + bias, of rows (m, width), up to rounding. y may be x.
+PROXCONNECT_API int32_t px_layer_norm(int32_t isa, const float* x, int64_t m, const LayerNorm* norm, float* y,
+                                      int32_t threads);
+
 // Windows over images. Pairs are of height and width. Each window contains a pixel.
 struct Window {
     int64_t size[2], out_size[2], kernel[2], stride[2], padding[2];
@@ -136,6 +148,11 @@ struct Window {
 // is (batch, out height, out width, channels). No step may add another tensor.
 PROXCONNECT_API int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t channels,
                                              const Window* window, const Fused* fused, float* y, int32_t threads);
+
+// y, (batch, channels), = the means over all pixels of x, (batch, pixels, channels), added in the order of torch's CPU
+// kernels: 16 pixels in a sum, 16 sums in the next. `channels` is a multiple of 64, `pixels` at least 1.
+PROXCONNECT_API int32_t px_pixel_means(int32_t isa, const float* x, int64_t batch, int64_t pixels, int64_t channels,
+                                       float* y, int32_t threads);
 
 // How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none. `scales` is 0, 1 or all.
 struct Affine {
@@ -164,16 +181,27 @@ PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const
                                               int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                                               const float* const* others, float* y, int32_t threads);
 
-// Convolve floats of images, whose rows are adjacent, with a binary weight, through `affine`. y is (batch, out height,
-// out width, out channels). The border is zeros, and `border` and `has_planes` must be 0. The weight is that of
-// px_binary_conv2d, but in panels for any groups.
+// Convolve floats of images with a binary weight, through `affine`. y is (batch, out height, out width, out channels).
+// The border is zeros, and `border` and `has_planes` must be 0. The weight is that of px_binary_conv2d, but in panels
+// for any groups. Strides may be any.
 PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                               const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
 
-// The same with x rounded. Each patch of an image, of one group, is a row of px_dynamic_int8_linear, with its bound.
+// The same with x rounded as above, but by one step for each image, with the bound of px_dynamic_int8_linear. Pixels
+// that a kernel of one pixel without padding skips are not part of the image. All outputs of an image that contains inf
+// or NaN become NaN.
 PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
                                                const uint64_t* panels, const Affine* affine, float* y,
                                                int32_t threads);
+
+// Either of them, with x rounded if `rounds`, in one pass with means before and an epilogue after. `mean`, if not null,
+// has windows without a border whose means are convolved. `fused` has no signs and no accumulator, `others` is that of
+// px_fused_conv2d. `pool`, if not null, has windows whose largest outputs are written; then no step may add another
+// tensor. The geometry has the size of the means, but the strides of x.
+PROXCONNECT_API int32_t px_fused_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
+                                                    const Geometry* geometry, const uint64_t* panels,
+                                                    const Fused* fused, const float* const* others, const Window* pool,
+                                                    float* y, int32_t threads);
 
 // Multiply floats x (m, entries), `stride` from row to row, rounded as above, by the n rows of a weight of whole
 // numbers within ±127, through `affine`. y is (m, n). The weight is stored in blocks of 16 outputs, (⌈length/64⌉, 16,
@@ -195,10 +223,8 @@ PROXCONNECT_API int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_
 PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
                                        const Affine* affine, float* y, int32_t threads);
 
-// The same in one pass with means before and an epilogue after. `mean`, if not null, has windows without a border whose
-// means are convolved. `fused` has no signs and no accumulator. `pool`, if not null, has windows whose largest outputs
-// are written; then no step may add another tensor. The geometry has the size of the means, but the strides of x, which
-// may be any. `has_planes` must be 0. The bound is the same.
+// The same in one pass with means before and an epilogue after, as in px_fused_weight_only_conv2d. The bound is the
+// same.
 PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);

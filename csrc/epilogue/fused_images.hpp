@@ -5,7 +5,6 @@
 #include "epilogue/pooled_rows.hpp"
 
 namespace proxconnect {
-namespace {
 
 // The arguments of the entry points. x is laid out by `geometry`, the convolved image by `g`.
 struct FusedImages {
@@ -19,22 +18,25 @@ struct FusedImages {
     int32_t threads;
 };
 
-// Product has: take(x, threads), which converts an image to bytes, or returns false; Hold, which lives during many runs
-// in one thread; run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`;
-// and run_pooled(begin, end, to), which computes rows of the pooled image that begins at `to`.
+namespace {
+
+// Product has: GRAIN, the least number of pixels for a thread; take(x, threads), which prepares an image, or returns
+// false; Hold, which lives during many runs in one thread; run(begin, end, then), which computes output pixels of that
+// image, the first at the begin of `then`; and run_pooled(begin, end, to), which computes rows of the pooled image that
+// begins at `to`.
 template <class Product>
 Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
     const Geometry& g = images.g;
     const Window* const pool = images.pool;
     const int64_t n = g.out_channels, pixels = g.out_size[0] * g.out_size[1];
-    const double work = 1.0 * pixels * n * g.kernel[0] * g.kernel[1] * g.channels;
+    const double work = 1.0 * pixels * n * g.kernel[0] * g.kernel[1] * (g.channels / g.groups);
     const int32_t threads = threads_for(work, FLOATS_WORTH_A_THREAD, images.threads);
     for (int64_t k = 0; k < g.batch; ++k) {
         const float* from = images.x + k * g.image_stride;
         if (images.mean != nullptr) from = Means{*images.kernels.int8, images.geometry, *images.mean}.of(from, threads);
         if (!product.take(from, threads)) return NOT_TAKEN;
         if (pool == nullptr) {
-            in_parallel(pixels, BLOCK, threads, [&](int64_t begin, int64_t end) {
+            in_parallel(pixels, Product::GRAIN, threads, [&](int64_t begin, int64_t end) {
                 const typename Product::Hold hold(product);
                 Outputs here = then;
                 here.first = k * pixels + begin;

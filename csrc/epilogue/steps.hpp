@@ -4,6 +4,7 @@
 // V has: `fma`, of Floats<V>, which rounds once.
 #pragma once
 
+#include "epilogue/gelu.hpp"
 #include "isa/kernels.hpp"
 #include "isa/unrolled.hpp"
 #include "isa/vectors.hpp"
@@ -55,6 +56,14 @@ struct Block {
         each([&](Floats<V> v, int, int part) ALWAYS_INLINE { return v > 0.0f ? v : of_channels(step.a, part) * v; });
     }
 
+    // A copy is changed: this loop is not unrolled, so it would keep `floats` in memory during the other steps, too.
+    ALWAYS_INLINE void gelu() {
+        Floats<V> copy[parts * ROWS];
+        each([&](Floats<V> v, int r, int part) ALWAYS_INLINE { return copy[part * ROWS + r] = v; });
+        for (Floats<V>& v : copy) v = proxconnect::gelu<V>(v);
+        fill([&](int r, int part) ALWAYS_INLINE { return copy[part * ROWS + r]; });
+    }
+
     ALWAYS_INLINE void add(const float* const (&others)[ROWS], int64_t count) {
         if (count >= SIZE) {
             return each([&](Floats<V> v, int r, int part) ALWAYS_INLINE {
@@ -95,6 +104,7 @@ ALWAYS_INLINE inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& out
             case AFFINE: block.affine(*step); break;
             case CLAMP: block.clamp(*step); break;
             case SLOPE: block.slope(*step); break;
+            case GELU: block.gelu(); break;
             default:
                 const float* others[ROWS];
                 for (int r = 0; r < ROWS; ++r) others[r] = *other + at[r];

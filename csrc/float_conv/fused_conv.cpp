@@ -18,6 +18,8 @@ Geometry of_digits(Geometry g) {
 }
 
 struct FixedPoint {
+    static constexpr int64_t GRAIN = BLOCK;
+
     const Kernels& kernels;
     const Geometry& g;
     const int8_t* panels;

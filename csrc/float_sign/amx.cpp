@@ -161,7 +161,6 @@ struct Writer {
     template <int ROWS>
     void put_rows(const int32_t* sums, int64_t row) const {
         Block<Avx512, ROWS, BLOCK> block;
-        block.channel = at;
         block.fill([&](int r, int part) ALWAYS_INLINE {
             const __m512 sum = Form::sum(sums + r * BLOCK + part * LANES);
             const __m512 product = _mm512_mul_ps(sum, _mm512_set1_ps(bytes.steps[row + r]));
@@ -173,6 +172,7 @@ struct Writer {
         if (o.then == nullptr) return block.store(to, width());
         int64_t places[ROWS];
         for (int r = 0; r < ROWS; ++r) places[r] = to[r] - o.then->y;
+        block.channel = places[0] % o.then->channels;
         finish(block, *o.then, places, width());
     }
 
@@ -265,7 +265,8 @@ bool multiply_fit_rows(const FloatRows& rows, const FloatOutputs& o, uint8_t* un
 
 bool is_worth_it(const FloatRows& rows) {
     constexpr int64_t FEW = 8, MOST = 1 << 15;  // rows that tables do as fast; entries whose sums 32 bits hold
-    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST;
+    const bool has_steps = rows.quantum != nullptr;  // which the tables take
+    return rows.count >= (rows.rounds ? 1 : FEW) && rows.entries <= MOST && !has_steps;
 }
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {

@@ -1,17 +1,23 @@
-// Convolutions by tables of an image's pixels, or as products: gather patches of an image to rows, a block at a time.
+// Convolutions with a binary weight: by bytes of a rounded image, by tables of an image's pixels, or as products of
+// patches that are gathered to rows, a block at a time.
+#include <algorithm>
+
+#include "epilogue/all_channels.hpp"
+#include "epilogue/fused_images.hpp"
+#include "epilogue/outputs_of.hpp"
 #include "float_sign/kernels.hpp"
+#include "int8/image.hpp"
 #include "isa/four_floats.hpp"
 #include "runtime/status.hpp"
-#include "runtime/threads.hpp"
 
 using namespace proxconnect;
 
 namespace {
 
-// Copy pixels [begin, end) to channels last.
-void put_channels_last(const float* from, const Geometry& g, int64_t begin, int64_t end, float* to) {
-    int64_t p = begin;
-    for (; g.pixel_stride == 1 && p + 4 <= end; p += 4) {
+// Copy a row of pixels to channels last.
+void put_channels_last(const float* from, const Geometry& g, float* to) {
+    int64_t p = 0;
+    for (; g.pixel_stride == 1 && p + 4 <= g.size[1]; p += 4) {
         int64_t c = 0;
         for (; c + 4 <= g.channels; c += 4) {
             FourFloats v[4];
@@ -24,7 +30,7 @@ void put_channels_last(const float* from, const Geometry& g, int64_t begin, int6
             for (int64_t i = 0; i < 4; ++i) to[(p + i) * g.channels + c] = from[c * g.channel_stride + p + i];
         }
     }
-    for (; p < end; ++p) {
+    for (; p < g.size[1]; ++p) {
         const float* const pixel = from + p * g.pixel_stride;
         for (int64_t c = 0; c < g.channels; ++c) to[p * g.channels + c] = pixel[c * g.channel_stride];
     }
@@ -60,80 +66,116 @@ void gather(const PixelRows& image, const Geometry& g, int64_t group, int64_t pi
     }
 }
 
-// Return true if a patch is one pixel, so that the image already has rows.
-bool is_product(const Geometry& g) {
-    bool is = true;
-    for (int i = 0; i < 2; ++i) is = is && g.kernel[i] == 1 && g.stride[i] == 1 && g.padding[i] == 0;
-    return is;
+// Return true if a patch is one pixel.
+bool reads_pixels(const Geometry& g) {
+    return g.kernel[0] * g.kernel[1] == 1 && g.padding[0] + g.padding[1] == 0;
 }
 
-struct Conv {
-    const WeightOnlyKernels& kernels;
+// Leave out the pixels that a kernel of one pixel skips.
+Geometry without_skipped(Geometry g) {
+    if (!reads_pixels(g)) return g;
+    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
+    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
+    return g;
+}
+
+// The product of images with a binary weight, patch by patch. If `rounds`, all patches of an image have its step.
+struct Rows {
+    static constexpr int64_t GRAIN = 6, BLOCK = 96;  // rows at once, whose patches stay in the second cache
+
+    const Kernels& kernels;
     const Geometry& g;
     const uint64_t* panels;
-    Affine affine;
+    const Window* pool;
+    const Outputs& then;
     bool rounds;
+    PixelRows image = {};
+    float inverse[BLOCK] = {}, quantum[BLOCK] = {};
 
-    static constexpr int64_t BLOCK = 96;  // rows at once, whose patches stay in the second cache
+    struct Hold {
+        explicit Hold(const Rows&) {}
+    };
+
+    bool take(const float* x, int32_t threads) {
+        const bool has_rows = g.channel_stride == 1 && g.row_stride == g.size[1] * g.pixel_stride;
+        image = has_rows ? PixelRows{x, g.pixel_stride} : PixelRows{copied(x, threads), g.channels};
+        if (!rounds) return true;
+        const Quantum found = quantum_in(kernels, g, x, threads);
+        std::fill_n(inverse, BLOCK, found.inverse), std::fill_n(quantum, BLOCK, found.step);
+        return true;
+    }
 
     // Return true if the tables of pixels are fewer than those of patches, and no table has entries of two taps.
     bool suits_tables() const {
         constexpr int64_t HALF_WORD = 32;
-        return kernels.convolve != nullptr && !rounds && g.channels / g.groups % HALF_WORD == 0 &&
+        return kernels.weight_only->convolve != nullptr && !rounds && g.channels / g.groups % HALF_WORD == 0 &&
                g.kernel[0] * g.kernel[1] > g.stride[0] * g.stride[1];
     }
 
-    // Compute output pixels [begin, end) of one image, (pixels, out channels).
-    void run(const PixelRows& image, float* y, int64_t begin, int64_t end) const {
+    void run(int64_t begin, int64_t end, const Outputs& here) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = panels_of(n), width = words_of(entries);
-        auto* const patches = static_cast<float*>(scratch<Conv>(least(BLOCK, end - begin) * entries * sizeof(float)));
+        auto* const patches = static_cast<float*>(scratch<Rows>(least(BLOCK, end - begin) * entries * sizeof(float)));
         for (int64_t group = 0; group < g.groups; ++group) {
-            Affine mine = affine;
-            if (mine.scales > 1) mine.scale += group * n;
-            if (mine.bias != nullptr) mine.bias += group * n;
+            const Output& o = here.output;
+            const Affine affine = {n, o.scale + group * n, o.bias + group * n};
             const uint64_t* const weight = panels + group * count * width * PANEL;
+            const Outputs* const steps = here.step_count > 0 ? &here : nullptr;
             if (suits_tables()) {
                 const PixelRows inputs = {image.pixels + group * (g.channels / g.groups), image.stride};
-                const FloatOutputs outputs = {weight, 0, count, n, mine, y + group * n, g.out_channels};
-                kernels.convolve(inputs, g, begin, end, outputs);
+                float* const first = here.y + (here.first - begin) * g.out_channels + group * n;
+                const FloatOutputs outputs = {weight, 0, count, n, affine, first, g.out_channels, steps};
+                kernels.weight_only->convolve(inputs, g, begin, end, outputs);
                 continue;
             }
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
                 FloatRows rows = {patches, least(BLOCK, end - pixel), entries, entries, rounds};
-                if (is_product(g)) {
+                if (rounds) rows.inverse = inverse, rows.quantum = quantum;
+                if (reads_pixels(g)) {
                     rows.x = image.pixels + pixel * image.stride + group * entries, rows.stride = image.stride;
                 } else {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
-                float* const to = y + pixel * g.out_channels + group * n;
-                kernels.multiply(rows, {weight, 0, count, n, mine, to, g.out_channels});
+                float* const to = here.y + (here.first + pixel - begin) * g.out_channels + group * n;
+                kernels.weight_only->multiply(rows, {weight, 0, count, n, affine, to, g.out_channels, steps});
             }
         }
     }
+
+    void run_pooled(int64_t begin, int64_t end, float* y) const {
+        pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
+    }
+
+  private:
+    // Return the image, channels last, in memory of this thread.
+    const float* copied(const float* x, int32_t threads) const {
+        const int64_t row = g.size[1] * g.channels;
+        auto* const copy = static_cast<float*>(scratch<PixelRows>(g.size[0] * row * sizeof(float)));
+        in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) put_channels_last(x + i * g.row_stride, g, copy + i * row);
+        });
+        return copy;
+    }
 };
 
-Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
-    const Geometry& g = conv.g;
-    const int64_t pixels = g.size[0] * g.size[1], out_pixels = g.out_size[0] * g.out_size[1];
-    const int64_t taps = g.kernel[0] * g.kernel[1];
-    const double work = 1.0 * out_pixels * g.out_channels * taps * (g.channels / g.groups);
-    threads = threads_for(work, FLOATS_WORTH_A_THREAD, threads);
-    const bool is_last = g.channel_stride == 1 || g.channels == 1;
-    auto* const copy = static_cast<float*>(scratch<PixelRows>(is_last ? 0 : pixels * g.channels * sizeof(float)));
-    for (int64_t k = 0; k < g.batch; ++k) {
-        const float* const from = x + k * g.image_stride;
-        if (!is_last) {
-            in_parallel(pixels, 16, threads, [&](int64_t begin, int64_t end) {
-                put_channels_last(from, g, begin, end, copy);
-            });
-        }
-        const PixelRows image = is_last ? PixelRows{from, g.pixel_stride} : PixelRows{copy, g.channels};
-        in_parallel(out_pixels, 6, threads, [&](int64_t begin, int64_t end) {
-            conv.run(image, y + k * out_pixels * g.out_channels, begin, end);
-        });
+Status convolve_signs(const Kernels& kernels, bool rounds, const float* x, const Window* mean, const Geometry& geometry,
+                      const uint64_t* panels, const Window* pool, const Outputs& then, int32_t threads) {
+    constexpr int64_t MOST = 1 << 17;  // entries whose sums of bytes 32 bits hold
+    const Geometry g = without_skipped(mean == nullptr ? geometry : of_means(geometry));
+    const FusedImages images = {kernels, x, mean, geometry, g, pool, then.y, threads};
+    const bool are_few = g.kernel[0] * g.kernel[1] * g.channels <= MOST;
+    if (rounds && kernels.spread_signs != nullptr && g.groups == 1 && are_few) {
+        return convolve_bytes(images, nullptr, panels, then);
     }
-    return DONE;
+    Rows product = {kernels, g, panels, pool, then, rounds};
+    return convolve(images, then, product);
+}
+
+Status convolve_scaled(const Kernels& kernels, bool rounds, const float* x, const Geometry& g, const uint64_t* panels,
+                       const Affine& affine, float* y, int32_t threads) {
+    const Output output = {NEVER, 8, 1, affine.scales, affine.scale, affine.bias};
+    const Outputs then = outputs_of(with_all_channels(output, g.out_channels), g.out_channels, y);
+    return convolve_signs(kernels, rounds, x, nullptr, g, panels, nullptr, then, threads);
 }
 
 }  // namespace
@@ -141,13 +183,22 @@ Status convolve(const Conv& conv, const float* x, float* y, int32_t threads) {
 int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                               const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        return convolve({*kernels.weight_only, *geometry, panels, *affine, false}, x, y, threads);
+        return convolve_scaled(kernels, false, x, *geometry, panels, *affine, y, threads);
     });
 }
 
 int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
                                const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        return convolve({*kernels.weight_only, *geometry, panels, *affine, true}, x, y, threads);
+        return convolve_scaled(kernels, true, x, *geometry, panels, *affine, y, threads);
+    });
+}
+
+int32_t px_fused_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
+                                    const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                                    const float* const* others, const Window* pool, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const Outputs then = outputs_of(*fused, geometry->out_channels, others, y, nullptr);
+        return convolve_signs(kernels, rounds != 0, x, mean, *geometry, panels, pool, then, threads);
     });
 }

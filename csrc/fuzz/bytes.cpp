@@ -1,6 +1,7 @@
-// Int8 products of floats.
+// Int8 products of floats, and convolutions with means before and a pool after.
 #include "fuzz/epilogues.hpp"
 #include "fuzz/geometries.hpp"
+#include "fuzz/sign_weights.hpp"
 
 namespace fuzz {
 namespace {
@@ -183,39 +184,102 @@ void int8_conv2d(Draws& draws) {
     }
 }
 
+namespace {
+
+// A convolution with means before it or a pool after it, or both.
+struct Surrounded {
+    Geometry of_x, g;
+    Window mean = {}, pool = {};
+    bool takes_means, pools;
+
+    Surrounded(Draws& draws, bool has_groups, bool may_pool)
+        : of_x(geometry(draws, has_groups, Lies::ANYHOW, 30000)), g(of_x), takes_means(draws.coin()),
+          pools(draws.coin() && may_pool) {
+        mean = window(draws, of_x.size, false);
+        for (int i = 0; takes_means && i < 2; ++i) {
+            g.size[i] = mean.out_size[i];
+            g.padding[i] = std::max(g.padding[i], (g.dilation[i] * (g.kernel[i] - 1) + 2 - g.size[i]) / 2);
+        }
+        find_out_size(g);
+        pool = window(draws, g.out_size, true);
+    }
+
+    const Window* mean_or_null() const { return takes_means ? &mean : nullptr; }
+    const Window* pool_or_null() const { return pools ? &pool : nullptr; }
+    int64_t rows() const { return g.batch * out_pixels(g); }
+    int64_t outputs() const {
+        return g.out_channels * (pools ? g.batch * pool.out_size[0] * pool.out_size[1] : rows());
+    }
+
+    // Return what is convolved, channels last.
+    std::vector<float> seen(const Guarded<float>& x) const {
+        const std::vector<float> all = without_gaps(of_x, x);
+        return takes_means ? means(of_x, mean, all) : all;
+    }
+
+    // Compare y with the numbers after the convolution and all steps.
+    void check(const Guarded<float>& y, std::vector<float> expected, const char* what) const {
+        if (pools) expected = pooled(pool, g.batch, g.out_channels, expected);
+        for (int64_t i = 0; i < y.size(); ++i) {
+            const float right = expected[static_cast<size_t>(i)];
+            require(equal(right, y[i]), what, i, right, y[i]);
+        }
+    }
+};
+
+}  // namespace
+
 void fused_int8_conv2d(Draws& draws) {
     const Machine machine(draws);
-    const Geometry of_x = geometry(draws, false, Lies::ANYHOW, 30000);
-    const bool takes_means = draws.coin(), pools = draws.coin();
-    Geometry g = of_x;
-    const Window mean = window(draws, of_x.size, false);
-    for (int i = 0; takes_means && i < 2; ++i) {
-        g.size[i] = mean.out_size[i];
-        g.padding[i] = std::max(g.padding[i], (g.dilation[i] * (g.kernel[i] - 1) + 2 - g.size[i]) / 2);
-    }
-    find_out_size(g);
-    const Guarded<float> x = images(draws, of_x, draws.mood());
-    const Levels levels = levels_of(draws, g);
-    const Window pool = window(draws, g.out_size, true);
-    const int64_t n = g.out_channels, rows = g.batch * out_pixels(g);
-    const Epilogue epilogue(draws, rows, n, !pools);
+    const Surrounded s(draws, false, true);
+    const Guarded<float> x = images(draws, s.of_x, draws.mood());
+    const Levels levels = levels_of(draws, s.g);
+    const Epilogue epilogue(draws, s.rows(), s.g.out_channels, !s.pools);
     const Fused fused = epilogue.fused();
-    Guarded<float> y(n * (pools ? g.batch * pool.out_size[0] * pool.out_size[1] : rows), draws.coin());
+    Guarded<float> y(s.outputs(), draws.coin());
     const int32_t code =
-        px_fused_int8_conv2d(machine.isa, x.data(), takes_means ? &mean : nullptr, &g, levels.panels(), &fused,
-                             epilogue.others(), pools ? &pool : nullptr, y.data(), machine.threads);
+        px_fused_int8_conv2d(machine.isa, x.data(), s.mean_or_null(), &s.g, levels.panels(), &fused, epilogue.others(),
+                             s.pool_or_null(), y.data(), machine.threads);
     require(code == !machine.is_known(), "px_fused_int8_conv2d: code", -1, !machine.is_known(), code);
     if (code != 0) return require(is_untouched(y), "px_fused_int8_conv2d writes though it refuses");
-    const std::vector<float> seen = without_gaps(of_x, x);
-    std::vector<float> expected = products(g, levels, takes_means ? means(of_x, mean, seen) : seen);
+    std::vector<float> expected = products(s.g, levels, s.seen(x));
     for (size_t i = 0; i < expected.size(); ++i) {
-        expected[i] = epilogue.of(expected[i], static_cast<int64_t>(i) % n, static_cast<int64_t>(i));
+        const int64_t at = static_cast<int64_t>(i);
+        expected[i] = epilogue.of(expected[i], at % s.g.out_channels, at);
     }
-    if (pools) expected = pooled(pool, g.batch, n, expected);
-    for (int64_t i = 0; i < y.size(); ++i) {
-        const float right = expected[static_cast<size_t>(i)];
-        require(equal(right, y[i]), "px_fused_int8_conv2d", i, right, y[i]);
+    s.check(y, std::move(expected), "px_fused_int8_conv2d");
+}
+
+// The products must equal those of px_weight_only_conv2d or px_dynamic_int8_conv2d bit by bit. With a pool exact ones
+// are summed in another order.
+void fused_weight_only_conv2d(Draws& draws) {
+    const Machine machine(draws);
+    const bool rounds = draws.coin();
+    const Surrounded s(draws, true, rounds);
+    const Geometry& g = s.g;
+    const int64_t n = g.out_channels;
+    const Guarded<float> x = images(draws, s.of_x, draws.mood());
+    const SignWeight weight(draws, g.groups, n / g.groups, taps_of(g) * (g.channels / g.groups));
+    const Epilogue epilogue(draws, s.rows(), n, !s.pools);
+    const Fused fused = epilogue.fused();
+    Guarded<float> y(s.outputs(), draws.coin());
+    const int32_t code =
+        px_fused_weight_only_conv2d(machine.isa, rounds, x.data(), s.mean_or_null(), &g, weight.panels(), &fused,
+                                    epilogue.others(), s.pool_or_null(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_fused_weight_only_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_fused_weight_only_conv2d writes though it refuses");
+    Geometry plain = g;
+    plain.channel_stride = 1, plain.pixel_stride = g.channels, plain.row_stride = g.size[1] * g.channels;
+    plain.image_stride = g.size[0] * plain.row_stride;
+    const Affine affine = {n, fused.output.scale, fused.output.bias};
+    std::vector<float> expected(static_cast<size_t>(s.rows() * n));
+    (rounds ? px_dynamic_int8_conv2d : px_weight_only_conv2d)(machine.isa, s.seen(x).data(), &plain, weight.panels(),
+                                                              &affine, expected.data(), machine.threads);
+    for (size_t i = 0; i < expected.size(); ++i) {
+        const int64_t at = static_cast<int64_t>(i);
+        expected[i] = epilogue.stepped(expected[i], at % n, at);
     }
+    s.check(y, std::move(expected), "px_fused_weight_only_conv2d");
 }
 
 }  // namespace fuzz

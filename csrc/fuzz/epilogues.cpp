@@ -1,5 +1,7 @@
 #include "fuzz/epilogues.hpp"
 
+#include "epilogue/gelu.hpp"
+
 namespace fuzz {
 
 int64_t held_integer(int64_t sum, const Output& output) {
@@ -26,6 +28,14 @@ namespace {
 
 Mood mood_of_vectors(Draws& draws) { return draws.rarely() ? Mood::SPECIAL : Mood::COMMON; }
 
+// A vector of one float, whose numbers tests/kernels/test_fused_layers.py compares with the definition.
+struct OneFloat {
+    static constexpr int outputs = 1;
+    using Floats = proxconnect::Vectors<1>::Floats;
+
+    static Floats fma(Floats a, Floats b, Floats c) { return Floats{std::fma(a[0], b[0], c[0])}; }
+};
+
 }  // namespace
 
 Scaling::Scaling(Draws& draws, int64_t channels)
@@ -46,7 +56,8 @@ const float* Epilogue::vector(Draws& draws) {
 }
 
 void Epilogue::add_step(Draws& draws, int64_t rows, int64_t last_kind) {
-    Step step = {static_cast<int32_t>(draws.within(AFFINE, last_kind)), 0, 0, nullptr, nullptr};
+    const int32_t kind = draws.rarely() ? GELU : static_cast<int32_t>(draws.within(AFFINE, last_kind));
+    Step step = {kind, 0, 0, nullptr, nullptr};
     if (step.kind == AFFINE) step.a = vector(draws), step.b = vector(draws);
     if (step.kind == SLOPE) step.a = vector(draws);
     if (step.kind == CLAMP) step.low = draws.one_of({0.0f, -1.0f}), step.high = draws.one_of({1.0f, 6.0f, INFINITY});
@@ -72,6 +83,7 @@ float Epilogue::stepped(float v, int64_t channel, int64_t at) const {
         if (step.kind == CLAMP) v = v < step.low ? step.low : v > step.high ? step.high : v;
         if (step.kind == SLOPE) v = v > 0 ? v : step.a[channel] * v;
         if (step.kind == ADD) v = v + others_[added++][at];
+        if (step.kind == GELU) v = proxconnect::gelu<OneFloat>(OneFloat::Floats{v})[0];
     }
     return v;
 }
@@ -86,6 +98,7 @@ double Epilogue::error_after(double error, double most, int64_t channel, int64_t
         if (step.kind == ADD) grow(1, std::fabs(others_[added++][at]));
         if (step.kind == AFFINE) grow(std::fabs(step.a[channel]), std::fabs(step.b[channel]));
         if (step.kind == SLOPE) grow(std::fabs(step.a[channel]), 0);
+        if (step.kind == GELU) grow(1.2, 0), error += 2e-6;  // its steepest slope, and its jump near -5
     }
     return error;
 }

@@ -107,9 +107,22 @@ Row patch(const Geometry& g, const std::vector<float>& x, int64_t image, int64_t
     return Row(std::move(entries));
 }
 
+// Return the entries that a convolution reads, without the pixels that a kernel of one pixel skips.
+Row image_read(const Geometry& g, const std::vector<float>& x, int64_t image) {
+    const bool skips = taps_of(g) == 1 && g.padding[0] + g.padding[1] == 0;
+    std::vector<float> entries;
+    for (int64_t i = 0; i < g.size[0] * g.size[1] * g.channels; ++i) {
+        const int64_t row = i / g.channels / g.size[1], column = i / g.channels % g.size[1];
+        const bool is_read = row % g.stride[0] == 0 && column % g.stride[1] == 0;
+        const size_t from = static_cast<size_t>(image * g.size[0] * g.size[1] * g.channels + i);
+        if (!skips || is_read) entries.push_back(x[from]);
+    }
+    return Row(std::move(entries));
+}
+
 void convolve(Draws& draws, Conv* function, bool rounds) {
     const Machine machine(draws);
-    const Geometry g = geometry(draws, true, Lies::IN_ROWS, 30000);
+    const Geometry g = geometry(draws, true, Lies::ANYHOW, 30000);
     const Guarded<float> x = images(draws, g, draws.mood());
     const int64_t outer = g.out_channels / g.groups, n = g.out_channels;
     const SignWeight weight(draws, g.groups, outer, taps_of(g) * (g.channels / g.groups));
@@ -120,9 +133,13 @@ void convolve(Draws& draws, Conv* function, bool rounds) {
     require(code == !machine.is_known(), "floats convolved with signs: code", -1, !machine.is_known(), code);
     if (code != 0) return require(is_untouched(y), "floats convolved with signs: writes though it refuses");
     const std::vector<float> all = without_gaps(g, x);
+    std::vector<Row> wholes;
+    for (int64_t image = 0; image < g.batch; ++image) wholes.push_back(image_read(g, all, image));
     for (int64_t i = 0; i < y.size(); i += outer) {
-        const int64_t pixel = i / n;
-        const Row row = patch(g, all, pixel / out_pixels(g), pixel % out_pixels(g), i % n / outer);
+        const int64_t pixel = i / n, image = pixel / out_pixels(g);
+        Row row = patch(g, all, image, pixel % out_pixels(g), i % n / outer);
+        const Row& whole = wholes[static_cast<size_t>(image)];
+        if (rounds) row.most = whole.most, row.is_finite = whole.is_finite;
         for (int64_t at = i; at < i + outer; ++at) {
             const int64_t c = at % n;
             if (rounds) check_rounded(row, weight.row(c), scaling, c, y[at], at);

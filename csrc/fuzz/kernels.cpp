@@ -15,6 +15,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::fused_float_linear,
     fuzz::weight_only_conv2d,
     fuzz::dynamic_int8_conv2d,
+    fuzz::fused_weight_only_conv2d,
     fuzz::int8_linear,
     fuzz::fused_int8_linear,
     fuzz::int8_conv2d,
@@ -23,6 +24,8 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::attention,
     fuzz::quantize,
     fuzz::quantize_backward,
+    fuzz::layer_norm,
+    fuzz::pixel_means,
 };
 constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 

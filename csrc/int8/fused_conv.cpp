@@ -5,6 +5,7 @@
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/image.hpp"
+#include "runtime/scratch.hpp"
 #include "runtime/status.hpp"
 
 using namespace proxconnect;
@@ -38,11 +39,15 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
     return true;
 }
 
-// The product of rounded images with 8-bit weights.
+// The product of rounded images with a weight in panels of bytes, or with a binary weight, of which a tile of outputs
+// becomes such panels shortly before it meets all pixels.
 struct WholeNumbers {
+    static constexpr int64_t GRAIN = BLOCK;
+
     const Kernels& kernels;
     const Geometry& g;
     const int8_t* panels;
+    const uint64_t* signs;  // if `panels` is null
     const Window* pool;
     const Outputs& then;
     const Int8Kernels& bytes = *kernels.int8;
@@ -66,9 +71,11 @@ struct WholeNumbers {
 
     void run(int64_t begin, int64_t end, Outputs here) const {
         const int64_t first = here.first - begin, n = g.out_channels;
-        patches.each(rounded_image, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
-            here.first = first + pixel;
-            bytes.multiply(rows, {panels, 0, ceil_div(n, BLOCK), n, {}, nullptr, 0, 0, &here});
+        each_tile([&](const int8_t* tile, int64_t block, int64_t last) {
+            patches.each(rounded_image, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
+                here.first = first + pixel;
+                bytes.multiply(rows, {tile, block, last, n, {}, nullptr, 0, 0, &here});
+            });
         });
     }
 
@@ -77,20 +84,37 @@ struct WholeNumbers {
         else pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
     }
 
+  private:
+    // Call work(panels, block, last) for blocks [block, last) of each tile. Only these are in `panels`.
+    template <class Work>
+    void each_tile(const Work& work) const {
+        const int64_t n = g.out_channels, blocks = ceil_div(n, BLOCK), size = block_bytes(patches.steps());
+        const int64_t spread = panels == nullptr ? least(BLOCKS, blocks) * size : 0;
+        auto* const tile = static_cast<int8_t*>(scratch<Patches>(spread));
+        for (int64_t block = 0, last; block < blocks; block = last) {
+            last = least(block + BLOCKS, blocks);
+            if (panels != nullptr) {
+                work(panels, block, last);
+                continue;
+            }
+            for (int64_t i = block; i < last; ++i) kernels.spread_signs(signs, g, i, tile + (i - block) * size);
+            work(tile - block * size, block, last);
+        }
+    }
+
     // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
     // steps keep the order of sums.
     void pool_sums(int64_t begin, int64_t end, float* y) const {
-        const int64_t n = g.out_channels, width = g.out_size[1], blocks = ceil_div(n, BLOCK), steps = patches.steps();
+        const int64_t n = g.out_channels, width = g.out_size[1], steps = patches.steps();
         auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));
         Outputs here = then;
         here.y = y;
-        for (int64_t block = 0; block < blocks; block += BLOCKS) {
-            const int64_t last = least(block + BLOCKS, blocks);
+        each_tile([&](const int8_t* tile, int64_t block, int64_t last) {
             const auto convolve_row = [&](int64_t row, int32_t* place) {
                 const int64_t from = row * width;
                 patches.each(rounded_image, quantum, from, from + width, [&](const ByteRows& rows, int64_t pixel) {
                     int32_t* const to = place + (pixel - from) * TILE;
-                    bytes.add(rows, panels + block * block_bytes(steps), last - block, to);
+                    bytes.add(rows, tile + block * block_bytes(steps), last - block, to);
                 });
             };
             pool_rows<int32_t>(
@@ -99,13 +123,19 @@ struct WholeNumbers {
                     bytes.pool(rows, count, *pool, flips.data() + block * BLOCK, largest);
                     here.first = row * pool->out_size[1];
                     const ByteRows pooled = {nullptr, pool->out_size[1], 0, nullptr, steps, &quantum, 0};
-                    bytes.finish(pooled, {panels, block, last, n, {}, nullptr, 0, 0, &here}, largest);
+                    bytes.finish(pooled, {tile, block, last, n, {}, nullptr, 0, 0, &here}, largest);
                 });
-        }
+        });
     }
 };
 
 }  // namespace
+
+Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs,
+                                   const Outputs& then) {
+    WholeNumbers product = {images.kernels, images.g, panels, signs, images.pool, then};
+    return convolve(images, then, product);
+}
 
 int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
                              const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
@@ -113,7 +143,6 @@ int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, co
     return status_of(isa, [&](const Kernels& kernels) {
         const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
         const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-        WholeNumbers product = {kernels, g, panels, pool, then};
-        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
+        return convolve_bytes({kernels, x, mean, *geometry, g, pool, y, threads}, panels, nullptr, then);
     });
 }

@@ -9,6 +9,19 @@
 namespace proxconnect {
 namespace {
 
+// Round one row of pixels, to channels last.
+void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
+    if (g.pixel_stride == 1 && g.channel_stride != 1) {
+        return kernels.round_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
+    }
+    for_pieces(g, from, [&](const float* piece, int64_t count) {
+        kernels.round(piece, count, inverse, to);
+        to += count;
+    });
+}
+
+}  // namespace
+
 Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads) {
     std::atomic<uint32_t> most = 0;
     in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
@@ -25,19 +38,6 @@ Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, in
     return quantum_of(most.load());
 }
 
-// Round one row of pixels, to channels last.
-void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from, float inverse, uint8_t* to) {
-    if (g.pixel_stride == 1 && g.channel_stride != 1) {
-        return kernels.round_planes(from, g.channels, g.channel_stride, g.size[1], inverse, to);
-    }
-    for_pieces(g, from, [&](const float* piece, int64_t count) {
-        kernels.round(piece, count, inverse, to);
-        to += count;
-    });
-}
-
-}  // namespace
-
 const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
     auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
@@ -50,14 +50,12 @@ const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const flo
     return bytes;
 }
 
-// A row of the kernel is a piece of a patch, or each tap if taps are apart.
 Patches::Patches(const ByteImage& image) : g_(image.g), row_(image.row), line_(image.g.out_size[1]) {
-    const bool is_whole = g_.dilation[1] == 1 || g_.kernel[1] == 1;
-    const int64_t pieces = is_whole ? 1 : g_.kernel[1], length = is_whole ? g_.kernel[1] * g_.channels : g_.channels;
-    for (int64_t i = 0; i < g_.kernel[0]; ++i) {
-        for (int64_t piece = 0; piece < pieces; ++piece) {
-            add_steps(i * g_.dilation[0] * row_ + piece * g_.dilation[1] * g_.channels, length, steps_);
-        }
+    const Pieces pieces(g_);
+    const int64_t of_row = pieces.count / g_.kernel[0];
+    for (int64_t i = 0; i < pieces.count; ++i) {
+        const int64_t row = i / of_row * g_.dilation[0], column = i % of_row * g_.dilation[1];
+        add_steps(row * row_ + column * g_.channels, pieces.length, steps_);
     }
     const bool is_pixel = g_.kernel[0] == 1 && g_.kernel[1] == 1 && g_.stride[0] == 1 && g_.stride[1] == 1;
     if (is_pixel && g_.padding[1] == 0) line_ *= g_.out_size[0];

@@ -55,6 +55,14 @@ void put_image(const ByteImage& image, const float* x, int border, int32_t threa
     });
 }
 
+struct FusedImages;
+
+// Convolve rounded images with panels of bytes, or, if those are null, with a binary weight, which takes spread_signs.
+Status convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs, const Outputs& then);
+
+// Return the step of the image at x.
+Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads);
+
 // Round the image at x, in memory of this thread, and write the step to `quantum`.
 const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads, float& quantum);
 

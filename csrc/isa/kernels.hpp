@@ -95,12 +95,18 @@ struct Kernels {
     // Pool one row of output pixels, whose windows cover `count` rows of `width` pixels.
     void (*pool_row)(const float* const* rows, int64_t count, int64_t width, int64_t channels, const Window& window,
                      int64_t out_width, float* y);
+    // Average MEANS_AT_ONCE channels over the pixels of an image.
+    void (*pixel_means)(const float* x, int64_t pixels, int64_t channels, float* y);
+    // Norm rows [first, last).
+    void (*layer_norm)(const float* x, const LayerNorm& norm, int64_t first, int64_t last, float* y);
     // Process rows [first, last) of latents, or of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
     const AttentionKernel* attention = nullptr;  // null without AVX2
+    // Spread a block of sixteen outputs of a binary weight to a block of an int8 weight. Null if tables are faster.
+    void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t block, int8_t* to) = nullptr;
     const DigitKernels* digits = nullptr;  // null without tiles
 };
 

@@ -4,19 +4,23 @@
 #include "binary/images.hpp"
 #include "binary/thin_conv.hpp"
 #include "binary/word_conv.hpp"
+#include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
+#include "epilogue/pixel_means.hpp"
 #include "quantizer/quantizer.hpp"
 
 namespace proxconnect {
 namespace {
 
-// V has the vectors of binary layers and epilogues, F those of the quantizer. Each template's file lists its needs.
+// V has the vectors of binary layers and epilogues, F those of layer norms and the quantizer. The file of each template
+// lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,
-                               const AttentionKernel* attention = nullptr) {
+                               const AttentionKernel* attention = nullptr,
+                               decltype(Kernels::spread_signs) spread_signs = nullptr) {
     return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
-            thin_conv<V>, finish_floats<V>, pool_row<V>,      quantize<F>,    slope<F>,         &weight_only,
-            &int8,        attention};
+            thin_conv<V>, finish_floats<V>, pool_row<V>,      pixel_means<V>, layer_norm<F>,    quantize<F>,
+            slope<F>,     &weight_only,     &int8,            attention,      spread_signs};
 }
 
 }  // namespace

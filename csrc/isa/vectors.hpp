@@ -32,13 +32,18 @@ inline Vector loaded(const void* from) {
     return v;
 }
 
+// Load up to `count` floats in place of the first ones of v.
+template <class Vector>
+inline Vector loaded_over(Vector v, const float* from, int64_t count) {
+    constexpr int64_t size = sizeof(Vector) / sizeof(float);
+    std::memcpy(&v, from, count < size ? static_cast<size_t>(count) * sizeof(float) : sizeof v);
+    return v;
+}
+
 // Load up to `count` floats. The others are 0.
 template <class Vector>
 inline Vector loaded_part(const float* from, int64_t count) {
-    constexpr int64_t size = sizeof(Vector) / sizeof(float);
-    Vector v = {};
-    std::memcpy(&v, from, count < size ? static_cast<size_t>(count) * sizeof(float) : sizeof v);
-    return v;
+    return loaded_over(Vector{}, from, count);
 }
 
 template <class Vector>

@@ -31,6 +31,8 @@ constexpr int64_t LAYOUT[] = {
     sizeof(Attention), PLACE(Attention, batch), PLACE(Attention, heads), PLACE(Attention, queries),
     PLACE(Attention, keys), PLACE(Attention, width), PLACE(Attention, q_strides), PLACE(Attention, k_strides),
     PLACE(Attention, v_strides), PLACE(Attention, scale),
+
+    sizeof(LayerNorm), PLACE(LayerNorm, width), PLACE(LayerNorm, weight), PLACE(LayerNorm, bias), PLACE(LayerNorm, eps),
 };
 constexpr int32_t COUNT = sizeof LAYOUT / sizeof *LAYOUT;
 

@@ -78,6 +78,10 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
         const Affine affine = {0, nullptr, nullptr};
         return px_dynamic_int8_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
     };
+    const auto fused_signs = [=, &s](const float* x, float* y, int32_t threads) {
+        return px_fused_weight_only_conv2d(isa, 1, x, nullptr, &s.image, s.words.data(), &s.fused, nullptr, &s.pool, y,
+                                           threads);
+    };
     const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
         const Affine affine = {0, nullptr, nullptr};
         return px_int8_conv2d(isa, x, &s.image, s.bytes.data(), &affine, y, threads);
@@ -95,6 +99,7 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
     const int64_t fewer = s.pool.out_size[0] * s.pool.out_size[1] * s.image.out_channels;
     std::vector<Call> calls = {{"images times signs", inputs, outputs, exact},
                                {"rounded images times signs", inputs, outputs, rounded},
+                               {"rounded images times signs with a pool", inputs, fewer, fused_signs},
                                {"8-bit convolution", inputs, outputs, levels},
                                {"fused 8-bit convolution", inputs, outputs, fused},
                                {"8-bit convolution with a pool", inputs, fewer, pooled}};
@@ -109,6 +114,13 @@ std::vector<Call> others(int32_t isa, const Shared& s) {
     const auto pool = [=, &s](const float* x, float* y, int32_t threads) {
         return px_finish_max_pool2d(isa, x, 1, CHANNELS, &s.pool, &s.fused, y, threads);
     };
+    const auto norm = [=, &s](const float* x, float* y, int32_t threads) {
+        const LayerNorm norm = {CHANNELS, s.vector.data(), s.zeros.data(), 1e-5f};
+        return px_layer_norm(isa, x, 600, &norm, y, threads);
+    };
+    const auto means = [=](const float* x, float* y, int32_t threads) {
+        return px_pixel_means(isa, x, 8, 70, CHANNELS, y, threads);
+    };
     const auto quantize = [=](const float* x, float* y, int32_t threads) {
         return px_quantize(isa, 1, SIGN_SWISH, 0, 2, LATENTS, COLUMNS, x, y, y + LATENTS, nullptr, threads);
     };
@@ -121,6 +133,8 @@ std::vector<Call> others(int32_t isa, const Shared& s) {
     const int64_t pixels = s.pool.size[0] * s.pool.size[1], fewer = s.pool.out_size[0] * s.pool.out_size[1];
     std::vector<Call> calls = {{"steps", 500 * CHANNELS, 500 * CHANNELS, finish},
                                {"steps and a pool", pixels * CHANNELS, fewer * CHANNELS, pool},
+                               {"layer norm", 600 * CHANNELS, 600 * CHANNELS, norm},
+                               {"means of pixels", 8 * 70 * CHANNELS, 8 * CHANNELS, means},
                                {"quantizer of bfloat16", LATENTS, LATENTS + 2 * LATENTS / COLUMNS, quantize},
                                {"gradient of the quantizer", LATENTS, LATENTS, slope}};
     const Attention none = {0, 1, 1, 16, 16, {}, {}, {}, 1};

@@ -12,6 +12,8 @@ from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.epilogue import FinishMaxPool2d
+from proxconnect.kernels.layer_norm import LayerNorm
+from proxconnect.kernels.pixel_means import PixelMeans
 
 Tensors = dict[str, Tensor]
 WIDTH, IMAGE = 70, (70, 70, 3, 3)
@@ -27,6 +29,7 @@ def tensors() -> Tensors:
     return vectors | {
         "rows": torch.randn(9, WIDTH, generator=generator),
         "other": torch.randn(9, WIDTH, generator=generator),
+        "wide image": torch.randn(2, 64, 6, 5, generator=generator).contiguous(memory_format=torch.channels_last),
         "image": images[0].contiguous(memory_format=torch.channels_last),
         "other image": images[1].contiguous(memory_format=torch.channels_last),
         "qkv": torch.randn(2, 20, 3 * 32, generator=generator),
@@ -111,6 +114,12 @@ SUBJECTS: dict[str, Subject] = {
         ),
         ("image", "other image"),
     ),
+    "FusedWeightOnlyConv2d": Subject(
+        lambda t: kernels.FusedWeightOnlyConv2d(
+            t["patch panels"], IMAGE, padding=(1, 1), scale=t["scale"], bias=t["bias"], then=steps(t)
+        ),
+        ("image", "other image"),
+    ),
     "FusedInt8Conv2d": Subject(
         lambda t: kernels.FusedInt8Conv2d(
             t["int8 conv panels"], IMAGE, padding=(1, 1), scale=t["scale"], bias=t["bias"], then=steps(t)
@@ -122,12 +131,14 @@ SUBJECTS: dict[str, Subject] = {
         ("image", "other image"),
     ),
     "Finish": Subject(lambda t: kernels.Finish(steps(t), WIDTH), ("image", "other image")),
+    "LayerNorm": Subject(lambda t: LayerNorm(WIDTH, t["scale"], t["bias"]), ("rows",)),
+    "PixelMeans": Subject(lambda t: PixelMeans(), ("wide image",)),
     "FinishMaxPool2d": Subject(lambda t: FinishMaxPool2d(steps(t)[:-1], WIDTH, _POOL), ("image",)),
 }  # fmt: skip
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
+    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""

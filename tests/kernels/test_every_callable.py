@@ -168,6 +168,9 @@ TOO_MANY = {
     "FusedFloatLinear": (2**24 + 1, lambda n: kernels.FusedFloatLinear(_NO_PANELS, n, 8, rounds=True)),
     "FusedInt8Linear": (2**17 + 1, lambda n: kernels.FusedInt8Linear(_NO_PANELS, n, 8)),
     "FusedConv2d": (2**31, lambda n: kernels.FusedConv2d(_NO_PANELS, (8, n, 1, 1))),
+    "FusedWeightOnlyConv2d": (
+        2**24 + 1, lambda n: kernels.FusedWeightOnlyConv2d(_NO_PANELS, (8, n, 1, 1), rounds=True)
+    ),
     "FusedInt8Conv2d": (2**17 + 1, lambda n: kernels.FusedInt8Conv2d(_NO_PANELS, (8, n, 1, 1))),
     "FusedFloatConv2d": (
         2**15 + 1, lambda n: kernels.FusedFloatConv2d(torch.zeros(1, 1, 1, 1).expand(8, n, 1, 1))

@@ -16,7 +16,7 @@ from torch.nn import functional
 from proxconnect import Accumulator, kernels
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Finish, Signs, Slope, Step
+from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Finish, Gelu, Signs, Slope, Step
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedLinear
 
@@ -235,6 +235,17 @@ def test_rows_of_any_shape(instruction_set: str, data: st.DataObject) -> None:
         to_bits = FusedLinear(panels, columns, rows, scale, bias, accumulator, signs, instruction_set)
         assert same(unpacked(to_bits(x)), expected)
         assert same(unpacked(to_bits(packed(x))), expected)
+
+
+@each
+def test_gelu(instruction_set: str) -> None:
+    x = torch.cat([torch.linspace(-8, 8, 100_001), torch.tensor([1e-30, -1e-30, 1e30, -1e30, torch.inf, torch.nan])])
+    answer = Finish((Gelu(),), 1, instruction_set)(x[:, None])[:, 0]
+    exact = functional.gelu(x.double())
+    assert torch.equal(answer.isnan(), x.isnan())
+    off = (answer - exact).abs() / x.abs().clamp(min=1)
+    assert float(off.nan_to_num().max()) <= 3e-7
+    assert same(answer, Finish((Gelu(),), 1, "portable")(x[:, None])[:, 0])
 
 
 @each

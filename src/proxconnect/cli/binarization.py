@@ -48,8 +48,8 @@ def add_packing(command: Parser) -> None:
         "default: float")  # fmt: skip
     add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as; "
         "default: float32")  # fmt: skip
-    add("--floats", choices=get_args(Floats), help="what computes float convolutions and attention here: torch, or "
-        "kernels, fast; default: fast where no layer has binary inputs")  # fmt: skip
+    add("--floats", choices=get_args(Floats), help="what computes float convolutions, layer norms, GELUs and "
+        "attention here: torch, or kernels, fast; default: fast where no layer has binary inputs")  # fmt: skip
 
 
 def packing_options(parsed: argparse.Namespace) -> dict[str, Any]:

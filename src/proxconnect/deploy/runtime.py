@@ -41,7 +41,7 @@ def pack(
     Args:
         model: a binary model. It is not changed.
         inputs: the precision of float inputs in kernels. "int8" is faster: it rounds each row of a linear layer's input
-            and each patch of a convolution's to 8 bits, with step s = max|x| / 127. If an output sums n entries, it is
+            and each image of a convolution's to 8 bits, with step s = max|x| / 127. If an output sums n entries, it is
             off by at most scale · n · s/2, with a root mean square of scale · s · √(n/12).
         remainder: the form of `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers that are not binary. "int8" gives them
             8-bit weights and inputs, and embeddings 8-bit rows. `Int8Product` and `Int8Embedding` in
@@ -49,9 +49,10 @@ def pack(
             weight is shared or used by other modules. Files keep it.
         vectors: "float16" rounds float32 vectors (scales, biases, norms, position embeddings) to float16 values, except
             those that float16 cannot hold to 2⁻¹⁰. They stay float32 in memory and take 16 bits in the file.
-        floats: what computes float convolutions and plain attention (no mask, not causal) in graphs. "fast" uses
-            kernels on machines with AMX. They round differently from torch, which may turn a sign near 0. So the
-            default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
+        floats: what computes float convolutions, layer norms, GELUs and plain attention (no mask, not causal) in
+            graphs. "fast" uses kernels if there are any for this machine (docs/runtime.md). They round differently from
+            torch, which may turn a sign near 0. So the default is "torch" if a layer has binary inputs, else "fast".
+            Files do not keep it.
         example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Packed
             layers and fused operations are then compared with their originals; `packing.proof` reports the differences.
             A warning lists layers whose binary input had one sign only, as behind a ReLU.

@@ -51,7 +51,12 @@ class Add:
     """The epilogue step that adds the next addend; addends are the further tensors of a kernel's call, in order."""
 
 
-Step = Affine | Clamp | Slope | Add
+@dataclass(frozen=True)
+class Gelu:
+    """The epilogue step v ↦ v·Φ(v), as `nn.GELU`, within 3e-7 · max(1, |v|)."""
+
+
+Step = Affine | Clamp | Slope | Add | Gelu
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class Epilogue:
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
+        self._addresses = ctypes.c_void_p * self.adds
         self._alive: list[object] = []
         scale = torch.ones(1, dtype=torch.float32, device=CPU) if scale is None else scale
         if bias is None:  # −0 changes no number
@@ -178,7 +184,8 @@ class Epilogue:
         if not others:
             return others, None
         for other in others:
-            require_float32("what is added", other)
+            if not isinstance(other, Tensor) or other.dtype is not torch.float32 or not other.is_cpu:
+                require_float32("what is added", other)
             if other.shape != shape or not other.is_contiguous(memory_format=self.memory_format):
                 raise ValueError(
                     f"what is added must be {tuple(shape)}, contiguous in {self.memory_format}; got "
@@ -186,7 +193,7 @@ class Epilogue:
                     f"{self.memory_format})"
                 )
         others = tuple([other.resolve_neg() for other in others]) if any(map(Tensor.is_neg, others)) else others
-        return others, (ctypes.c_void_p * len(others))(*[other.data_ptr() for other in others])
+        return others, self._addresses(*[other.data_ptr() for other in others])
 
     def _kept(self, values: Tensor) -> Tensor:
         self._alive.append(whole := padded(values))
@@ -207,7 +214,9 @@ class Epilogue:
                 return CStep(2, 0, 0, self._vector("a", a), None)
             case Add():
                 return CStep(3, 0, 0, None, None)
-        raise TypeError(f"a step is Affine, Clamp, Slope or Add; got {step!r}")
+            case Gelu():
+                return CStep(4, 0, 0, None, None)
+        raise TypeError(f"a step is Affine, Clamp, Slope, Add or Gelu; got {step!r}")
 
     def _intervals(self, signs: Signs) -> CSigns:
         """Return intervals without flips: a flip complements the first interval of a channel, modulo 2^32."""

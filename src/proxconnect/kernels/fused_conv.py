@@ -1,18 +1,40 @@
 """Convolve signs, or floats in 8 bits or in fixed point, and apply an epilogue, in one pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, INT8, SIGNS, require_entries, require_float32, require_weight, resolved
+from proxconnect.kernels.arguments import (
+    CPU,
+    INT8,
+    ROUNDED,
+    SIGNS,
+    require_entries,
+    require_float32,
+    require_weight,
+    resolved,
+)
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, padded, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, convolution, window_of
 from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, loaded
-from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape
+from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape, panels_shape
+
+
+def _grouped(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """Return the shape of a weight (out, in/groups, height, width) as a tuple; ValueError unless it fits the groups."""
+    weight = tuple(weight_shape)
+    if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
+        raise ValueError(
+            "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
+            f"{weight} and {groups} groups"
+        )
+    return weight
+
 
 _Call = tuple[CGeometry, bool, Layout]
 """For inputs of one shape and strides: the geometry, True if the input must be copied, and the output's layout."""
@@ -54,12 +76,7 @@ class FusedConv2d(FusedKernel):
         instruction_set: str | None = None,
         input_shift: Tensor | None = None,
     ) -> None:
-        weight = tuple(weight_shape)
-        if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
-            raise ValueError(
-                "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
-                f"{weight} and {groups} groups"
-            )
+        weight = _grouped(weight_shape, groups)
         require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
@@ -121,13 +138,13 @@ class _FusedImageConv(FusedKernel):
     """An optional average pool, a convolution, epilogue steps and an optional max pool, for float images."""
 
     def __init__(
-        self, function: tuple[Callable[..., int], int], panels: Tensor, how: Sequence[Sequence[int]],
-        scale: Tensor | None, bias: Tensor | None, then: tuple[Step, ...], mean: nn.AvgPool2d | None,
-        pool: nn.MaxPool2d | None,
+        self, function: tuple[Any, ...], panels: Tensor, how: Sequence[Sequence[int]], scale: Tensor | None,
+        bias: Tensor | None, then: tuple[Step, ...], mean: nn.AvgPool2d | None, pool: nn.MaxPool2d | None,
+        groups: int = 1,
     ) -> None:  # fmt: skip
         if mean is not None and not can_take_means(mean):
             raise ValueError(f"a mean must have neither padding nor a divisor of its own; got {mean}")
-        (self._convolve, self._number), self._panels = function, panels
+        (self._convolve, *self._first), self._panels = function, panels
         weight, stride, padding, dilation = (tuple(numbers) for numbers in how)
         if bias is None:  # as torch adds it, which makes 0 of -0
             bias = torch.zeros(weight[0], dtype=torch.float32, device=CPU)
@@ -135,7 +152,7 @@ class _FusedImageConv(FusedKernel):
         if pool is not None and (not can_take_the_largest(pool) or self._epilogue.adds):
             raise ValueError(f"a pool must have neither dilation nor indices, and no Add before it; got {pool}, {then}")
         self._call = lru_cache(PLANS)(
-            partial(_plan_of_image, (weight, stride, padding, dilation, 1, 0), mean, pool, self._epilogue)
+            partial(_plan_of_image, (weight, stride, padding, dilation, groups, 0), mean, pool, self._epilogue)
         )
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor | None:
@@ -146,10 +163,49 @@ class _FusedImageConv(FusedKernel):
         if output.is_empty:
             return y
         left = self._convolve(
-            self._number, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address, added,
+            *self._first, input.data_ptr(), mean, geometry, self._panels.data_ptr(), self._epilogue.address, added,
             pool, y.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return None if left else y
+
+
+class FusedWeightOnlyConv2d(_FusedImageConv):
+    """A callable for an average pool, `weight_only_conv2d` or `dynamic_int8_conv2d`, epilogue steps and a max pool.
+
+    It is bit-equal to single passes. Call it as `FusedInt8Conv2d`.
+
+    Args:
+        panels, weight_shape, stride, padding, dilation, groups, scale, bias, instruction_set: as in
+            `weight_only_conv2d`.
+        then, mean, pool: as in `FusedInt8Conv2d`.
+        rounds: True for `dynamic_int8_conv2d`, which takes at most 2²⁴ entries of a patch.
+
+    Raises: as in `FusedInt8Conv2d`.
+    """
+
+    def __init__(
+        self,
+        panels: Tensor,
+        weight_shape: Sequence[int],
+        stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1),
+        groups: int = 1,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        then: tuple[Step, ...] = (),
+        mean: nn.AvgPool2d | None = None,
+        pool: nn.MaxPool2d | None = None,
+        rounds: bool = False,
+        instruction_set: str | None = None,
+    ) -> None:
+        weight = _grouped(weight_shape, groups)
+        entries = prod(weight[1:])
+        require_entries(entries, ROUNDED if rounds else None)
+        require_weight(panels, panels_shape(weight[0] // groups, entries, groups), weight[0], scale, bias)
+        kernels, number = loaded(instruction_set)
+        function = kernels.px_fused_weight_only_conv2d, number, rounds
+        super().__init__(function, panels, (weight, stride, padding, dilation), scale, bias, then, mean, pool, groups)
 
 
 class FusedInt8Conv2d(_FusedImageConv):

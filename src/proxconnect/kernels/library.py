@@ -88,7 +88,13 @@ class CAttention(ctypes.Structure):
     )
 
 
-_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention)
+class CLayerNorm(ctypes.Structure):
+    """The parameters of a layer norm."""
+
+    _fields_ = (("width", _LONG), ("weight", _POINTER), ("bias", _POINTER), ("eps", _FLOAT))
+
+
+_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention, CLayerNorm)
 """All structures, in the order in which `px_layout` describes them."""
 
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
@@ -115,10 +121,13 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_fused_conv2d": (_POINTER, _POINTER, *_IMAGES, *_FUSED, _POINTER),
     "px_fused_float_linear": (_INT, *_ROWS, *_FUSED),
     "px_fused_int8_linear": (*_ROWS, *_FUSED),
+    "px_fused_weight_only_conv2d": (_INT, *_IMAGE_PASS),
     "px_fused_int8_conv2d": _IMAGE_PASS,
     "px_fused_float_conv2d": _IMAGE_PASS,
     "px_finish": (_POINTER, _LONG, _LONG, *_FUSED),
+    "px_layer_norm": (_POINTER, _LONG, _POINTER, _POINTER),
     "px_finish_max_pool2d": (_POINTER, _LONG, _LONG, _WINDOW, _POINTER, _POINTER),
+    "px_pixel_means": (_POINTER, _LONG, _LONG, _LONG, _POINTER),
     "px_attention": (*[_POINTER] * 3, ctypes.POINTER(CAttention), _POINTER),
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),
     "px_quantize_backward": (_INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 5),
@@ -217,3 +226,8 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 def has_float_conv() -> bool:
     """Return True if this machine can run `FusedFloatConv2d`, which needs the instruction set AMX."""
     return "amx" in instruction_sets()
+
+
+def has_vectors() -> bool:
+    """Return True if the kernels are built and may use an instruction set with vectors: any but "portable"."""
+    return instruction_sets()[-1:] not in ((), ("portable",))

@@ -175,10 +175,11 @@ def dynamic_int8_conv2d(
     bias: Tensor | None = None,
     instruction_set: str | None = None,
 ) -> Tensor:
-    """Round each patch of the input to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
+    """Round each image to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
 
-    Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, with the same
-    error bounds. The outputs of a patch that contains inf or NaN are NaN.
+    Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, but with the
+    step s = max|x| / 127 of the whole image. The error bounds are the same. Pixels that a 1 × 1 kernel skips do not
+    count if it has no padding. An image that contains inf or NaN becomes NaN.
 
     Args, Raises: as in `weight_only_conv2d`.
     """

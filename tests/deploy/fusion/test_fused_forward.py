@@ -15,8 +15,10 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import fuse, layer_by_layer
 from proxconnect.deploy.fusion.binary_products import BITS, STEPS
+from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.packed import PackedLayer
+from proxconnect.kernels.library import has_vectors
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 
@@ -82,7 +84,8 @@ def test_nan_goes_as_far_as_layer_by_layer():
 @folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
-        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats"
+        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats, "
+        "1 means of images"
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)
@@ -92,7 +95,7 @@ def test_what_is_fused_is_told():
 @pytest.mark.parametrize("inputs", ["exact", "int8"])
 def test_products_of_floats(inputs):
     """What follows them is in their pass, as it is layer by layer to the bit."""
-    model = pc.pack(binary(mixer(), activations=None), inputs=inputs)
+    model = pc.pack(binary(mixer(), activations=None), inputs=inputs, floats="torch")
     (region,) = model.packing.fusion.regions
     assert (region.counts["binary layers"], region.counts[STEPS], region.counts[BITS]) == (7, 6, 0)
     x = image()
@@ -106,6 +109,23 @@ def test_products_of_floats(inputs):
             layer.inputs = "int8" if inputs == "exact" else "exact"
     x = image()
     assert torch.equal(model(x), by_layers(model, x))
+
+
+@pytest.mark.skipif(not has_vectors(), reason="this machine lacks fast kernels")
+@pytest.mark.parametrize(("inputs", "remainder"), [("exact", "float"), ("int8", "float"), ("exact", "int8")])
+@torch.no_grad()
+def test_gelus_of_floats_are_steps(inputs, remainder):
+    """A GELU is a step behind a product of floats, unless it is approximated."""
+    net = nn.Sequential(
+        nn.Linear(30, 70), nn.GELU(), nn.Linear(70, 60), nn.GELU("tanh"), nn.Linear(60, 40), nn.GELU(), nn.ReLU()
+    )
+    model = pc.pack(
+        binary(net, activations=None, keep=("0",)), inputs=inputs, remainder=remainder, example=torch.randn(9, 30)
+    )
+    (region,) = model.packing.fusion.regions
+    assert region.counts[STEPS] == 2
+    x = 3 * torch.randn(50, 30)
+    assert gap(by_layers(model, x), model(x)) < 1e-5
 
 
 class Gated(nn.Module):

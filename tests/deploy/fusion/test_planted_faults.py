@@ -21,6 +21,7 @@ from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm
 from proxconnect.deploy.fusion.steps import norm_affine
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
 from proxconnect.kernels.epilogue import Affine, Clamp, Slope
+from proxconnect.kernels.library import has_vectors
 from proxconnect.layers.react import Shift
 
 pytestmark = [pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built"), folds_norms]
@@ -42,6 +43,7 @@ class Net(nn.Module):
         self.mean, self.skip, self.skip_norm = nn.AvgPool2d(2), nn.Conv2d(16, 24, 1), nn.BatchNorm2d(24)
         self.mixed, self.mixed_norm = nn.Conv2d(24, 24, 3), nn.BatchNorm2d(24)
         self.drop, self.up, self.act, self.down = nn.Dropout(), nn.Linear(24, 40), nn.GELU(), nn.Linear(40, 24)
+        self.row_norm = nn.LayerNorm(24)
         self.head = nn.Linear(24, 5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +52,7 @@ class Net(nn.Module):
         z = functional.relu(self.mixed_norm(self.mixed(self.skip_norm(self.skip(self.mean(y))))))
         x = self.c_act(self.c(self.b_norm(self.b(y))))
         rows = self.drop(x.mean((-2, -1))) + z.mean((-2, -1))
-        return self.head(rows), rows + self.down(self.act(self.up(rows)))
+        return self.head(rows), rows + self.down(self.act(self.up(self.row_norm(rows))))
 
 
 class Centred(nn.Module):
@@ -106,6 +108,8 @@ def node_of(model: Any, layer: str) -> Any:
 
     if isinstance(module, Int8Layer) and "avx2" not in pc.kernels.instruction_sets():
         pytest.skip("8-bit layers have no fast kernels here")
+    if isinstance(module, nn.LayerNorm) and not has_vectors():
+        pytest.skip("layer norms have no fast kernels here")
     return next(node for node in nodes_of(model) if computes(node.target))
 
 
@@ -217,7 +221,7 @@ FAULTS: dict[str, tuple[str, Plant]] = {
         "a, a_norm", lambda _: made_of("a", 10, lambda then: (*then[:-1], Slope(-then[-1].a))),
     ),
     "a scale without its bias": ("a, a_norm", lambda _: made_of("a", 8, torch.zeros_like)),
-    "a residual from another node": ("down, add", lambda _: reads_other("down", 1, "mean_1")),
+    "a residual from another node": ("down, add", lambda _: reads_other("down", 1, "fused_mean_1")),
     "an input from another node": ("b, b_norm", lambda _: reads_other("b", 0, "with_channels_last")),
     "a wrong addend": ("a, a_norm", lambda _: reads("a", lambda x, y: (x, y.flip(0)))),
     "a wrong border": ("b, b_norm", lambda _: made_of("b", 6, lambda value: -value)),
@@ -259,6 +263,12 @@ FAULTS: dict[str, tuple[str, Plant]] = {
         "mean", lambda patch: in_parts(patch, Centred, are_apart=lambda *_: True),
     ),
     "a digit of a fast convolution lost": ("stem", lambda patch: fast(patch, without_the_last_digit)),
+    "a fast layer norm with another weight": (
+        "layers row_norm", lambda _: made_of("row_norm", 1, lambda weight: weight * 1.001, floats="fast"),
+    ),
+    "a mean of images that leaves out a row": (
+        "layers mean_1", lambda _: with_kernel("fused_mean_1", lambda kernel: lambda x: x[..., 1:, :].mean((-2, -1))),
+    ),
     "8-bit weights of one output": (
         "layer 'stem' in 8 bits", lambda _: holds(lambda m: m.stem.levels[3].neg_(), remainder="int8"),
     ),
@@ -283,6 +293,13 @@ FAULTS: dict[str, tuple[str, Plant]] = {
     "a residual of rows lost": ("down, add", lambda _: reads("down", lambda x, y: (x, torch.zeros_like(y)))),
     "outputs in another order": ("output", lambda _: turned_output()),
 }  # fmt: skip
+
+
+def with_kernel(name: str, change: Callable[..., Any]) -> Any:
+    model = packed()
+    operation = next(node.target for node in nodes_of(model) if node.name == name)
+    operation.kernel = change(operation.kernel)
+    return model
 
 
 def next_of(values: Tensor) -> Tensor:

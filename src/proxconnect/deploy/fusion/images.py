@@ -144,6 +144,8 @@ def _rank(node: Node, modules: dict[str, nn.Module], rank: int) -> int:
         return rank - (module.end_dim % rank - module.start_dim)
     if node.target in (torch.flatten, "flatten"):
         return int(rank - (_argument(node, 2, "end_dim", -1) % rank - _argument(node, 1, "start_dim", 0)))
+    if isinstance(node.target, Operation):
+        return rank - node.target.lost_dims
     if node.target in (torch.mean, "mean") and not _argument(node, 2, "keepdim", False):
         return rank - len(_argument(node, 1, "dim", None))
     return rank

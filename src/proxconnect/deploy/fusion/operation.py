@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from proxconnect.deploy.fusion.closeness import ROUNDING
-from proxconnect.deploy.fusion.steps import EpilogueStep, run, step_of
+from proxconnect.deploy.fusion.steps import EpilogueStep, is_gelu, run, step_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.kernels.library import has_vectors
 
 _IN_FLOATS = 2.0**-20
 """The rounding error of a sum, relative to |sum|, from which `Operation.bounds` computes its range."""
@@ -36,8 +37,13 @@ class Operation:
     """True if it reads images in any memory format without a copy."""
     keeps_images_apart: ClassVar[bool] = True
     """True if the output for an image does not depend on the other images of the batch."""
-    has_channels: ClassVar[bool] = True
-    """True if errors are relative to the largest entry of each channel, False if to that of the whole output."""
+    has_channels: bool = True
+    """True if errors are relative to the largest entry of each channel, False if to that of the whole output.
+
+    It is False for a GELU, because torch's own error far below 0 is larger than the values.
+    """
+    lost_dims: int = 0
+    """The number of dimensions by which the output has fewer than the input."""
     sums_integers: bool = False
     """True if the values before the steps are integer sums times scales, plus biases."""
     layer: Any = None
@@ -48,6 +54,7 @@ class Operation:
         self.kernel, self.steps, self.are_images = kernel, tuple(steps), are_images
         self._memory_format = torch.channels_last if are_images else torch.contiguous_format
         has_columns = any(step.channels is not None and step.channels[1] == 1 for step in steps)
+        self.has_channels = self.has_channels and not any(step.has_fast_gelu for step in steps)
         self._dims = 4 if are_images else 2 if has_columns else None
 
     @classmethod
@@ -101,6 +108,10 @@ class Operation:
 
     def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
         """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
+        try:
+            return self.kernel(seen, *others)
+        except (RuntimeError, TypeError, ValueError):  # another layout, dtype or shape
+            pass
         if not all(isinstance(other, Tensor) and other.dtype is torch.float32 for other in others):
             return None
         try:
@@ -183,7 +194,8 @@ class Rewriting:
             step = step_of(node, value, self.modules)
             if step is None or step.channels not in (None, (channels, 1), (channels, -3 if are_images else -1)):
                 break
-            steps.append(step)
+            has_fast_gelu = self.has_fast_floats and has_vectors() and is_gelu(step)
+            steps.append(replace(step, has_fast_gelu=has_fast_gelu))
             value = node
         return steps
 

@@ -8,14 +8,17 @@ from torch.fx import Node
 from proxconnect.deploy.fusion.attention import Attention
 from proxconnect.deploy.fusion.binary_products import BinaryProduct, OverwritingGelu, product_of
 from proxconnect.deploy.fusion.images import keep_channels_last
+from proxconnect.deploy.fusion.layer_norm import LayerNorm
 from proxconnect.deploy.fusion.operation import SHIFTED, Operation, Rewriting, origins, set_origins
-from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows
+from proxconnect.deploy.fusion.pixel_means import PixelMeans
+from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows, SignConv
 from proxconnect.deploy.fusion.steps import is_nothing
 from proxconnect.deploy.fusion.trace import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (
-    BinaryProduct, OverwritingGelu, Int8Rows, Int8Conv, FloatConv, ImageNorm, Attention,
+    BinaryProduct, OverwritingGelu, SignConv, Int8Rows, Int8Conv, FloatConv, ImageNorm, PixelMeans,
+    LayerNorm, Attention,
 )  # fmt: skip
 """The classes of fused operations, in the order in which they are matched. The first match takes a node."""
 
@@ -36,7 +39,6 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
         module = work.module_of(node)
         if module is not None and is_nothing(module):
             (value,) = node.all_input_nodes
-            work.read.append(module)
             work.nothing[origins(node)[-1]] = origins(value)[-1]
             node.replace_all_uses_with(value)
             graph.erase_node(node)

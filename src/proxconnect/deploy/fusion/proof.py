@@ -54,7 +54,7 @@ class Proof:
     answer_gap: float
     """The gap of the whole output: the packed model compared with the hard model."""
     fast: int = 0
-    """The number of float convolutions and attentions that kernels compute instead of torch."""
+    """The number of float convolutions, layer norms and attentions that kernels compute instead of torch."""
     fast_gap: float = 0.0
 
     def __str__(self) -> str:

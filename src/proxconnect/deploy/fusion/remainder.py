@@ -1,4 +1,4 @@
-"""Fused operations of layers that are not binary: 8-bit layers, float convolutions and batch norms of images."""
+"""Fused operations of convolutions of floats, of 8-bit layers and of batch norms of images."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from proxconnect.deploy.fusion.binary_products import ORDER
+from proxconnect.deploy.fusion.binary_products import ORDER, STEPS, BinaryProduct
 from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has_kernels
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
+from proxconnect.deploy.packed.layers.one_bit import KernelConv
 from proxconnect.kernels.epilogue import Add, Finish, FinishMaxPool2d, Step
-from proxconnect.kernels.fused_conv import FusedFloatConv2d, FusedInt8Conv2d
+from proxconnect.kernels.fused_conv import FusedFloatConv2d, FusedInt8Conv2d, FusedWeightOnlyConv2d
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 from proxconnect.kernels.geometry import can_take_means
 from proxconnect.kernels.library import has_float_conv
@@ -172,6 +173,50 @@ class Int8Conv(ImageConv):
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
 
+class SignConv(ImageConv):
+    """The fused operation of a convolution of floats with a binary weight, with the pools and steps around it."""
+
+    name = BinaryProduct.name
+    is_binary = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._inputs = self.layer.inputs
+
+    @property
+    def sums_integers(self) -> bool:  # type: ignore[override]  # it is read-only here
+        """True if images are rounded, without an average pool before."""
+        return self._inputs == "int8" and self.mean is None
+
+    @classmethod
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
+        """Return the `stride` and the maker of a kernel, as in `ImageConv`; None if torch is faster or none fits."""
+        if not isinstance(layer, KernelConv) or layer.has_binary_input or len(layer.kernel_size) != 2:
+            return None
+        if not _has_even_zeros(layer) or not layer.is_worth_tables():
+            return None
+        if not has_kernels(layer) or layer.prepacked is None:
+            return None
+        weight = layer.prepacked, *layer.geometry(), layer.kernel_scale(), layer.kernel_bias()
+        return (1, 1), partial(FusedWeightOnlyConv2d, *weight, rounds=layer.inputs == "int8")
+
+    def seen(self, input: Tensor) -> Tensor | None:
+        """Return the input, or None unless it is float32 and (N, C, H, W), and `inputs` of the layer is as before."""
+        return super().seen(input) if self.layer.inputs == self._inputs else None
+
+    def counts(self) -> dict[str, int]:
+        """Return, by name, 1 for the layer and the number of its steps."""
+        return {self.name: 1, STEPS: len(self.steps)}
+
+    def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
+        """Return a bound on the absolute rounding error of each sum: a share of |sum| for integers, else of Σ |x·w|."""
+        if self._inputs == "int8":
+            return super().rounding(input, sums)
+        mean = input if self.mean is None else self.mean(input)
+        sizes: Tensor = self.layer.multiply(mean.abs(), self.layer.weight.abs(), None)
+        return sizes * ORDER
+
+
 class FloatConv(ImageConv):
     """The fused operation of a float convolution in fixed point, about as precise as torch, with pools and steps."""
 
@@ -215,6 +260,6 @@ def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.Avg
     return mean if len(node.users) == 1 else None
 
 
-def _has_even_zeros(layer: nn.Conv2d) -> bool:
+def _has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:
     pad = layer._reversed_padding_repeated_twice
     return layer.padding_mode == "zeros" and pad[::2] == pad[1::2]

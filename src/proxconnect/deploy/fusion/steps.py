@@ -13,7 +13,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope, Step
+from proxconnect.kernels.epilogue import Add, Affine, Clamp, Gelu, Slope, Step
 from proxconnect.layers.react import Shift
 
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
@@ -45,6 +45,8 @@ class EpilogueStep:
     """The node of the addend; None for a step that adds nothing."""
     module: nn.Module | None = None
     """The module that the node calls, if any."""
+    has_fast_gelu: bool = False
+    """True for a GELU that kernels may compute, with different rounding."""
 
     @property
     def channels(self) -> tuple[int, int] | None:
@@ -77,6 +79,8 @@ class EpilogueStep:
             return Clamp(0.0, inf)
         if self.node.target is functional.relu6:
             return Clamp(0.0, 6.0)
+        if self.has_fast_gelu:
+            return Gelu()
         if isinstance(module, nn.LeakyReLU):
             return Slope(torch.full((channels,), float(module.negative_slope), dtype=torch.float32))
         if isinstance(module, nn.PReLU):
@@ -121,6 +125,14 @@ def _addition(node: Node, value: Node, targets: tuple[Any, ...]) -> EpilogueStep
     if (other.op, other.target, len(other.args), len(other.users)) == ("call_method", "clone", 1, 1):
         (other,) = other.all_input_nodes  # a copy was made to be written into
     return EpilogueStep(node, torch.add, other=other)
+
+
+def is_gelu(step: EpilogueStep) -> bool:
+    """Return True for `nn.GELU` and `functional.gelu` without an approximation."""
+    if isinstance(step.module, nn.GELU):
+        return step.module.approximate == "none"
+    is_function = step.node.target is functional.gelu and len(step.node.args) == 1
+    return is_function and step.node.kwargs.get("approximate", "none") == "none"
 
 
 def run(steps: Iterable[EpilogueStep], value: Tensor, others: Iterable[Tensor]) -> Tensor:

@@ -23,11 +23,14 @@ from proxconnect.pairs.prox import sign
 WORTH_TABLES = (32, 128)
 """The outputs of a group and the entries of a patch from which kernels beat torch in convolutions of floats."""
 
+WORTH_PIXELS = 16
+"""The same entries if a patch is one pixel, because none is gathered."""
+
 WORTH_UNPACKING = 300_000
 """The multiply-adds of one group, counted as for stride 1, below which kernels also beat torch on smaller weights."""
 
 Inputs = Literal["exact", "int8"]
-"""The precision of float inputs in kernels: as they are, or rounded to 8 bits row by row, which is faster."""
+"""The precision of float inputs in kernels: as they are, or rounded to 8 bits by the row or image, which is faster."""
 
 IS_SUPPORTED = os.name == "posix"
 """True if the kernels can be built on this system."""
@@ -169,7 +172,7 @@ class KernelConv(KernelLayer, _ConvNd):
         """Return True if the kernels compute this input; for a float input, only if they should beat torch."""
         if not super().is_by_kernels(input, bias):
             return False
-        if self._spec.binary_input or self._is_worth_tables():
+        if self._spec.binary_input or self.is_worth_tables():
             return True
         pixels = input.numel() // self._spec.shape[1]  # one group, since more have no prepacked weight
         return pixels * self._spec.entries < WORTH_UNPACKING
@@ -203,13 +206,16 @@ class KernelConv(KernelLayer, _ConvNd):
             return None
         if self._spec.binary_input:
             return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
-        if self.groups > 1 and not self._is_worth_tables():
+        if self.groups > 1 and not self.is_worth_tables():
             return None
         return kernels.patch_panels(self.bits, self._kernel_shape(), self.groups)
 
-    def _is_worth_tables(self) -> bool:
+    def is_worth_tables(self) -> bool:
+        """Return True if a group has so many outputs and entries that kernels beat torch on float inputs."""
         outputs, entries = self._spec.shape[0] // self.groups, prod(self._spec.shape[1:])
-        return outputs >= WORTH_TABLES[0] and entries >= WORTH_TABLES[1]
+        return outputs >= WORTH_TABLES[0] and entries >= (
+            WORTH_TABLES[1] if prod(self.kernel_size) > 1 else WORTH_PIXELS
+        )
 
     def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
         """Return weight shape, stride, padding, dilation and groups for the kernels.
