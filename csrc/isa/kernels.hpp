@@ -71,6 +71,7 @@ struct AttentionKernel;
 struct WeightOnlyKernels;
 struct Int8Kernels;
 struct DigitKernels;
+struct FloatPatches;
 
 struct Kernels {
     // Pack one row of signs. Return true if it contains NaN.
@@ -101,6 +102,8 @@ struct Kernels {
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
     const AttentionKernel* attention = nullptr;  // null without AVX2
+    // Multiply patches by a weight of floats. Null without AVX2.
+    void (*multiply_floats)(const FloatPatches& patches, const float* panels, const Outputs& then) = nullptr;
     const DigitKernels* digits = nullptr;  // null without tiles
 };
 

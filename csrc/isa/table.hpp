@@ -13,10 +13,11 @@ namespace {
 // V has the vectors of binary layers and epilogues, F those of the quantizer. Each template's file lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,
-                               const AttentionKernel* attention = nullptr) {
+                               const AttentionKernel* attention = nullptr,
+                               decltype(Kernels::multiply_floats) multiply = nullptr) {
     return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
             thin_conv<V>, finish_floats<V>, pool_row<V>,      quantize<F>,    slope<F>,         &weight_only,
-            &int8,        attention};
+            &int8,        attention,        multiply};
 }
 
 }  // namespace

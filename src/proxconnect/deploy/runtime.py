@@ -50,7 +50,7 @@ def pack(
         vectors: "float16" rounds float32 vectors (scales, biases, norms, position embeddings) to float16 values, except
             those that float16 cannot hold to 2⁻¹⁰. They stay float32 in memory and take 16 bits in the file.
         floats: what computes float convolutions and plain attention (no mask, not causal) in graphs. "fast" uses
-            kernels on machines with AMX. They round differently from torch, which may turn a sign near 0. So the
+            kernels with AVX2, AVX-512 or AMX. They round differently from torch, which may turn a sign near 0. So the
             default is "torch" if a layer has binary inputs, else "fast". Files do not keep it.
         example: an input as for `summary`: a tensor, a tuple of arguments or a mapping of keyword arguments. Packed
             layers and fused operations are then compared with their originals; `packing.proof` reports the differences.
