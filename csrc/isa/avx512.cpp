@@ -1,4 +1,5 @@
 // AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words or of 64 bytes in one instruction.
+#include "float_conv/multiply_adds.hpp"
 #include "int8/sign_panels.hpp"
 #include "isa/avx512.hpp"
 #include "isa/table.hpp"
@@ -9,7 +10,7 @@ namespace {
 struct Counting : Avx512 {
     using Vector = __m512i;
     using Count = __m512i;  // a count in each word
-    static constexpr int lanes = 8, rows = 4, panels = 4;
+    static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
     static constexpr int64_t limit = NEVER_FULL;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
@@ -93,6 +94,7 @@ struct Avx512Floats : Lanes<16> {
 }  // namespace
 
 const Kernels avx512_kernels =
-    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, spread_signs);
+    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, multiply_floats<Counting>,
+                                         spread_signs);
 
 }  // namespace proxconnect
