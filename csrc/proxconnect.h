@@ -229,14 +229,17 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
                                              const int8_t* panels, const Fused* fused, const float* const* others,
                                              const Window* pool, float* y, int32_t threads);
 
-// The same with a weight of floats, both in fixed point of three bytes, with signed digits: q = d2·2^16 + d1·2^8 + d0.
-// An image has a step of max |x| / 8355710. Each block of outputs of a weight w is four blocks of whole numbers. They
-// have three channels for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0,
-// 0). `scale` is 2^8 times the weight's steps. At most 2^15 entries are summed. Return LACKS_INSTRUCTIONS if this
-// machine cannot do it. Return NOT_TAKEN for an image that contains inf or NaN, or whose largest |x| is not 0 and
-// either beyond 2^±60 or more than 256 times the mean |x|.
+// The same with a weight of floats. For AVX2 and AVX512 it is stored in blocks of 16 outputs, (height · width ·
+// channels, 16 outputs), 0 after the last output. Products are added in this order, each sum rounded once. Rows of the
+// weight have no bound. Return LACKS_INSTRUCTIONS for PORTABLE and NEON.
+//
+// For AMX, image and weight are in fixed point of three bytes, with signed digits: q = d2·2^16 + d1·2^8 + d0. An image
+// has a step of max |x| / 8355710. Each block of outputs of a weight w is four blocks of whole numbers. They have three
+// channels for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0). `scale`
+// is 2^8 times the weight's steps. At most 2^15 entries are summed. Return NOT_TAKEN for an image that contains inf or
+// NaN, or whose largest |x| is not 0 and either beyond 2^±60 or more than 256 times the mean |x|.
 PROXCONNECT_API int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                                              const int8_t* panels, const Fused* fused, const float* const* others,
+                                              const void* panels, const Fused* fused, const float* const* others,
                                               const Window* pool, float* y, int32_t threads);
 
 // Queries, keys and values of heads, with `width` adjacent entries each. Strides, in floats, are from batch to batch,

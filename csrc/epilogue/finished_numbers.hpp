@@ -54,7 +54,7 @@ void put_affine(const Numbers& numbers, int64_t rows, int64_t c, int64_t channel
     else put([](Floats<V> v, auto) ALWAYS_INLINE { return v; });
 }
 
-template <class V, int PARTS, class Numbers>
+template <class V, int PARTS, int ROWS = 4, class Numbers>
 void put_finished(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
     if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
         constexpr std::integral_constant<int64_t, PARTS * V::outputs> whole;
@@ -65,7 +65,7 @@ void put_finished(const Numbers& numbers, int64_t rows, int64_t channel, int64_t
         return;
     }
     int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) put_rows<V, 4, PARTS>(numbers, r, channel, count, then);
+    for (; r + ROWS <= rows; r += ROWS) put_rows<V, ROWS, PARTS>(numbers, r, channel, count, then);
     for (; r < rows; ++r) put_rows<V, 1, PARTS>(numbers, r, channel, count, then);
 }
 

@@ -1,21 +1,15 @@
-// Float convolutions in fixed point, in one pass with means before and steps and a pool after.
+// Float convolutions, in one pass with means before and steps and a pool after: in fixed point with AMX, else by
+// multiply-adds.
 #include <vector>
 
-#include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "float_conv/digits.hpp"
-#include "int8/image.hpp"
+#include "float_conv/floating_point.hpp"
 #include "runtime/status.hpp"
 
 using namespace proxconnect;
 
 namespace {
-
-// Return the layout of an image of digits, if numbers are bytes: each channel becomes three.
-Geometry of_digits(Geometry g) {
-    g.channels *= DIGITS;
-    return g;
-}
 
 struct FixedPoint {
     static constexpr int64_t GRAIN = BLOCK;
@@ -25,8 +19,8 @@ struct FixedPoint {
     const int8_t* panels;
     const Window* pool;
     const Outputs& then;
-    Geometry of_bytes = of_digits(g);
-    ByteImage image{of_bytes};
+    Geometry in_bytes = of_bytes(g, DIGITS);
+    ByteImage image{in_bytes};
     Patches patches{image};
     uint8_t* bytes = nullptr;
     float quantum = 0;
@@ -97,13 +91,18 @@ struct FixedPoint {
 }  // namespace
 
 int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                              const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
+                              const void* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        if (kernels.digits == nullptr) return LACKS_INSTRUCTIONS;
+        if (kernels.multiply_floats == nullptr) return LACKS_INSTRUCTIONS;
         const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
         const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-        FixedPoint product = {kernels, g, panels, pool, then};
-        return convolve({kernels, x, mean, *geometry, g, pool, y, threads}, then, product);
+        const FusedImages images = {kernels, x, mean, *geometry, g, pool, y, threads};
+        if (kernels.digits == nullptr) {
+            FloatingPoint product = {kernels, g, static_cast<const float*>(panels), pool, then};
+            return convolve(images, then, product);
+        }
+        FixedPoint product = {kernels, g, static_cast<const int8_t*>(panels), pool, then};
+        return convolve(images, then, product);
     });
 }

@@ -144,22 +144,6 @@ std::vector<float> products(const Geometry& g, const Levels& levels, const std::
     return all;
 }
 
-// The means of windows, channels last.
-std::vector<float> means(const Geometry& g, const Window& w, const std::vector<float>& x) {
-    std::vector<float> all;
-    for (int64_t i = 0; i < g.batch * w.out_size[0] * w.out_size[1] * g.channels; ++i) {
-        const int64_t c = i % g.channels, pixel = i / g.channels % (w.out_size[0] * w.out_size[1]);
-        const int64_t image = i / g.channels / (w.out_size[0] * w.out_size[1]);
-        float sum = 0, count = 0;
-        for_met(w, pixel / w.out_size[1], pixel % w.out_size[1], [&](int64_t row, int64_t column) {
-            sum += x[static_cast<size_t>(((image * w.size[0] + row) * w.size[1] + column) * g.channels + c)];
-            count += 1;
-        });
-        all.push_back(sum / count);
-    }
-    return all;
-}
-
 }  // namespace
 
 void int8_conv2d(Draws& draws) {
@@ -196,11 +180,7 @@ struct Surrounded {
         : of_x(geometry(draws, has_groups, Lies::ANYHOW, 30000)), g(of_x), takes_means(draws.coin()),
           pools(draws.coin() && may_pool) {
         mean = window(draws, of_x.size, false);
-        for (int i = 0; takes_means && i < 2; ++i) {
-            g.size[i] = mean.out_size[i];
-            g.padding[i] = std::max(g.padding[i], (g.dilation[i] * (g.kernel[i] - 1) + 2 - g.size[i]) / 2);
-        }
-        find_out_size(g);
+        if (takes_means) g = of_means(of_x, mean);
         pool = window(draws, g.out_size, true);
     }
 

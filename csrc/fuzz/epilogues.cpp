@@ -1,6 +1,7 @@
 #include "fuzz/epilogues.hpp"
 
 #include "epilogue/gelu.hpp"
+#include "fuzz/geometries.hpp"
 
 namespace fuzz {
 
@@ -131,6 +132,31 @@ Window window(Draws& draws, const int64_t* size, bool has_border) {
         w.out_size[i] = draws.within(1, std::max<int64_t>((size[i] + w.padding[i] - 1) / w.stride[i] + 1, 1));
     }
     return w;
+}
+
+Geometry of_means(const Geometry& of_x, const Window& w) {
+    Geometry g = of_x;
+    for (int i = 0; i < 2; ++i) {
+        g.size[i] = w.out_size[i];
+        g.padding[i] = std::max(g.padding[i], (g.dilation[i] * (g.kernel[i] - 1) + 2 - g.size[i]) / 2);
+    }
+    find_out_size(g);
+    return g;
+}
+
+std::vector<float> means(const Geometry& g, const Window& w, const std::vector<float>& x) {
+    std::vector<float> all;
+    for (int64_t i = 0; i < g.batch * w.out_size[0] * w.out_size[1] * g.channels; ++i) {
+        const int64_t c = i % g.channels, pixel = i / g.channels % (w.out_size[0] * w.out_size[1]);
+        const int64_t image = i / g.channels / (w.out_size[0] * w.out_size[1]);
+        float sum = 0, count = 0;
+        for_met(w, pixel / w.out_size[1], pixel % w.out_size[1], [&](int64_t row, int64_t column) {
+            sum += x[static_cast<size_t>(((image * w.size[0] + row) * w.size[1] + column) * g.channels + c)];
+            count += 1;
+        });
+        all.push_back(sum / count);
+    }
+    return all;
 }
 
 std::vector<float> pooled(const Window& w, int64_t batch, int64_t channels, const std::vector<float>& x) {

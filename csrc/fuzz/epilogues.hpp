@@ -92,6 +92,12 @@ template <class Work> void for_met(const Window& w, int64_t out_row, int64_t out
     }
 }
 
+// Return a convolution of the means of windows over the images of `g`, with a border where it needs one.
+Geometry of_means(const Geometry& g, const Window& w);
+
+// Return the means of windows over images (batch, height, width, channels).
+std::vector<float> means(const Geometry& g, const Window& w, const std::vector<float>& x);
+
 // Return the largest under each window of images (batch, height, width, channels), or NaN if one is.
 std::vector<float> pooled(const Window& w, int64_t batch, int64_t channels, const std::vector<float>& x);
 

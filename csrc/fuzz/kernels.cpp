@@ -21,6 +21,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::int8_conv2d,
     fuzz::fused_int8_conv2d,
     fuzz::fused_float_conv2d,
+    fuzz::fused_float_conv2d_by_multiply_adds,
     fuzz::attention,
     fuzz::quantize,
     fuzz::quantize_backward,

@@ -1,6 +1,7 @@
 // AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
+#include "float_conv/multiply_adds.hpp"
 #include "isa/table.hpp"
 
 namespace proxconnect {
@@ -9,7 +10,7 @@ namespace {
 struct Avx2 {
     using Vector = __m256i;
     using Count = __m256i;  // a count in each byte
-    static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8;
+    static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8, float_rows = 6, float_blocks = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
     static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
@@ -88,6 +89,7 @@ struct Avx2Floats : Lanes<8> {
 
 }  // namespace
 
-const Kernels avx2_kernels = kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8, &avx2_attention);
+const Kernels avx2_kernels =
+    kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8, &avx2_attention, multiply_floats<Avx2>);
 
 }  // namespace proxconnect

@@ -1,5 +1,4 @@
 // AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words or of 64 bytes in one instruction.
-#include "int8/sign_panels.hpp"
 #include "isa/avx512_words.hpp"
 
 namespace proxconnect {
@@ -21,7 +20,6 @@ struct Counting : Avx512Words {
 
 }  // namespace
 
-const Kernels avx512_kernels =
-    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, spread_signs<Counting>);
+const Kernels avx512_kernels = kernels_that_count<Counting>();
 
 }  // namespace proxconnect

@@ -1,5 +1,4 @@
 // AVX-512 without instructions that count bits. As with AVX2, vpshufb counts them with a table of 16 bytes.
-#include "int8/sign_panels.hpp"
 #include "isa/avx512_words.hpp"
 
 namespace proxconnect {
@@ -23,7 +22,6 @@ struct Shuffling : Avx512Words {
 
 }  // namespace
 
-const Kernels avx512_vnni_kernels =
-    kernels_with<Shuffling, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, spread_signs<Shuffling>);
+const Kernels avx512_vnni_kernels = kernels_that_count<Shuffling>();
 
 }  // namespace proxconnect

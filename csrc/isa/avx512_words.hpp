@@ -1,6 +1,8 @@
-// AVX-512 F, BW, VL and DQ: the vectors of binary layers, except the counting of bits, and those of the quantizer.
+// The table of both sets of AVX-512, which differ in how they count bits. The vectors need AVX-512 F, BW, VL and DQ.
 #pragma once
 
+#include "float_conv/multiply_adds.hpp"
+#include "int8/sign_panels.hpp"
 #include "isa/avx512.hpp"
 #include "isa/table.hpp"
 
@@ -10,7 +12,7 @@ namespace {
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
     using Count = __m512i;
-    static constexpr int lanes = 8, rows = 4, panels = 4;
+    static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
     static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
@@ -80,6 +82,13 @@ struct Avx512Floats : Lanes<16> {
         return fma(near, fma(-v, near, all(1.0f)), near);
     }
 };
+
+// V is Avx512Words with a way to count.
+template <class V>
+constexpr Kernels kernels_that_count() {
+    return kernels_with<V, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, multiply_floats<V>,
+                                         spread_signs<V>);
+}
 
 }  // namespace
 }  // namespace proxconnect

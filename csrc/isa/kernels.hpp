@@ -71,6 +71,7 @@ struct AttentionKernel;
 struct WeightOnlyKernels;
 struct Int8Kernels;
 struct DigitKernels;
+struct FloatPatches;
 
 struct Kernels {
     // Pack one row of signs. Return true if it contains NaN.
@@ -105,6 +106,8 @@ struct Kernels {
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
     const AttentionKernel* attention = nullptr;  // null without AVX2
+    // Multiply patches by a weight of floats. Null without AVX2.
+    void (*multiply_floats)(const FloatPatches& patches, const float* panels, const Outputs& then) = nullptr;
     // Spread a block of sixteen outputs of a binary weight to a block of an int8 weight. Null if tables are faster.
     void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t block, int8_t* to) = nullptr;
     const DigitKernels* digits = nullptr;  // null without tiles

@@ -17,10 +17,11 @@ namespace {
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,
                                const AttentionKernel* attention = nullptr,
+                               decltype(Kernels::multiply_floats) multiply = nullptr,
                                decltype(Kernels::spread_signs) spread_signs = nullptr) {
     return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
             thin_conv<V>, finish_floats<V>, pool_row<V>,      pixel_means<V>, layer_norm<F>,    quantize<F>,
-            slope<F>,     &weight_only,     &int8,            attention,      spread_signs};
+            slope<F>,     &weight_only,     &int8,            attention,      multiply,         spread_signs};
 }
 
 }  // namespace

@@ -92,7 +92,7 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
     const auto pooled = [=, &s](const float* x, float* y, int32_t threads) {
         return px_fused_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, &s.pool, y, threads);
     };
-    const auto fixed = [=, &s](const float* x, float* y, int32_t threads) {
+    const auto floats = [=, &s](const float* x, float* y, int32_t threads) {
         return px_fused_float_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
     };
     const int64_t inputs = inputs_of(s.image), outputs = outputs_of(s.image);
@@ -103,7 +103,7 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
                                {"8-bit convolution", inputs, outputs, levels},
                                {"fused 8-bit convolution", inputs, outputs, fused},
                                {"8-bit convolution with a pool", inputs, fewer, pooled}};
-    if (isa == AMX) calls.push_back({"float convolution", inputs, outputs, fixed});
+    if (isa != PORTABLE && isa != NEON) calls.push_back({"float convolution", inputs, outputs, floats});
     return calls;
 }
 

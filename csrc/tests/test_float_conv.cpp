@@ -1,4 +1,4 @@
-// Convolutions in fixed point against sums of doubles.
+// Float convolutions, in fixed point with AMX, against sums of doubles.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -17,16 +17,18 @@ std::vector<float> normal(int64_t count, unsigned seed) {
     return values;
 }
 
-// A weight of integers below 2^23 - 2^15 in size, (outputs, pieces, length), and its panels.
+// A weight of integers below 2^23 - 2^15 in size, (outputs, pieces, length), and its panels of digits and of floats.
 struct Weight {
     int64_t n, pieces, length, steps;
     std::vector<int32_t> numbers;
     std::vector<int8_t> panels;
+    std::vector<float> float_panels;
 
     Weight(int64_t n, int64_t pieces, int64_t length)
         : n(n), pieces(pieces), length(length), steps(pieces * ((3 * length + 63) / 64)) {
         std::mt19937_64 random(static_cast<unsigned>(n + 31 * pieces + 977 * length));
         panels.resize(static_cast<size_t>((n + 15) / 16 * 4 * block()));
+        float_panels.resize(static_cast<size_t>((n + 15) / 16 * 16 * pieces * length));
         for (int64_t i = 0; i < n * pieces * length; ++i) {
             numbers.push_back(static_cast<int32_t>(random() % 16711421) - 8355710);
             put(i);
@@ -42,6 +44,8 @@ struct Weight {
         const int32_t high = (rest - middle) / 256;
         const int32_t places[4][3] = {{0, 0, high}, {0, high, middle}, {high, middle, low}, {middle, low, 0}};
         const int64_t output = i / (pieces * length), piece = i / length % pieces, k = i % length;
+        const int64_t first = output / 16 * 16 * pieces * length, entry = i % (pieces * length);
+        float_panels[static_cast<size_t>(first + entry * 16 + output % 16)] = static_cast<float>(v);
         for (int64_t place = 0; place < 4; ++place) {
             int8_t* const to = panels.data() + (output / 16 * 4 + place) * block();
             for (int64_t digit = 0; digit < 3; ++digit) {
@@ -60,7 +64,10 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     const Weight weight(n, is_whole ? g.kernel[0] : taps, g.channels * (is_whole ? g.kernel[1] : 1));
     const std::vector<float> x = normal(g.batch * g.image_stride, 4);
     constexpr float STEP = 0x1p-22f;
-    const std::vector<float> scale(static_cast<size_t>(n + 80), 256 * STEP), bias(static_cast<size_t>(n + 80), 0.5f);
+    const bool has_digits = isa == AMX;
+    const void* const panels = has_digits ? static_cast<const void*>(weight.panels.data()) : weight.float_panels.data();
+    const std::vector<float> scale(static_cast<size_t>(n + 80), (has_digits ? 256 : 1) * STEP);
+    const std::vector<float> bias(static_cast<size_t>(n + 80), 0.5f);
     const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
     const Fused fused = {{NEVER, 8, 1, n, scale.data(), bias.data()}, 1, &step, nullptr};
     Window pool = {};
@@ -70,8 +77,8 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     }
     const int64_t out_pixels = pool.out_size[0] * pool.out_size[1];
     std::vector<float> y(static_cast<size_t>(g.batch * out_pixels * n), NAN);
-    if (px_fused_float_conv2d(isa, x.data(), nullptr, &g, weight.panels.data(), &fused, nullptr,
-                              pools ? &pool : nullptr, y.data(), threads)) {
+    if (px_fused_float_conv2d(isa, x.data(), nullptr, &g, panels, &fused, nullptr, pools ? &pool : nullptr,
+                              y.data(), threads)) {
         return false;
     }
     std::vector<double> sums(static_cast<size_t>(g.batch * pixels * n), 0.5);
@@ -102,7 +109,7 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
 }  // namespace
 
 int check_float_conv(int32_t isa, int& runs) {
-    if (isa != AMX) return 0;
+    if (isa == PORTABLE || isa == NEON) return 0;
     int failures = 0;
     for (const int64_t channels : {1, 3, 35}) {
         for (const int64_t outputs : {1, 9, 70}) {

@@ -178,6 +178,9 @@ TOO_MANY = {
 }  # fmt: skip
 """The fewest entries whose sum no longer fits 32 bits, as csrc/proxconnect.h says them, and a call with so many."""
 
+if "amx" not in kernels.instruction_sets():  # without which float convolutions sum floats
+    del TOO_MANY["FusedFloatConv2d"]
+
 
 @pytest.mark.parametrize("name", TOO_MANY)
 def test_sums_that_32_bits_do_not_hold_are_refused(name: str) -> None:

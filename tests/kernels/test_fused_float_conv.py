@@ -1,8 +1,9 @@
-"""Float convolutions in fixed point with what stands around them in one pass, against float64 and torch."""
+"""Float convolutions, in fixed point with AMX, with what stands around them in one pass, against float64 and torch."""
 
 import copy
 import pickle
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxconnect import kernels
+from proxconnect.kernels import fused_conv
 from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope
-from proxconnect.kernels.fused_conv import FusedFloatConv2d
+from proxconnect.kernels.fused_conv import FusedFloatConv2d, can_convolve_floats
+from proxconnect.kernels.library import loaded
 
-pytestmark = pytest.mark.skipif(not kernels.has_float_conv(), reason="this machine lacks AMX")
+pytestmark = pytest.mark.skipif(not kernels.has_float_conv(), reason="this machine has no such kernels")
 
+SETS = [name for name in kernels.instruction_sets() if name in ("avx2", "avx512", "amx")]
+HAS_DIGITS = "amx" in SETS
+takes_digits = pytest.mark.skipif(not HAS_DIGITS, reason="this machine lacks AMX")
 STEM = (2, 2), (3, 3), (1, 1)
 
 
@@ -50,10 +56,11 @@ def twin(x: Tensor, weight: Tensor, bias: Tensor, *geometry: Any) -> Tensor:
     channels=st.integers(1, 40), outputs=st.integers(1, 50), kernel=st.tuples(st.integers(1, 3), st.integers(1, 4)),
     stride=st.integers(1, 3), padding=st.integers(0, 3), dilation=st.integers(1, 2), has_planes=st.booleans(),
     size=st.tuples(st.integers(7, 24), st.integers(7, 40)), threads=st.integers(1, 2),
+    instruction_set=st.sampled_from(SETS or ["none"]),
 )  # fmt: skip
-def test_it_equals_sums_of_digits(
+def test_it_equals_sums_of_digits_or_doubles(
     channels: int, outputs: int, kernel: tuple[int, int], stride: int, padding: int, dilation: int, has_planes: bool,
-    size: tuple[int, int], threads: int,
+    size: tuple[int, int], threads: int, instruction_set: str,
 ) -> None:  # fmt: skip
     memory_format = torch.contiguous_format if has_planes else torch.channels_last
     x = torch.randn(2, channels, *size).contiguous(memory_format=memory_format)
@@ -61,13 +68,19 @@ def test_it_equals_sums_of_digits(
     geometry = (stride, stride), (padding, 0), (1, dilation)
     torch.set_num_threads(threads)
     try:
-        answer = FusedFloatConv2d(weight, *geometry, bias)(x)
+        with patch.object(fused_conv, "loaded", lambda _: loaded(instruction_set)):
+            answer = FusedFloatConv2d(weight, *geometry, bias)(x)
     finally:
         torch.set_num_threads(1)
     assert answer is not None
     assert answer.is_contiguous(memory_format=torch.channels_last)
-    expected = twin(x, weight, bias, *geometry)
-    assert (answer.double() - expected).abs().max() <= 2.0**-21 * expected.abs().max()
+    if instruction_set == "amx":
+        expected = twin(x, weight, bias, *geometry)
+        assert (answer.double() - expected).abs().max() <= 2.0**-21 * expected.abs().max()
+        return
+    images = x.double(), weight.double(), bias.double()
+    off = (answer.double() - functional.conv2d(*images, *geometry)).abs()
+    assert (off <= 2.0**-21 * functional.conv2d(*(tensor.abs() for tensor in images), *geometry)).all()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +147,7 @@ def test_images_that_lie_anyhow() -> None:
             torch.testing.assert_close(answer, functional.conv2d(x, weight), rtol=0, atol=1e-5)
 
 
+@takes_digits
 def test_images_that_are_not_for_it() -> None:
     fused, zeros = FusedFloatConv2d(torch.randn(5, 3, 3, 3)), torch.zeros(1, 3, 8, 8)
     for what in (float("nan"), float("inf"), -float("inf")):
@@ -150,6 +164,22 @@ def test_images_that_are_not_for_it() -> None:
     answer = fused(zeros)
     assert answer is not None
     assert torch.equal(answer, torch.zeros(1, 5, 6, 6))
+
+
+@pytest.mark.skipif(HAS_DIGITS, reason="a kernel in fixed point leaves these images to torch")
+def test_images_that_hold_what_is_not_finite() -> None:
+    """Inf and NaN reach what torch lets them reach, with a border and in means."""
+    fused, weight = {}, torch.randn(5, 3, 3, 3)
+    fused["border"] = FusedFloatConv2d(weight, padding=(1, 1)), lambda x: functional.conv2d(x, weight, padding=1)
+    fused["mean"] = (
+        FusedFloatConv2d(weight, mean=nn.AvgPool2d(2)),
+        lambda x: functional.conv2d(nn.AvgPool2d(2)(x), weight),
+    )
+    for what in (float("nan"), float("inf"), -float("inf"), 2.0**70):
+        x = torch.randn(2, 3, 8, 8)
+        x[1, 2, 7, 7] = what
+        for kernel, by_torch in fused.values():
+            torch.testing.assert_close(kernel(x), by_torch(x), rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 def test_the_largest_numbers() -> None:
@@ -177,7 +207,9 @@ def test_copies() -> None:
 
 def test_what_does_not_fit() -> None:
     weight = torch.randn(5, 6, 1, 1)
-    for wrong in (weight * float("inf"), weight * 2.0**-80, weight[0], torch.zeros(1, 2**15 + 1, 1, 1)):
+    without_digits = [weight * 2.0**-80, torch.zeros(1, 2**15 + 1, 1, 1)] if HAS_DIGITS else []
+    for wrong in (weight * float("inf"), weight[0], weight[:0], *without_digits):
+        assert not can_convolve_floats(wrong)
         with pytest.raises(ValueError, match="a weight is"):
             FusedFloatConv2d(wrong)
     with pytest.raises(TypeError, match="weight must be float32"):

@@ -1,4 +1,4 @@
-"""Convolve signs, or floats in 8 bits or in fixed point, and apply an epilogue, in one pass."""
+"""Convolve signs, or floats as they are, in 8 bits or in fixed point, and apply an epilogue, in one pass."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -21,8 +21,16 @@ from proxconnect.kernels.arguments import (
 )
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, padded, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, convolution, window_of
-from proxconnect.kernels.library import CGeometry, CWindow, has_float_conv, loaded
-from proxconnect.kernels.prepacked import conv_panels_shape, fixed_point_panels, int8_panels_shape, panels_shape
+from proxconnect.kernels.library import NUMBERS, CGeometry, CWindow, has_float_conv, loaded
+from proxconnect.kernels.prepacked import (
+    can_be_fixed,
+    conv_panels_shape,
+    fixed_point_panels,
+    float_panels,
+    int8_panels_shape,
+    is_finite_weight,
+    panels_shape,
+)
 
 
 def _grouped(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
@@ -249,24 +257,33 @@ class FusedInt8Conv2d(_FusedImageConv):
         super().__init__((kernels.px_fused_int8_conv2d, number), panels, how, scale, bias, then, mean, pool)
 
 
+def can_convolve_floats(weight: Tensor) -> bool:
+    """Return True if this machine has a kernel for a float weight of any shape: if `FusedFloatConv2d` supports it."""
+    if not has_float_conv():
+        return False
+    return can_be_fixed(weight) if loaded(None)[1] == NUMBERS["amx"] else is_finite_weight(weight)
+
+
 class FusedFloatConv2d(_FusedImageConv):
     """A callable for an average pool, `conv2d`, epilogue steps and a max pool in one pass, about as precise as torch.
 
-    Call it as `FusedInt8Conv2d`. It returns None if any image, after the average pool, contains inf or NaN, or has a
-    largest |x| that is not 0 and either beyond 2^±60 or more than 256 times the mean |x|.
+    Call it as `FusedInt8Conv2d`. With AVX2 and AVX-512, products are added as float32.
 
-    Each image, and the weight of each output, is rounded to whole numbers within ±8355711 times a step. Sums are exact
-    in four parts, which are added as floats. Each product omits less than 2^-32 of the largest product.
+    With AMX, each image, and the weight of each output, is rounded to whole numbers within ±8355711 times a step. Sums
+    are exact in four parts, which are added as floats. Each product omits less than 2^-32 of the largest product. The
+    call returns None if any image, after the average pool, contains inf or NaN, or has a largest |x| that is not 0 and
+    either beyond 2^±60 or more than 256 times the mean |x|.
 
     Args:
-        weight: float32 (out, in, height, width) on the CPU. The largest entry of each output is 0 or within 2^±60.
+        weight: float32 (out, in, height, width) on the CPU, finite. With AMX, the largest entry of each output is 0 or
+            within 2^±60, and an output has at most 2^15 entries.
         stride, padding, dilation: for height and width; the padding holds zeros.
         bias: float32 (out,).
         then, mean, pool: as in `FusedInt8Conv2d`.
 
     Raises:
-        ValueError: shapes that do not fit, other pools, weights that are not finite or beyond 2^±60. TypeError: another
-            dtype or device. RuntimeError: `has_float_conv()` is False.
+        ValueError: shapes that do not fit, other pools, other weights. TypeError: another dtype or device.
+            RuntimeError: `has_float_conv()` is False.
     """
 
     def __init__(
@@ -281,11 +298,13 @@ class FusedFloatConv2d(_FusedImageConv):
         pool: nn.MaxPool2d | None = None,
     ) -> None:
         require_float32("weight", weight)
-        panels, scale = fixed_point_panels(weight.detach(), dilation)
+        weight = weight.detach()
         kernels, number = loaded(None)
         if not has_float_conv():
-            raise RuntimeError("this machine has no kernels for float convolutions, which take AMX")
-        require_weight(panels, tuple(panels.shape), len(weight), scale, bias, torch.int8)
+            raise RuntimeError("this machine has no kernels for float convolutions, which take AVX2, AVX-512 or AMX")
+        has_digits = number == NUMBERS["amx"]
+        panels, scale = fixed_point_panels(weight, dilation) if has_digits else (float_panels(weight), None)
+        require_weight(panels, tuple(panels.shape), len(weight), scale, bias, panels.dtype)
         how = weight.shape, stride, padding, dilation
         super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool)
 

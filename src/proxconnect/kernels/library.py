@@ -224,8 +224,8 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 
 @cache
 def has_float_conv() -> bool:
-    """Return True if this machine can run `FusedFloatConv2d`, which needs the instruction set AMX."""
-    return "amx" in instruction_sets()
+    """Return True if this machine can run `FusedFloatConv2d`, which needs AVX2, AVX-512 or AMX."""
+    return not {"avx2", "avx512", "amx"}.isdisjoint(instruction_sets())
 
 
 def has_vectors() -> bool:

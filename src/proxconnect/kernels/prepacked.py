@@ -132,6 +132,24 @@ def _pieces(weight: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
     return (height, width * channels) if dilation[1] == 1 or width == 1 else (height * width, channels)
 
 
+def is_finite_weight(weight: Tensor) -> bool:
+    """Return True if a weight is (out, in, height, width), none of them 0, and finite."""
+    return weight.dim() == 4 and min(weight.shape) > 0 and bool(weight.detach().isfinite().all())
+
+
+def float_panels(weight: Tensor) -> Tensor:
+    """Prepack a float weight (out, in, height, width) as float32 (⌈out/16⌉, height·width·in, 16).
+
+    Entry [b, k, i] is entry k of output 16b + i, in the order (height, width, in), or 0 after the last output.
+    ValueError unless `is_finite_weight(weight)`.
+    """
+    if not is_finite_weight(weight):
+        raise ValueError(f"a weight is (out, in, height, width), none of them 0, and finite; got {tuple(weight.shape)}")
+    rows = weight.permute(0, 2, 3, 1).flatten(1)
+    blocks: Tensor = functional.pad(rows, (0, 0, 0, -len(rows) % _BLOCK)).unflatten(0, (-1, _BLOCK)).mT.contiguous()
+    return blocks
+
+
 def can_be_fixed(weight: Tensor) -> bool:
     """Return True if `fixed_point_panels` supports a weight: (out, in, height, width), none of them 0.
 

@@ -16,11 +16,14 @@ from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 from proxconnect.kernels.epilogue import Add, Finish, FinishMaxPool2d, Step
-from proxconnect.kernels.fused_conv import FusedFloatConv2d, FusedInt8Conv2d, FusedWeightOnlyConv2d
+from proxconnect.kernels.fused_conv import (
+    FusedFloatConv2d,
+    FusedInt8Conv2d,
+    FusedWeightOnlyConv2d,
+    can_convolve_floats,
+)
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 from proxconnect.kernels.geometry import can_take_means
-from proxconnect.kernels.library import has_float_conv
-from proxconnect.kernels.prepacked import can_be_fixed
 
 NAME = "layers of 8 bits"
 """The name under which reports count 8-bit linear layers and convolutions."""
@@ -164,8 +167,7 @@ class Int8Conv(ImageConv):
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
         """Return the `stride` and the maker of an 8-bit kernel, as in `ImageConv`; None if none can run the layer."""
-        may_be_turned = work.has_images or all(user.target in _FLATTENING for user in node.users)
-        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not may_be_turned:
+        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not _may_be_turned(work, node):
             return None
         if not has_kernels(layer) or layer.prepacked is None:
             return None
@@ -218,7 +220,7 @@ class SignConv(ImageConv):
 
 
 class FloatConv(ImageConv):
-    """The fused operation of a float convolution in fixed point, about as precise as torch, with pools and steps."""
+    """The fused operation of a float convolution, about as precise as torch, with pools and steps."""
 
     name = "float convolutions"
     is_fast = True
@@ -226,7 +228,7 @@ class FloatConv(ImageConv):
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
         """Return the `stride` and the maker of a float kernel, as in `ImageConv`; None if none may run the layer."""
-        if not work.has_images or not work.has_fast_floats or not has_float_conv():
+        if not work.has_fast_floats or not _may_be_turned(work, node):
             return None
         if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
             return None
@@ -234,7 +236,7 @@ class FloatConv(ImageConv):
         tensors = [tensor for tensor in (weight, bias) if tensor is not None]
         if weight is None or any(t.dtype is not torch.float32 or not t.is_cpu for t in tensors):
             return None
-        if not can_be_fixed(weight):
+        if not can_convolve_floats(weight):
             return None
         padding = tuple(layer._reversed_padding_repeated_twice[::-2])
         is_one_pixel = layer.kernel_size == (1, 1) and not any(padding)
@@ -258,6 +260,11 @@ def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.Avg
     if type(mean) is not nn.AvgPool2d or not can_take_means(mean) or stride != (1, 1):
         return None
     return mean if len(node.users) == 1 else None
+
+
+def _may_be_turned(work: Rewriting, conv: Node) -> bool:
+    """Return True if nothing after `conv` depends on the memory format of its output."""
+    return work.has_images or all(user.target in _FLATTENING for user in conv.users)
 
 
 def _has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:
