@@ -21,6 +21,7 @@ int check_int8(int32_t isa, int& runs);
 int check_attention(int32_t isa, int& runs);
 int check_float_conv(int32_t isa, int& runs);
 int check_threads(int32_t isa, int& runs);
+int check_parts(int& runs);
 
 namespace {
 
@@ -339,6 +340,7 @@ int main(int count, char** arguments) {
         if (px_supports(isa)) check_all(isa);
         std::printf(px_supports(isa) ? "checked: %s\n" : "skipped: %s, which this machine lacks\n", name);
     }
+    failures += check_parts(runs);
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;
 }
