@@ -5,6 +5,7 @@
 #pragma once
 
 #include "isa/kernels.hpp"
+#include "isa/unrolled.hpp"
 #include "isa/vectors.hpp"
 
 namespace proxconnect {
@@ -21,9 +22,9 @@ struct Block {
     // Set each vector to value(row, part).
     template <class Value>
     void fill(const Value& value) {
-        for (int part = 0; part < parts; ++part) {
-            for (int r = 0; r < ROWS; ++r) floats[r][part] = value(r, part);
-        }
+        unrolled<parts>([&](auto part) ALWAYS_INLINE {
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE { floats[r][part] = value(r, part); });
+        });
     }
 
     template <class Change>
@@ -65,22 +66,20 @@ struct Block {
         });
     }
 
-    void store(float* const (&to)[ROWS], int64_t count) const {
-        for (int r = 0; r < ROWS; ++r) {
-            if (count >= SIZE) {
-                std::memcpy(to[r], floats[r], sizeof floats[r]);
-                continue;
-            }
-            for (int part = 0; part * V::outputs < count; ++part) {
-                store_part(floats[r][part], count - part * V::outputs, to[r] + part * V::outputs);
-            }
-        }
+    ALWAYS_INLINE void store(float* const (&to)[ROWS], int64_t count) const {
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<parts>([&](auto part) ALWAYS_INLINE {
+                constexpr int64_t at = part * V::outputs;
+                if (at < count) store_part(floats[r][part], count - at, to[r] + at);
+            });
+        });
     }
 };
 
 // Apply all steps to the first `count` floats of each row, and write them at offset `at` of the outputs.
 template <class V, int ROWS, int SIZE>
-inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS], int64_t count) {
+ALWAYS_INLINE inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const int64_t (&at)[ROWS],
+                                 int64_t count) {
     const float* const* other = outputs.others;
     for (const Step* step = outputs.steps; step < outputs.steps + outputs.step_count; ++step) {
         switch (step->kind) {
@@ -89,13 +88,13 @@ inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& outputs, const in
             case SLOPE: block.slope(*step); break;
             default:
                 const float* others[ROWS];
-                for (int r = 0; r < ROWS; ++r) others[r] = *other + at[r];
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { others[r] = *other + at[r]; });
                 block.add(others, count);
                 ++other;
         }
     }
     float* to[ROWS];
-    for (int r = 0; r < ROWS; ++r) to[r] = outputs.y + at[r];
+    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { to[r] = outputs.y + at[r]; });
     block.store(to, count);
 }
 

@@ -30,8 +30,8 @@ struct Avx2 {
     static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        const __m256 low = _mm256_castsi256_ps(load(from)), high = _mm256_castsi256_ps(load(from + 4));
+    static Vectors<outputs>::Ints narrowed(Vector first, Vector second) {
+        const __m256 low = _mm256_castsi256_ps(first), high = _mm256_castsi256_ps(second);
         const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
         return (Vectors<outputs>::Ints)_mm256_permute4x64_epi64(even, _MM_SHUFFLE(3, 1, 2, 0));
     }

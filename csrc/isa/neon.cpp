@@ -24,8 +24,8 @@ struct Neon {
     static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
     static void store(void* to, Vector v) { vst1q_u8(static_cast<uint8_t*>(to), vreinterpretq_u8_u64(v)); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(load(from)), vmovn_u64(load(from + 2)));
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
+        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(low), vmovn_u64(high));
     }
 
     static Vectors<outputs>::Ints widened(const uint8_t* from) {

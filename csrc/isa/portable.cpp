@@ -30,9 +30,9 @@ struct Portable {
     static Vector add(Vector a, Vector b) { return a + b; }
     static void store(void* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
         Vectors<outputs>::Ints v;
-        for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(from[i]);
+        for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(i < lanes ? low[i] : high[i - lanes]);
         return v;
     }
 

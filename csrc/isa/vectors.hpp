@@ -47,7 +47,8 @@ inline void store_part(const Vector& v, int64_t count, float* to) {
     if (count >= size) {
         std::memcpy(to, &v, sizeof v);
     } else {
-        std::memcpy(to, &v, static_cast<size_t>(count) * sizeof(float));
+        const Vector copy = v;  // so that v itself stays in a register
+        std::memcpy(to, &copy, static_cast<size_t>(count) * sizeof(float));
     }
 }
 
