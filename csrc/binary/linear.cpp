@@ -65,9 +65,9 @@ bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* pa
     }
     Outputs mine = outputs;
     mine.nan = nullptr;  // which all threads would write
-    const int64_t grain = outputs.signs == nullptr ? 4 : 8;  // panels, of which 8 are a word of signs
+    constexpr int64_t GRAIN = 8;  // panels, which are a word of signs
     const double work = 1.0 * m * n * rows.width();
-    const Parts parts(m, panels_of(n), grain, work, WORDS_WORTH_A_THREAD, threads);
+    const Parts parts(m, panels_of(n), GRAIN, work, WORDS_WORTH_A_THREAD, threads);
     in_parts(parts.count(), parts.threads(), [&](int64_t part) {
         parts.each(part, [&](int64_t row, int64_t last_row, int64_t begin, int64_t end) {
             Outputs here = mine;

@@ -51,6 +51,11 @@ class Tiles {
     void multiply() {
         const int64_t count = panels_of(g_.out_channels / g_.groups);
         int64_t panel = 0;
+        if constexpr (V::Tables::panels > 0) {
+            const int64_t pixels = V::rows * (count_ + repeats_);
+            const int64_t end = V::Tables::are_worth_it(pixels, source_.words) ? count : 0;
+            for (; panel + V::Tables::panels <= end; panel += V::Tables::panels) multiply<V::Tables::panels>(panel);
+        }
         for (; panel + V::panels <= count; panel += V::panels) multiply<V::panels>(panel);
         if (V::panels > 2 && panel + 2 <= count) {
             multiply<2>(panel);
@@ -123,12 +128,13 @@ class Tiles {
     template <int PANELS>
     void multiply(int64_t panel) {
         const int64_t width = source_.words, n = g_.out_channels / g_.groups;
-        const uint64_t* const panels = panels_ + panel * PANEL * width;
+        const uint64_t* panels = panels_ + panel * PANEL * width;
         const Channels channels = {group_ * n + panel * PANEL, (group_ + 1) * n};
         const uint64_t* ahead = panels + PANELS * PANEL * width;  // the next panels, which are fetched part by part
         const auto fetch_ahead = [&, part = ceil_div(PANELS * width, most(count_ + repeats_, 1))] {
             for (int64_t k = 0; k < part; ++k, ahead += PANEL) __builtin_prefetch(ahead);
         };
+        if constexpr (PANELS == V::Tables::panels) panels = V::Tables::rearranged(panels, width);
         for (const Tile* t = tiles_; t < tiles_ + count_; ++t) {
             ListedWords words = t->words;
             Outputs outputs = outputs_;

@@ -13,6 +13,11 @@ namespace {
 
 constexpr int64_t NEVER_FULL = 0;
 
+// The `Tables` of an instruction set that counts without.
+struct NoTables {
+    static constexpr int panels = 0;
+};
+
 // Adjacent rows of `width` words.
 struct AdjacentWords {
     int64_t count;
@@ -70,6 +75,7 @@ struct Counts {
     template <class Words>
     static ALWAYS_INLINE void sum(const Words& of, const uint64_t* panels, int64_t step, Entries entries,
                                   Ints<V> (&sums)[ROWS][size / V::outputs]) {
+        if constexpr (PANELS == V::Tables::panels) return V::Tables::template sum<ROWS>(of, panels, entries, sums);
         const uint64_t* inputs[ROWS];
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE { inputs[r] = of.row(r); });
         typename V::Vector totals[ROWS][PARTS];
@@ -101,10 +107,18 @@ template <class V, int ROWS, int PANELS, class Words>
 __attribute__((noinline)) void tile(const Words& of, const uint8_t* nan, const uint64_t* panels, int64_t width,
                                     Entries entries, const Outputs& outputs, const int64_t* rows, Channels channels) {
     using Mine = Counts<V, ROWS, PANELS>;
-    Ints<V> sums[ROWS][Mine::size / V::outputs];
+    constexpr int PARTS = Mine::size / V::outputs, AT_ONCE = PARTS < 2 ? PARTS : 2;
+    Ints<V> sums[ROWS][PARTS];
     Mine::sum(of, panels, width * PANEL, entries, sums);
     channels.end = least(channels.end, channels.begin + Mine::channels);
-    put_sums<V>(sums, outputs, rows, channels);
+    for (int part = 0; part < PARTS; part += AT_ONCE) {
+        Ints<V> some[ROWS][AT_ONCE];
+        unrolled<ROWS * AT_ONCE>([&](auto i) ALWAYS_INLINE {
+            some[i / AT_ONCE][i % AT_ONCE] = sums[i / AT_ONCE][part + i % AT_ONCE];
+        });
+        const int64_t first = channels.begin + part * V::outputs;
+        put_sums<V>(some, outputs, rows, {first, least(channels.end, first + AT_ONCE * V::outputs)});
+    }
     for (int r = 0; r < ROWS; ++r) {
         if (nan[r] != 0) put_nan(outputs, rows[r], channels);
     }
@@ -131,6 +145,7 @@ template <class V, int PANELS>
 inline void strip(const Rows& of, const uint64_t* panels, const Outputs& outputs, int64_t panel) {
     const Channels channels = {panel * PANEL, outputs.channels};
     panels += panel * of.width * PANEL;
+    if constexpr (PANELS == V::Tables::panels) panels = V::Tables::rearranged(panels, of.width);
     int64_t row = 0;
     for (; row + V::rows <= of.count; row += V::rows) {
         rows_of_linear<V, V::rows, PANELS>(of, row, panels, outputs, channels);
@@ -143,6 +158,12 @@ void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
                    const Outputs& outputs, int64_t first, int64_t last) {
     const Rows of = {rows, nan, m, words_of(entries), {static_cast<int32_t>(entries), 1}};
     int64_t panel = first;
+    if constexpr (V::Tables::panels > 0) {
+        const int64_t end = V::Tables::are_worth_it(m, of.width) ? last : first;
+        for (; panel + V::Tables::panels <= end; panel += V::Tables::panels) {
+            strip<V, V::Tables::panels>(of, panels, outputs, panel);
+        }
+    }
     for (; panel + V::panels <= last; panel += V::panels) strip<V, V::panels>(of, panels, outputs, panel);
     for (; panel < last; ++panel) strip<V, 1>(of, panels, outputs, panel);
 }

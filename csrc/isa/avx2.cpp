@@ -1,6 +1,7 @@
 // AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
+#include "binary/nibble_tables.hpp"
 #include "isa/table.hpp"
 
 namespace proxconnect {
@@ -9,6 +10,7 @@ namespace {
 struct Avx2 {
     using Vector = __m256i;
     using Count = __m256i;  // a count in each byte
+    using Tables = NibbleTables;
     static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 

@@ -8,6 +8,7 @@ namespace {
 struct Counting : Avx512 {
     using Vector = __m512i;
     using Count = __m512i;  // a count in each word
+    using Tables = NoTables;
     static constexpr int lanes = 8, rows = 4, panels = 4;
     static constexpr int64_t limit = NEVER_FULL;
 

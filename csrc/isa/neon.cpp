@@ -9,6 +9,7 @@ namespace {
 struct Neon {
     using Vector = uint64x2_t;
     using Count = uint8x16_t;  // a count in each byte
+    using Tables = NoTables;
     static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 

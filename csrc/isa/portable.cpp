@@ -7,6 +7,7 @@ namespace {
 struct Portable {
     typedef uint64_t Vector __attribute__((vector_size(16)));  // which GCC and Clang make of what there is
     using Count = Vector;                                       // a count in each byte
+    using Tables = NoTables;
     static constexpr int lanes = 2, rows = 2, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 

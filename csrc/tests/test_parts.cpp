@@ -63,9 +63,9 @@ int check_parts(int& runs) {
                 require(are_covered_once(p, threads), "not covered once", p, threads);
             }
         }
-        const Product usual[] = {{197, 24, 4, 3},  {197, 96, 4, 3},   {197, 24, 4, 12},  {197, 96, 4, 12},
-                                 {197, 384, 4, 12}, {3136, 8, 4, 9},   {3136, 8, 8, 9},   {128, 48, 4, 6},
-                                 {1, 512, 4, 64},   {16, 512, 4, 64},  {2048, 256, 4, 32}};
+        const Product usual[] = {{197, 24, 8, 3},   {197, 96, 8, 3}, {197, 24, 8, 12}, {197, 96, 8, 12},
+                                 {197, 384, 8, 12}, {3136, 8, 8, 9}, {128, 48, 8, 6},  {1, 512, 8, 64},
+                                 {16, 512, 8, 64},  {2048, 256, 8, 32}};
         for (const Product& p : usual) require(largest_share(p, threads) <= 1.25, "uneven", p, threads);
     }
     return failures;
