@@ -35,16 +35,12 @@ class Packing {
   public:
     Packing(const Kernels& kernels, const Geometry& g, const Signed& from, int64_t pad, bool has_upper)
         : kernels_(kernels), g_(g) {
-        // A border of zero has one row, for all that lie beyond.
-        const int64_t margin = g.border == 0 ? 0 : g.padding[0], rows = g.size[0] + 2 * margin + 1;
+        const int64_t margin = g.padding[0], rows = g.size[0] + 2 * margin + 1;
         const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1;
-        struct Bits;
-        struct Nan;
-        struct Words;
-        uint64_t* const first = kept<uint64_t, Bits>((has_upper ? 2 : 1) * rows * width) + margin * width;
+        uint64_t* const first = kept<uint64_t, struct Bits>((has_upper ? 2 : 1) * rows * width) + margin * width;
         uint64_t* const upper = has_upper ? first + rows * width : nullptr;
-        image_ = {from, first, upper, kept<uint8_t, Nan>(g.size[0] * g.size[1]), pad, width};
-        words_ = kept<uint64_t, Words>(g.size[0] * (g.size[1] * words_of(g.channels) + 1));
+        image_ = {from, first, upper, kept<uint8_t, struct Nan>(g.size[0] * g.size[1]), pad, width};
+        words_ = kept<uint64_t, struct Words>(g.size[0] * (g.size[1] * words_of(g.channels) + 1));
         fill_border(first, -margin, 0, g.border > 0);
         fill_border(first, g.size[0], g.size[0] + margin + 1, g.border > 0);
         if (has_upper) fill_border(upper, g.size[0], g.size[0] + 1, true);
@@ -118,8 +114,7 @@ void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last,
     if (outputs.signs != nullptr) clear(outputs, first, last);
     if (!g.has_planes) return write(outputs);
     Outputs pixels = outputs;
-    struct Pixels;
-    pixels.y = kept<float, Pixels>((last - first) * g.out_channels), pixels.first = -first;
+    pixels.y = kept<float, struct Pixels>((last - first) * g.out_channels), pixels.first = -first;
     write(pixels);
     const int64_t plane = g.out_size[0] * g.out_size[1];
     put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
@@ -132,10 +127,8 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        struct Lists;
-        struct Patches;
-        const Scratch scratch = {kept<int64_t, Lists>((TILES + 1) * 4 * words),
-                                 kept<uint64_t, Patches>(PATCHES * (words + 1))};
+        const Scratch scratch = {kept<int64_t, struct Lists>((TILES + 1) * 4 * words),
+                                 kept<uint64_t, struct Patches>(PATCHES * (words + 1))};
         Packing packing(kernels, g, from, g.padding[1], has_upper);
         const auto convolve_band = [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
@@ -163,14 +156,11 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
     std::atomic<bool> has_nan{false};
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
-    struct Weight;
-    uint8_t* const weight = kept<uint8_t, Weight>(taps * planes * (n + 64));
+    uint8_t* const weight = kept<uint8_t, struct Weight>(taps * planes * (n + 64));
     kernels.spread_weight(words, g, weight);
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        struct Image;
-        struct Places;
-        uint8_t* const bytes = kept<uint8_t, Image>((pixels + 1) * planes * n + 64);
-        int64_t* const scratch = kept<int64_t, Places>(4 * taps * planes);
+        uint8_t* const bytes = kept<uint8_t, struct Image>((pixels + 1) * planes * n + 64);
+        int64_t* const scratch = kept<int64_t, struct Places>(4 * taps * planes);
         put_border(g, planes, bytes + pixels * planes * n);
         Packing packing(kernels, g, from, 0, false);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {

@@ -27,8 +27,8 @@ struct Slope {
 };
 
 // Rows of an image as bits: `pad` pixels of border, the pixels with all their channels, and the border again. The row
-// after the last is all border. If the border is zero, `upper` has the same rows with a border of +1. Otherwise all rows
-// of border before the first and after the last are there.
+// after the last is all border. So are as many rows as are padded before the first and after the last. If the border is
+// zero, `upper` has the same rows with a border of +1.
 struct PackedImage {
     Signed from;
     uint64_t *rows, *upper;

@@ -262,10 +262,8 @@ void check_linear(int32_t isa) {
     for (int64_t entries : {32767, 32768, 32769}) {
         check(agrees(isa, Product(5, 40, entries), outputs[1], 2), isa, "m, n, entries", 5, 40, entries);
     }
-    for (int64_t entries : {1, 64, 191, 256, 1000, 65600}) {  // enough rows and outputs for AVX2's tables
-        const int64_t m = entries > 1000 ? 16 : 21, n = entries > 1000 ? 64 : 77;
-        check(agrees(isa, Product(m, n, entries), outputs[1], 2), isa, "m, n, entries", m, n, entries);
-        check(agrees(isa, Product(m, n, entries), outputs[0], 1), isa, "m, n, entries", m, n, entries);
+    for (int64_t entries : {1, 64, 191, 192, 256}) {  // in one block, with enough rows and outputs for AVX2's tables
+        check(agrees(isa, Product(21, 77, entries), outputs[0], 1), isa, "m, n, entries", 21, 77, entries);
     }
     check(nan_stays(isa), isa, "NaN", 0, 0, 0);
 }
