@@ -10,6 +10,7 @@ namespace {
 struct Counting : Avx512 {
     using Vector = __m512i;
     using Count = __m512i;  // a count in each word
+    using Tables = NoTables;
     static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
     static constexpr int64_t limit = NEVER_FULL;
 
@@ -25,8 +26,8 @@ struct Counting : Avx512 {
     static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        return (Vectors<outputs>::Ints)halves_of(load(from), load(from + 8), 0);
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
+        return (Vectors<outputs>::Ints)halves_of(low, high, 0);
     }
 
     static Vectors<outputs>::Ints widened(const uint8_t* from) {
