@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <vector>
 
 #include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "isa/kernels.hpp"
+#include "runtime/scratch.hpp"
 #include "runtime/sizes.hpp"
 #include "runtime/status.hpp"
 #include "runtime/threads.hpp"
@@ -24,14 +24,10 @@ Geometry without_strides(Geometry g) {
     return g;
 }
 
-// Memory of a thread that is kept from call to call. It begins at a cache line, so that no load crosses two lines.
-template <class Entry>
-Entry* kept(std::vector<Entry>& memory, int64_t size) {
-    constexpr size_t line = 64;
-    const size_t needed = static_cast<size_t>(size) + line / sizeof(Entry);
-    if (memory.size() < needed) memory.resize(needed);
-    const uintptr_t first = reinterpret_cast<uintptr_t>(memory.data());
-    return memory.data() + (line - first % line) % line / sizeof(Entry);
+// Memory of this thread, from a cache line on, for `count` entries. Each Tag has its own.
+template <class Entry, class Tag>
+Entry* kept(int64_t count) {
+    return static_cast<Entry*>(scratch<Tag>(count * static_cast<int64_t>(sizeof(Entry))));
 }
 
 // An image as bits. Each thread has its own, and packs only the rows it needs.
@@ -39,14 +35,15 @@ class Packing {
   public:
     Packing(const Kernels& kernels, const Geometry& g, const Signed& from, int64_t pad, bool has_upper)
         : kernels_(kernels), g_(g) {
-        static thread_local std::vector<uint64_t> rows, words;
-        static thread_local std::vector<uint8_t> nan;
-        const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1, size = (g.size[0] + 1) * width;
-        uint64_t* const first = kept(rows, has_upper ? 2 * size : size);
-        image_ = {from, first, has_upper ? first + size : nullptr, kept(nan, g.size[0] * g.size[1]), pad, width};
-        words_ = kept(words, g.size[0] * (g.size[1] * words_of(g.channels) + 1));
-        fill_border(first, g.border > 0);
-        if (has_upper) fill_border(image_.upper, true);
+        const int64_t margin = g.padding[0], rows = g.size[0] + 2 * margin + 1;
+        const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1;
+        uint64_t* const first = kept<uint64_t, struct Bits>((has_upper ? 2 : 1) * rows * width) + margin * width;
+        uint64_t* const upper = has_upper ? first + rows * width : nullptr;
+        image_ = {from, first, upper, kept<uint8_t, struct Nan>(g.size[0] * g.size[1]), pad, width};
+        words_ = kept<uint64_t, struct Words>(g.size[0] * (g.size[1] * words_of(g.channels) + 1));
+        fill_border(first, -margin, 0, g.border > 0);
+        fill_border(first, g.size[0], g.size[0] + margin + 1, g.border > 0);
+        if (has_upper) fill_border(upper, g.size[0], g.size[0] + 1, true);
     }
 
     // Pack the rows that output pixels [begin, end) read, except those already packed, and call then(image, first,
@@ -70,8 +67,9 @@ class Packing {
     }
 
   private:
-    void fill_border(uint64_t* rows, bool is_positive) const {
-        std::memset(rows + g_.size[0] * image_.width, is_positive ? 255 : 0, static_cast<size_t>(image_.width) * 8);
+    void fill_border(uint64_t* rows, int64_t begin, int64_t end, bool is_positive) const {
+        const size_t bytes = static_cast<size_t>((end - begin) * image_.width) * sizeof(uint64_t);
+        std::memset(rows + begin * image_.width, is_positive ? 255 : 0, bytes);
     }
 
     const Kernels& kernels_;
@@ -115,9 +113,8 @@ template <class Write>
 void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
     if (outputs.signs != nullptr) clear(outputs, first, last);
     if (!g.has_planes) return write(outputs);
-    static thread_local std::vector<float> memory;
     Outputs pixels = outputs;
-    pixels.y = kept(memory, (last - first) * g.out_channels), pixels.first = -first;
+    pixels.y = kept<float, struct Pixels>((last - first) * g.out_channels), pixels.first = -first;
     write(pixels);
     const int64_t plane = g.out_size[0] * g.out_size[1];
     put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
@@ -128,14 +125,10 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
               const Outputs& outputs, int32_t threads) {
     std::atomic<bool> has_nan{false};
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
-    const int64_t runs = std::max<int64_t>(taps, 2);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        static thread_local std::vector<const uint64_t*> inputs, starts;
-        static thread_local std::vector<int64_t> places;
-        static thread_local std::vector<uint64_t> patches;
-        const Scratch scratch = {kept(inputs, TILES * ROWS * runs), kept(places, TILES * runs),
-                                 kept(patches, PATCHES * (words + 1)), kept(starts, taps)};
+        const Scratch scratch = {kept<int64_t, struct Lists>((TILES + 1) * 4 * words),
+                                 kept<uint64_t, struct Patches>(PATCHES * (words + 1))};
         Packing packing(kernels, g, from, g.padding[1], has_upper);
         const auto convolve_band = [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
@@ -161,15 +154,13 @@ void put_border(const Geometry& g, int64_t planes, uint8_t* bytes) {
 bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g, const uint64_t* words,
                    const Outputs& outputs, int32_t threads) {
     std::atomic<bool> has_nan{false};
-    static thread_local std::vector<uint8_t> spread_weight;
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
-    uint8_t* const weight = kept(spread_weight, taps * planes * (n + 64));
+    uint8_t* const weight = kept<uint8_t, struct Weight>(taps * planes * (n + 64));
     kernels.spread_weight(words, g, weight);
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        static thread_local std::vector<uint8_t> spread_image;
-        static thread_local std::vector<int64_t> scratch;
-        uint8_t* const bytes = kept(spread_image, (pixels + 1) * planes * n + 64);
+        uint8_t* const bytes = kept<uint8_t, struct Image>((pixels + 1) * planes * n + 64);
+        int64_t* const scratch = kept<int64_t, struct Places>(4 * taps * planes);
         put_border(g, planes, bytes + pixels * planes * n);
         Packing packing(kernels, g, from, 0, false);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
@@ -178,7 +169,7 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
             };
             const ThinImage image = {from, weight, bytes, packing.pack(first, last, spread).nan};
             put(g, outputs, first, last, [&](const Outputs& to) {
-                kernels.thin_conv(image, g, to, kept(scratch, 4 * taps * planes), first, last);
+                kernels.thin_conv(image, g, to, scratch, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
         });

@@ -1,9 +1,10 @@
-// Binary Linear: pack a block of rows, then share the panels of the weight among threads.
+// Binary Linear: pack a block of rows, then share rows and panels of the weight among threads.
 #include <cstring>
 
 #include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "isa/kernels.hpp"
+#include "runtime/parts.hpp"
 #include "runtime/row_blocks.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/status.hpp"
@@ -64,10 +65,16 @@ bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* pa
     }
     Outputs mine = outputs;
     mine.nan = nullptr;  // which all threads would write
-    const int64_t grain = outputs.signs == nullptr ? 4 : 8;  // panels, of which 8 are a word of signs
-    const int32_t workers = threads_for(1.0 * m * n * rows.width(), WORDS_WORTH_A_THREAD, threads);
-    in_parallel(panels_of(n), grain, workers, [&](int64_t begin, int64_t end) {
-        kernels.binary_linear(of.words, of.nan, panels, m, rows.entries, mine, begin, end);
+    constexpr int64_t GRAIN = 8;  // panels, which are a word of signs
+    const double work = 1.0 * m * n * rows.width();
+    const Parts parts(m, panels_of(n), GRAIN, work, WORDS_WORTH_A_THREAD, threads);
+    in_parts(parts.count(), parts.threads(), [&](int64_t part) {
+        parts.each(part, [&](int64_t row, int64_t last_row, int64_t begin, int64_t end) {
+            Outputs here = mine;
+            here.first += row;
+            const uint64_t* const words = of.words + row * rows.width();
+            kernels.binary_linear(words, of.nan + row, panels, last_row - row, rows.entries, here, begin, end);
+        });
     });
     return std::memchr(of.nan, 1, static_cast<size_t>(m)) != nullptr;
 }

@@ -104,7 +104,8 @@ inline void put_bits_across(uint64_t bits, const Outputs& outputs, int64_t row, 
 }
 
 template <int ROWS>
-inline void put_bits(const uint64_t (&bits)[ROWS], const Outputs& outputs, const int64_t* rows, Channels of) {
+ALWAYS_INLINE inline void put_bits(const uint64_t (&bits)[ROWS], const Outputs& outputs, const int64_t* rows,
+                                   Channels of) {
     const int64_t width = words_of(outputs.channels), shift = of.begin % 64;
     if (of.end > outputs.channels || shift + of.count() > 64) {
         for (int r = 0; r < ROWS; ++r) put_bits_across(bits[r], outputs, rows[r], of);
@@ -116,20 +117,21 @@ inline void put_bits(const uint64_t (&bits)[ROWS], const Outputs& outputs, const
 }
 
 template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
-inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
+ALWAYS_INLINE inline void put_signs(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
     static_assert(SIZE <= 64);
     uint64_t bits[ROWS] = {};
-    for (int c = 0; c < SIZE; c += V::outputs) {
-        int64_t at = of.begin + c;
-        for (int64_t k = 0; k < outputs.signs->intervals; ++k, at += outputs.channels + BEYOND) {
-            const Ints<V> low = loaded<Ints<V>>(outputs.signs->low + at);
-            const Words<V> width = loaded<Words<V>>(outputs.signs->width + at);
-            for (int r = 0; r < ROWS; ++r) {
+    int64_t at = of.begin;
+    for (int64_t k = 0; k < outputs.signs->intervals; ++k, at += outputs.channels + BEYOND) {
+        unrolled<SIZE / V::outputs>([&](auto part) ALWAYS_INLINE {
+            constexpr int c = part * V::outputs;
+            const Ints<V> low = loaded<Ints<V>>(outputs.signs->low + at + c);
+            const Words<V> width = loaded<Words<V>>(outputs.signs->width + at + c);
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
                 const Ints<V> held = held_integers<V, ON_OVERFLOW>(sums(r, c), outputs.output);
                 const Words<V> above = (Words<V>)held - (Words<V>)low;
                 bits[r] ^= static_cast<uint64_t>(V::below(above, width)) << c;
-            }
-        }
+            });
+        });
     }
     put_bits(bits, outputs, rows, of);
 }
@@ -155,6 +157,46 @@ inline void put(const Sums& sums, const Outputs& outputs, const int64_t* rows, C
         case SATURATE: return put_held<V, SATURATE, ROWS, SIZE>(sums, outputs, rows, of);
         default: return put_held<V, CYCLIC, ROWS, SIZE>(sums, outputs, rows, of);
     }
+}
+
+// The same for sums in memory. Not inlined, because each caller would have all the code of the epilogue.
+template <class V, int ROWS, int PARTS>
+__attribute__((noinline)) void put_any(const Ints<V> (&sums)[ROWS][PARTS], const Outputs& outputs, const int64_t* rows,
+                                       Channels of) {
+    const auto part = [&](int r, int64_t c) { return sums[r][c / V::outputs]; };
+    put<V, ROWS, PARTS * V::outputs>(part, outputs, rows, of);
+}
+
+// The same for sums in registers, without an accumulator and with all channels. The block stays in registers, too,
+// because the compiler knows its size.
+template <class V, int ROWS, int PARTS>
+ALWAYS_INLINE inline void put_whole(const Ints<V> (&sums)[ROWS][PARTS], const Outputs& outputs, const int64_t* rows,
+                                    int64_t channel) {
+    Block<V, ROWS, PARTS * V::outputs> block;
+    block.channel = channel;
+    block.fill([&](auto r, auto part) ALWAYS_INLINE {
+        return scaled<V, NEVER>(sums[r][part], outputs.output, channel + part * V::outputs);
+    });
+    int64_t at[ROWS];
+    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { at[r] = place_of(outputs, rows[r], channel); });
+    finish(block, outputs, at, PARTS * V::outputs);
+}
+
+// The same for sums in registers, which stay there if no accumulator overflows and no channel is missing.
+template <class V, int ROWS, int PARTS>
+ALWAYS_INLINE inline void put_sums(const Ints<V> (&sums)[ROWS][PARTS], const Outputs& outputs, const int64_t* rows,
+                                   Channels of) {
+    constexpr int SIZE = PARTS * V::outputs;
+    if (outputs.output.overflow != NEVER || of.count() < SIZE) {
+        Ints<V> copies[ROWS][PARTS];
+        unrolled<ROWS * PARTS>([&](auto i) ALWAYS_INLINE {
+            copies[i / PARTS][i % PARTS] = sums[i / PARTS][i % PARTS];
+        });
+        return put_any<V>(copies, outputs, rows, of);
+    }
+    const auto part = [&](int r, int64_t c) ALWAYS_INLINE { return sums[r][c / V::outputs]; };
+    if (outputs.signs != nullptr) return put_signs<V, NEVER, ROWS, SIZE>(part, outputs, rows, of);
+    put_whole<V>(sums, outputs, rows, of.begin);
 }
 
 inline void put_nan(const Outputs& outputs, int64_t row, Channels of) {

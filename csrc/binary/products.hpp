@@ -3,7 +3,7 @@
 //
 // V has: Vector, of `lanes` words; Count, to which a vector's differing bits are added; load, broadcast, add_differing;
 // and `limit`, the number of words after which a Count must be emptied, if any. Its `totals` are a Vector of counts, to
-// `add` and to `store`. `narrowed` makes int32 of V::outputs counts.
+// `add`. `narrowed` makes V::outputs int32 of two Vectors of counts.
 #pragma once
 
 #include "binary/outputs.hpp"
@@ -11,96 +11,114 @@
 namespace proxconnect {
 namespace {
 
-// The words to multiply: `runs` runs of `length` words. A run begins at inputs[row * runs + run] in the input, and at
-// word places[run] in a panel.
-struct Runs {
-    int64_t runs, length;
-    const uint64_t* const* inputs;
-    const int64_t* places;
-};
-
 constexpr int64_t NEVER_FULL = 0;
 
-// The counts of ROWS rows of the input with PANELS adjacent panels of `width` words.
+// The `Tables` of an instruction set that counts without.
+struct NoTables {
+    static constexpr int panels = 0;
+};
+
+// Adjacent rows of `width` words.
+struct AdjacentWords {
+    int64_t count;
+    const uint64_t* words;
+
+    const uint64_t* row(int64_t r) const { return words + r * count; }
+    int64_t input(int64_t j) const { return j; }
+    int64_t weight(int64_t j) const { return j * PANEL; }
+};
+
+// Rows at `places`. Word j lies inputs[j] after that, and meets the words of a panel from weights[j] on.
+struct ListedWords {
+    int64_t count;
+    const uint64_t* words;
+    const int64_t *inputs, *weights, *places = nullptr;
+
+    const uint64_t* row(int64_t r) const { return words + places[r]; }
+    int64_t input(int64_t j) const { return inputs[j]; }
+    int64_t weight(int64_t j) const { return weights[j]; }
+};
+
+// The number of differing bits of ROWS rows of the input and PANELS adjacent panels, which are `step` words apart.
 template <class V, int ROWS, int PANELS>
 struct Counts {
     static constexpr int per_panel = static_cast<int>(PANEL) / V::lanes, PARTS = per_panel * PANELS;
     static constexpr int64_t channels = PANELS * PANEL, size = channels < V::outputs ? V::outputs : channels;
 
-    typename V::Count counts[ROWS][PARTS];
-
-    void clear() {
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-            for (int p = 0; p < PARTS; ++p) counts[r][p] = V::zero();
-        }
-    }
-
-    // Add word j of a run, which begins at `inputs` in each row, `runs` pointers apart.
-    void add(const uint64_t* const* inputs, int64_t runs, const uint64_t* weights, int64_t width, int64_t j) {
+    // Add word j.
+    template <class Words, class Count>
+    static ALWAYS_INLINE void add(const Words& of, int64_t j, const uint64_t* const (&inputs)[ROWS],
+                                  const uint64_t* panels, int64_t step, Count (&counts)[ROWS][PARTS]) {
+        const int64_t at = of.input(j);
+        const uint64_t* const weights = panels + of.weight(j);
         typename V::Vector weight[PARTS];
-#pragma GCC unroll 8
-        for (int p = 0; p < PARTS; ++p) {
-            weight[p] = V::load(weights + (p / per_panel * width + j) * PANEL + p % per_panel * V::lanes);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
-            const typename V::Vector input = V::broadcast(inputs[r * runs][j]);
-#pragma GCC unroll 8
-            for (int p = 0; p < PARTS; ++p) counts[r][p] = V::add_differing(counts[r][p], input, weight[p]);
-        }
+        unrolled<PARTS>([&](auto p) ALWAYS_INLINE {
+            weight[p] = V::load(weights + p / per_panel * step + p % per_panel * V::lanes);
+        });
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            const typename V::Vector input = V::broadcast(inputs[r][at]);
+            unrolled<PARTS>([&](auto p) ALWAYS_INLINE {
+                counts[r][p] = V::add_differing(counts[r][p], input, weight[p]);
+            });
+        });
     }
 
-    void empty(uint64_t (&differing)[ROWS][size], bool is_first) const {
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; ++r) {
-#pragma GCC unroll 8
-            for (int p = 0; p < PARTS; ++p) {
-                uint64_t* const into = differing[r] + p * V::lanes;
-                const typename V::Vector totals = V::totals(counts[r][p]);
-                V::store(into, is_first ? totals : V::add(V::load(into), totals));
-            }
-        }
+    // Count words [begin, end).
+    template <class Words, class Count>
+    static ALWAYS_INLINE void count(const Words& of, int64_t begin, int64_t end, const uint64_t* const (&inputs)[ROWS],
+                                    const uint64_t* panels, int64_t step, Count (&counts)[ROWS][PARTS]) {
+        unrolled<ROWS * PARTS>([&](auto i) ALWAYS_INLINE { counts[i / PARTS][i % PARTS] = V::zero(); });
+        if (begin < end) add(of, begin, inputs, panels, step, counts);
+        for (int64_t j = begin + 1; j < end; ++j) add(of, j, inputs, panels, step, counts);
     }
 
-    // Count all runs, into `differing`.
-    void count(const Runs& of, const uint64_t* panels, int64_t width, uint64_t (&differing)[ROWS][size]) {
-        clear();
-        bool is_first = true;
-        int64_t room = V::limit;
-        for (int64_t run = 0; run < of.runs; ++run) {
-            const uint64_t* const* const inputs = of.inputs + run;
-            const uint64_t* const weights = panels + of.places[run] * PANEL;
-            if constexpr (V::limit == NEVER_FULL) {
-                for (int64_t j = 0; j < of.length; ++j) add(inputs, of.runs, weights, width, j);
-                continue;
-            }
-            for (int64_t j = 0; j < of.length;) {
-                const int64_t start = j, end = j + least(of.length - j, room);
-                for (; j < end; ++j) add(inputs, of.runs, weights, width, j);
-                room -= end - start;
-                if (room > 0) continue;
-                empty(differing, is_first);
-                clear();
-                is_first = false, room = V::limit;
+    template <class Words>
+    static ALWAYS_INLINE void sum(const Words& of, const uint64_t* panels, int64_t step, Entries entries,
+                                  Ints<V> (&sums)[ROWS][size / V::outputs]) {
+        if constexpr (PANELS == V::Tables::panels) return V::Tables::template sum<ROWS>(of, panels, entries, sums);
+        const uint64_t* inputs[ROWS];
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE { inputs[r] = of.row(r); });
+        typename V::Vector totals[ROWS][PARTS];
+        if constexpr (V::limit == NEVER_FULL) {
+            count(of, 0, of.count, inputs, panels, step, totals);
+        } else {
+            unrolled<ROWS * PARTS>([&](auto i) ALWAYS_INLINE { totals[i / PARTS][i % PARTS] = V::none(); });
+            for (int64_t begin = 0; begin < of.count; begin += V::limit) {
+                typename V::Count counts[ROWS][PARTS];
+                count(of, begin, least(of.count, begin + V::limit), inputs, panels, step, counts);
+                unrolled<ROWS * PARTS>([&](auto i) ALWAYS_INLINE {
+                    typename V::Vector& total = totals[i / PARTS][i % PARTS];
+                    total = V::add(total, V::totals(counts[i / PARTS][i % PARTS]));
+                });
             }
         }
-        empty(differing, is_first);
+        constexpr int PAIRS = size / V::outputs;
+        unrolled<ROWS * PAIRS>([&](auto i) ALWAYS_INLINE {
+            constexpr int r = i / PAIRS, p = i % PAIRS * 2;
+            const typename V::Vector second = p + 1 < PARTS ? totals[r][p + 1 < PARTS ? p + 1 : p] : V::none();
+            sums[r][p / 2] = entries.sums(V::narrowed(totals[r][p], second));
+        });
     }
 };
 
-// Write ROWS rows of output, the channels of PANELS panels.
-template <class V, int ROWS, int PANELS>
-inline void tile(const Runs& of, const uint8_t* nan, const uint64_t* panels, int64_t width, Entries entries,
-                 const Outputs& outputs, const int64_t* rows, Channels channels) {
+// Write ROWS rows of output, the channels of PANELS panels. Not inlined, because counts would otherwise not stay in
+// registers.
+template <class V, int ROWS, int PANELS, class Words>
+__attribute__((noinline)) void tile(const Words& of, const uint8_t* nan, const uint64_t* panels, int64_t width,
+                                    Entries entries, const Outputs& outputs, const int64_t* rows, Channels channels) {
     using Mine = Counts<V, ROWS, PANELS>;
-    uint64_t differing[ROWS][Mine::size];
-    if constexpr (Mine::size > Mine::channels) std::memset(differing, 0, sizeof differing);
-    Mine().count(of, panels, width, differing);
+    constexpr int PARTS = Mine::size / V::outputs, AT_ONCE = PARTS < 2 ? PARTS : 2;
+    Ints<V> sums[ROWS][PARTS];
+    Mine::sum(of, panels, width * PANEL, entries, sums);
     channels.end = least(channels.end, channels.begin + Mine::channels);
-    const auto sums = [&](int r, int64_t c) { return entries.sums(V::narrowed(differing[r] + c)); };
-    put<V, ROWS, Mine::size>(sums, outputs, rows, channels);
+    for (int part = 0; part < PARTS; part += AT_ONCE) {
+        Ints<V> some[ROWS][AT_ONCE];
+        unrolled<ROWS * AT_ONCE>([&](auto i) ALWAYS_INLINE {
+            some[i / AT_ONCE][i % AT_ONCE] = sums[i / AT_ONCE][part + i % AT_ONCE];
+        });
+        const int64_t first = channels.begin + part * V::outputs;
+        put_sums<V>(some, outputs, rows, {first, least(channels.end, first + AT_ONCE * V::outputs)});
+    }
     for (int r = 0; r < ROWS; ++r) {
         if (nan[r] != 0) put_nan(outputs, rows[r], channels);
     }
@@ -117,18 +135,17 @@ struct Rows {
 template <class V, int ROWS, int PANELS>
 inline void rows_of_linear(const Rows& of, int64_t row, const uint64_t* panels, const Outputs& outputs,
                            Channels channels) {
-    const uint64_t* inputs[ROWS];
     int64_t rows[ROWS];
-    for (int r = 0; r < ROWS; ++r) inputs[r] = of.words + (row + r) * of.width, rows[r] = row + r;
-    const int64_t place = 0;
-    const Runs one = {1, of.width, inputs, &place};
-    tile<V, ROWS, PANELS>(one, of.nan + row, panels, of.width, of.entries, outputs, rows, channels);
+    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { rows[r] = row + r; });
+    const AdjacentWords words = {of.width, of.words + row * of.width};
+    tile<V, ROWS, PANELS>(words, of.nan + row, panels, of.width, of.entries, outputs, rows, channels);
 }
 
 template <class V, int PANELS>
 inline void strip(const Rows& of, const uint64_t* panels, const Outputs& outputs, int64_t panel) {
     const Channels channels = {panel * PANEL, outputs.channels};
     panels += panel * of.width * PANEL;
+    if constexpr (PANELS == V::Tables::panels) panels = V::Tables::rearranged(panels, of.width);
     int64_t row = 0;
     for (; row + V::rows <= of.count; row += V::rows) {
         rows_of_linear<V, V::rows, PANELS>(of, row, panels, outputs, channels);
@@ -141,6 +158,12 @@ void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* pan
                    const Outputs& outputs, int64_t first, int64_t last) {
     const Rows of = {rows, nan, m, words_of(entries), {static_cast<int32_t>(entries), 1}};
     int64_t panel = first;
+    if constexpr (V::Tables::panels > 0) {
+        const int64_t end = V::Tables::are_worth_it(m, of.width) ? last : first;
+        for (; panel + V::Tables::panels <= end; panel += V::Tables::panels) {
+            strip<V, V::Tables::panels>(of, panels, outputs, panel);
+        }
+    }
     for (; panel + V::panels <= last; panel += V::panels) strip<V, V::panels>(of, panels, outputs, panel);
     for (; panel < last; ++panel) strip<V, 1>(of, panels, outputs, panel);
 }

@@ -15,7 +15,7 @@ struct Taps {
     const Geometry& g;
     const Scratch& scratch;
     const int64_t group, inner = g.channels / g.groups, count = g.kernel[0] * g.kernel[1];
-    const int64_t words = words_of(count * inner);
+    const int64_t words = proxconnect::words_of(count * inner);
     const TapRange whole = {{0, 0}, {g.kernel[0], g.kernel[1]}};
     const bool are_neighbours = g.groups == 1 && g.dilation[1] == 1;
 
@@ -26,17 +26,17 @@ struct Taps {
     }
 };
 
-// Words of the image, in runs of adjacent taps.
+// Words of the image.
 class InPlace : public Taps {
   public:
     static constexpr int64_t most_columns = INT64_MAX / 2;
+    const int64_t step = g.stride[1] * g.channels / 64;  // from column to column
 
     InPlace(const PackedImage& image, const Geometry& g, const Scratch& scratch, int64_t group)
         : Taps{image, g, scratch, group} {}
 
     bool begin_columns(int64_t row, int64_t, int64_t) {
-        row_ = row;
-        point_first(whole, scratch.starts);
+        row_ = start_of(g, 0, row) * image.width + group * (inner / 64);
         return true;
     }
 
@@ -44,61 +44,46 @@ class InPlace : public Taps {
 
     TapRange taps_of(const TapRange& inside) const { return g.border != 0 ? whole : inside; }
 
-    void place(Tile& tile) const {
-        const int64_t width = inner / 64, columns = tile.taps.last[1] - tile.taps.first[1];
-        tile.entries = {static_cast<int32_t>(tile.taps.count() * inner), 1};
-        tile.length = are_neighbours ? columns * width : width;
-        tile.runs = 0;
-        for (int64_t i = tile.taps.first[0]; i < tile.taps.last[0]; ++i) {
-            for (int64_t j = tile.taps.first[1]; j < tile.taps.last[1]; ++j) {
-                tile.places[tile.runs++] = (i * g.kernel[1] + j) * width;
-                if (are_neighbours) break;
+    Entries entries_of(const TapRange& taps) const { return {static_cast<int32_t>(taps.count() * inner), 1}; }
+
+    ListedWords words_of(const TapRange& taps, int64_t* memory) const {
+        const int64_t width = inner / 64;
+        int64_t *const inputs = memory, *const weights = memory + words, found = 0;
+        for (int64_t i = taps.first[0]; i < taps.last[0]; ++i) {
+            for (int64_t j = taps.first[1]; j < taps.last[1]; ++j) {
+                for (int64_t k = 0; k < width; ++k, ++found) {
+                    inputs[found] = i * g.dilation[0] * image.width + j * g.dilation[1] * g.channels / 64 + k;
+                    weights[found] = ((i * g.kernel[1] + j) * width + k) * PANEL;
+                }
             }
         }
+        return {found, image.rows, inputs, weights};
     }
 
-    void point(const TapRange& taps, int64_t column, const uint64_t** inputs) const {
-        const int64_t at = (start_of(g, 1, column) + image.pad) * words_of_pixel_;
-        if (taps == whole) {
-            const int64_t runs = are_neighbours ? g.kernel[0] : count;
-            for (int64_t run = 0; run < runs; ++run) inputs[run] = scratch.starts[run] + at;
-        } else {
-            const int64_t runs = point_first(taps, inputs);
-            for (int64_t run = 0; run < runs; ++run) inputs[run] += at;
-        }
+    int64_t place_of(const TapRange&, int64_t column) const {
+        return row_ + (start_of(g, 1, column) + image.pad) * g.channels / 64;
     }
 
   private:
-    // Point to the runs of an output pixel whose first tap is the first pixel of a row. Return their number.
-    int64_t point_first(const TapRange& taps, const uint64_t** inputs) const {
-        int64_t run = 0;
-        for (int64_t i = taps.first[0]; i < taps.last[0]; ++i) {
-            const uint64_t* const row = row_of(image.rows, row_, i) + group * (inner / 64);
-            for (int64_t j = taps.first[1]; j < taps.last[1]; ++j) {
-                inputs[run++] = row + j * g.dilation[1] * words_of_pixel_;
-                if (are_neighbours) break;
-            }
-        }
-        return run;
-    }
-
-    const int64_t words_of_pixel_ = g.channels / 64;
     int64_t row_ = 0;
 };
 
 // Copies of the bits, one after another. A border of zero is half of +1 and -1, so a sum is the mean of those with
-// either border.
+// either border. The copies with a border of +1 have their own half of the memory.
 class Gathered : public Taps {
   public:
     static constexpr int64_t most_columns = PATCHES / 4;
+    const int64_t step = words + 1;  // from patch to patch
 
     Gathered(const PackedImage& image, const Geometry& g, const Scratch& scratch, int64_t group)
         : Taps{image, g, scratch, group} {}
 
-    // Return false if there is no room for the columns, and for a second copy of each.
+    // Return false if there is no room for the columns.
     bool begin_columns(int64_t row, int64_t begin, int64_t end) {
-        if (used_ + 2 * (end - begin) > PATCHES) return false;
-        row_ = row, first_ = begin, patches_ = gather(image.rows, begin, end - begin);
+        if (used_ + end - begin > PATCHES / 2) return false;
+        row_ = row, first_ = used_ - begin;
+        gather(image.rows, begin, end - begin, used_);
+        used_ += end - begin;
         return true;
     }
 
@@ -106,46 +91,51 @@ class Gathered : public Taps {
 
     TapRange taps_of(const TapRange& inside) const { return g.border != 0 || inside == whole ? whole : TapRange{}; }
 
-    void place(Tile& tile) const {
-        const bool is_whole = tile.taps == whole;
-        tile.entries = {static_cast<int32_t>(count * inner), is_whole ? 1 : 0};
-        tile.runs = is_whole ? 1 : 2, tile.length = words;
-        for (int64_t run = 0; run < tile.runs; ++run) tile.places[run] = 0;
+    Entries entries_of(const TapRange& taps) const {
+        return {static_cast<int32_t>(count * inner), taps == whole ? 1 : 0};
     }
 
-    void point(const TapRange& taps, int64_t column, const uint64_t** inputs) {
-        inputs[0] = patches_ + (column - first_) * (words + 1);
-        if (!(taps == whole)) inputs[1] = gather(image.upper, column, 1);
+    ListedWords words_of(const TapRange& taps, int64_t* memory) const {
+        int64_t *const inputs = memory, *const weights = memory + 2 * words;
+        for (int64_t j = 0; j < words; ++j) {
+            inputs[j] = j, inputs[words + j] = PATCHES / 2 * step + j;
+            weights[j] = weights[words + j] = j * PANEL;
+        }
+        return {taps == whole ? words : 2 * words, scratch.patches, inputs, weights};
+    }
+
+    int64_t place_of(const TapRange& taps, int64_t column) const {
+        const int64_t patch = first_ + column;
+        if (!(taps == whole)) gather(image.upper, column, 1, PATCHES / 2 + patch);
+        return patch * step;
     }
 
   private:
-    // Gather the patches of `columns` output pixels from `column` on.
-    const uint64_t* gather(const uint64_t* rows, int64_t column, int64_t columns) {
-        uint64_t* const patches = scratch.patches + used_ * (words + 1);
-        used_ += columns;
-        const int64_t step = are_neighbours ? g.kernel[1] : 1;
+    // Gather the patches of `columns` output pixels from `column` on, as patch `to` and those after it.
+    void gather(const uint64_t* rows, int64_t column, int64_t columns, int64_t to) const {
+        uint64_t* const patches = scratch.patches + to * step;
+        const int64_t joined = are_neighbours ? g.kernel[1] : 1;
         int64_t at = 0;
         for (int64_t i = 0; i < g.kernel[0]; ++i) {
             const uint64_t* const row = row_of(rows, row_, i);
-            for (int64_t j = 0; j < g.kernel[1]; j += step) {
+            for (int64_t j = 0; j < g.kernel[1]; j += joined) {
                 const int64_t left = start_of(g, 1, column) + image.pad + j * g.dilation[1];
-                for (int64_t k = 0; k < step * inner; k += 64) {
-                    const int64_t bits = least(64, step * inner - k);
+                for (int64_t k = 0; k < joined * inner; k += 64) {
+                    const int64_t bits = least(64, joined * inner - k);
                     append_columns(row, left * g.channels + group * inner + k, bits, columns, at, patches);
                     at += bits;
                 }
             }
         }
-        return patches;
     }
 
     // Append up to 64 bits to each column's patch, at place `at`. They begin at place `from` for the first column.
     void append_columns(const uint64_t* row, int64_t from, int64_t bits, int64_t columns, int64_t at,
                         uint64_t* patches) const {
-        const int64_t step = g.stride[1] * g.channels, size = words + 1, shift = at % 64;
+        const int64_t distance = g.stride[1] * g.channels, shift = at % 64;
         const uint64_t kept = shift == 0 ? 0 : ~uint64_t{0};
         uint64_t* to = patches + at / 64;
-        for (int64_t c = 0; c < columns; ++c, from += step, to += size) {
+        for (int64_t c = 0; c < columns; ++c, from += distance, to += step) {
             const uint64_t word = bits_at(row, from, bits);
             to[0] = (to[0] & kept) | word << shift;
             to[1] = (word >> 1) >> (63 - shift);
@@ -153,7 +143,6 @@ class Gathered : public Taps {
     }
 
     int64_t used_ = 0, row_ = 0, first_ = 0;
-    const uint64_t* patches_ = nullptr;
 };
 
 template <class V, class Source>

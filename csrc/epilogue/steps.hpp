@@ -107,13 +107,13 @@ ALWAYS_INLINE inline void finish(Block<V, ROWS, SIZE>& block, const Outputs& out
             case GELU: block.gelu(); break;
             default:
                 const float* others[ROWS];
-                for (int r = 0; r < ROWS; ++r) others[r] = *other + at[r];
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { others[r] = *other + at[r]; });
                 block.add(others, count);
                 ++other;
         }
     }
     float* to[ROWS];
-    for (int r = 0; r < ROWS; ++r) to[r] = outputs.y + at[r];
+    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { to[r] = outputs.y + at[r]; });
     block.store(to, count);
 }
 

@@ -1,6 +1,7 @@
 // AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
+#include "binary/nibble_tables.hpp"
 #include "float_conv/multiply_adds.hpp"
 #include "isa/table.hpp"
 
@@ -10,6 +11,7 @@ namespace {
 struct Avx2 {
     using Vector = __m256i;
     using Count = __m256i;  // a count in each byte
+    using Tables = NibbleTables;
     static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8, float_rows = 6, float_blocks = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
@@ -31,8 +33,8 @@ struct Avx2 {
     static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        const __m256 low = _mm256_castsi256_ps(load(from)), high = _mm256_castsi256_ps(load(from + 4));
+    static Vectors<outputs>::Ints narrowed(Vector first, Vector second) {
+        const __m256 low = _mm256_castsi256_ps(first), high = _mm256_castsi256_ps(second);
         const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
         return (Vectors<outputs>::Ints)_mm256_permute4x64_epi64(even, _MM_SHUFFLE(3, 1, 2, 0));
     }

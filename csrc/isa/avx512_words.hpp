@@ -12,6 +12,7 @@ namespace {
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
     using Count = __m512i;
+    using Tables = NoTables;
     static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
@@ -21,8 +22,8 @@ struct Avx512Words : Avx512 {
     static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        return (Vectors<outputs>::Ints)halves_of(load(from), load(from + 8), 0);
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
+        return (Vectors<outputs>::Ints)halves_of(low, high, 0);
     }
 
     static Vectors<outputs>::Ints widened(const uint8_t* from) {

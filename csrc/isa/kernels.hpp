@@ -27,7 +27,8 @@ struct Slope {
 };
 
 // Rows of an image as bits: `pad` pixels of border, the pixels with all their channels, and the border again. The row
-// after the last is all border. If the border is zero, `upper` has the same rows with a border of +1.
+// after the last is all border. So are as many rows as are padded before the first and after the last. If the border is
+// zero, `upper` has the same rows with a border of +1.
 struct PackedImage {
     Signed from;
     uint64_t *rows, *upper;
@@ -35,14 +36,12 @@ struct PackedImage {
     int64_t pad, width;  // in pixels and in words
 };
 
-// Memory of a convolution. `inputs` and `places` hold TILES tiles of up to ROWS output pixels. `patches` holds the bits
-// of PATCHES output pixels, and one more word for each.
+// Memory of a convolution. `lists` holds four entries for each word of a patch, for each of TILES + 1 tiles of up to
+// ROWS output pixels. `patches` holds the bits of PATCHES output pixels, and one more word for each.
 constexpr int64_t TILES = 64, ROWS = 4, PATCHES = 2 * TILES * ROWS;
 struct Scratch {
-    const uint64_t** inputs;
-    int64_t* places;
+    int64_t* lists;
     uint64_t* patches;
-    const uint64_t** starts;  // for the taps of a row of pixels
 };
 
 // Inputs of a convolution with few channels in a group, as bytes of up to eight channels: the image (planes, pixels,

@@ -9,6 +9,7 @@ namespace {
 struct Neon {
     using Vector = uint64x2_t;
     using Count = uint8x16_t;  // a count in each byte
+    using Tables = NoTables;
     static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
@@ -24,8 +25,8 @@ struct Neon {
     static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
     static void store(void* to, Vector v) { vst1q_u8(static_cast<uint8_t*>(to), vreinterpretq_u8_u64(v)); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
-        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(load(from)), vmovn_u64(load(from + 2)));
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
+        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(low), vmovn_u64(high));
     }
 
     static Vectors<outputs>::Ints widened(const uint8_t* from) {

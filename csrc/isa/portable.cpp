@@ -7,6 +7,7 @@ namespace {
 struct Portable {
     typedef uint64_t Vector __attribute__((vector_size(16)));  // which GCC and Clang make of what there is
     using Count = Vector;                                       // a count in each byte
+    using Tables = NoTables;
     static constexpr int lanes = 2, rows = 2, panels = 1, outputs = 4;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
@@ -30,9 +31,9 @@ struct Portable {
     static Vector add(Vector a, Vector b) { return a + b; }
     static void store(void* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
-    static Vectors<outputs>::Ints narrowed(const uint64_t* from) {
+    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
         Vectors<outputs>::Ints v;
-        for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(from[i]);
+        for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(i < lanes ? low[i] : high[i - lanes]);
         return v;
     }
 

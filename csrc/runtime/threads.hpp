@@ -22,4 +22,7 @@ inline int32_t threads_for(double work, int64_t worth_a_thread, int32_t threads)
 // including this one, and wait for all. If one of them throws, throw std::bad_alloc after that.
 void in_parallel(int64_t count, int64_t grain, int32_t threads, const Work& work);
 
+// Call work(part) for parts [0, count), one at a time on each of up to `threads` threads. The rest is as above.
+void in_parts(int64_t count, int32_t threads, const std::function<void(int64_t)>& work);
+
 }  // namespace proxconnect

@@ -21,6 +21,7 @@ int check_int8(int32_t isa, int& runs);
 int check_attention(int32_t isa, int& runs);
 int check_float_conv(int32_t isa, int& runs);
 int check_threads(int32_t isa, int& runs);
+int check_parts(int& runs);
 
 namespace {
 
@@ -262,6 +263,9 @@ void check_linear(int32_t isa) {
     for (int64_t entries : {32767, 32768, 32769}) {
         check(agrees(isa, Product(5, 40, entries), outputs[1], 2), isa, "m, n, entries", 5, 40, entries);
     }
+    for (int64_t entries : {1, 64, 191, 192, 256}) {  // in one block, with enough rows and outputs for AVX2's tables
+        check(agrees(isa, Product(21, 77, entries), outputs[0], 1), isa, "m, n, entries", 21, 77, entries);
+    }
     check(nan_stays(isa), isa, "NaN", 0, 0, 0);
 }
 
@@ -340,6 +344,7 @@ int main(int count, char** arguments) {
         if (px_supports(isa)) check_all(isa);
         std::printf(px_supports(isa) ? "checked: %s\n" : "skipped: %s, which this machine lacks\n", name);
     }
+    failures += check_parts(runs);
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;
 }

@@ -54,6 +54,14 @@ def test_sums_are_those_of_integers(instruction_set: str, columns: int, rows: in
         assert torch.equal(product(x, weight, instruction_set), exact(x, weight)), batch
 
 
+@each
+@pytest.mark.parametrize("columns", [32000, 32001, 65600])
+def test_least_sums_of_long_rows(instruction_set: str, columns: int) -> None:
+    """AVX2 sums rows of up to 500 words in 16 bits."""
+    found = product(torch.ones(16, columns), -torch.ones(64, columns), instruction_set)
+    assert torch.equal(found, torch.full((16, 64), -float(columns)))
+
+
 @pytest.mark.covering(strength=3)
 @each
 @pytest.mark.parametrize("columns", [16, 64, 200, 4095])

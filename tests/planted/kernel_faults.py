@@ -62,7 +62,7 @@ CONVOLUTIONS: tuple[Fault, ...] = (
     ),
     fault(
         "stride-of-the-other-axis", "columns of a gathered patch step as rows do", f"{CONV} {LAYERS}",
-        ("csrc/binary/word_conv.hpp", "step = g.stride[1] * g.channels", "step = g.stride[0] * g.channels"),
+        ("csrc/binary/word_conv.hpp", "distance = g.stride[1] * g.channels", "distance = g.stride[0] * g.channels"),
     ),
     fault(
         "words-of-a-group", "a group begins one word, not its number of words, after the last one",
