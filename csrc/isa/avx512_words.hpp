@@ -11,13 +11,11 @@ namespace {
 
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
-    using Count = __m512i;
     using Tables = NoTables;
-    static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
+    static constexpr int lanes = 8, float_rows = 6, float_blocks = 4;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
     static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
-    static Count zero() { return _mm512_setzero_si512(); }
 
     static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
