@@ -101,7 +101,7 @@ def _flush(stream: TextIO) -> None:
     """Write out what a stream of Python and those of C still hold."""
     stream.flush()
     if sys.platform != "win32":
-        ctypes.CDLL(None).fflush(None)
+        ctypes.pythonapi.fflush(None)
 
 
 def print_document(document: Any) -> None:

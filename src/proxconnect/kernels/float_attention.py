@@ -30,6 +30,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     not flow through the kernel.
 
     Torch computes inputs that the kernel does not support:
+
     - another dtype or device, or a machine without AVX2;
     - widths below 16 or above 256, fewer than 8 queries, keys of more than 2¹⁷ entries or more than 4096 keys, a scale
       outside (0, 1];

@@ -148,7 +148,9 @@ class Configured(LightningCLI):
             raise UsageError(_short(str(error))) from error
         except (MisconfigurationException, ModuleNotFoundError) as error:
             why = " ".join(str(error).split())
-            is_of_machine = any(word in why for word in ("accelerator", "device", "No module"))
+            is_of_machine = any(
+                word in why for word in ("accelerator", "device", "backend", "No module", "Requirement")
+            )
             advice = (
                 " Say what this machine has by --trainer.accelerator and --trainer.devices" if is_of_machine else ""
             )
