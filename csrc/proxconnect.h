@@ -21,8 +21,8 @@ enum Status {
     OUT_OF_MEMORY = 3        // outputs are undefined; the next call works
 };
 
-// AMX is AVX-512 and tiles; AVX512 never uses tiles.
-enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512 = 2, NEON = 3, AMX = 4 };
+// AVX512_VNNI lacks the instructions of AVX512 that count bits. AMX is AVX512 and tiles; AVX512 never uses tiles.
+enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512_VNNI = 5, AVX512 = 2, NEON = 3, AMX = 4 };
 enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
 
 // How the integer sum z of ±1 products becomes an output of channel n: the value of an accumulator of `bits` bits after

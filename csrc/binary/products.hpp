@@ -3,7 +3,8 @@
 //
 // V has: Vector, of `lanes` words; Count, to which a vector's differing bits are added; load, broadcast, add_differing;
 // and `limit`, the number of words after which a Count must be emptied, if any. Its `totals` are a Vector of counts, to
-// `add`. `narrowed` makes V::outputs int32 of two Vectors of counts.
+// `add`. If `at_once` is above 1, `add_several` adds that many vectors of differing bits. `narrowed` makes V::outputs
+// int32 of two Vectors of counts.
 #pragma once
 
 #include "binary/outputs.hpp"
@@ -45,6 +46,25 @@ struct Counts {
     static constexpr int per_panel = static_cast<int>(PANEL) / V::lanes, PARTS = per_panel * PANELS;
     static constexpr int64_t channels = PANELS * PANEL, size = channels < V::outputs ? V::outputs : channels;
 
+    // Add V::at_once words from j on.
+    template <class Words, class Count>
+    static ALWAYS_INLINE void add_several(const Words& of, int64_t j, const uint64_t* const (&inputs)[ROWS],
+                                          const uint64_t* panels, int64_t step, Count (&counts)[ROWS][PARTS]) {
+        unrolled<PARTS>([&](auto p) ALWAYS_INLINE {
+            typename V::Vector weights[V::at_once];
+            unrolled<V::at_once>([&](auto i) ALWAYS_INLINE {
+                weights[i] = V::load(panels + of.weight(j + i) + p / per_panel * step + p % per_panel * V::lanes);
+            });
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                typename V::Vector differing[V::at_once];
+                unrolled<V::at_once>([&](auto i) ALWAYS_INLINE {
+                    differing[i] = weights[i] ^ V::broadcast(inputs[r][of.input(j + i)]);
+                });
+                V::add_several(counts[r][p], differing);
+            });
+        });
+    }
+
     // Add word j.
     template <class Words, class Count>
     static ALWAYS_INLINE void add(const Words& of, int64_t j, const uint64_t* const (&inputs)[ROWS],
@@ -68,6 +88,11 @@ struct Counts {
     static ALWAYS_INLINE void count(const Words& of, int64_t begin, int64_t end, const uint64_t* const (&inputs)[ROWS],
                                     const uint64_t* panels, int64_t step, Count (&counts)[ROWS][PARTS]) {
         unrolled<ROWS * PARTS>([&](auto i) ALWAYS_INLINE { counts[i / PARTS][i % PARTS] = V::zero(); });
+        if constexpr (V::at_once > 1) {
+            for (; begin + V::at_once <= end; begin += V::at_once) {
+                add_several(of, begin, inputs, panels, step, counts);
+            }
+        }
         if (begin < end) add(of, begin, inputs, panels, step, counts);
         for (int64_t j = begin + 1; j < end; ++j) add(of, j, inputs, panels, step, counts);
     }

@@ -88,11 +88,11 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     constexpr int64_t FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
     if (given.rounds && given.entries > FLOATS_COUNT_TO) return avx2_weight_only.multiply(given, outputs);
     multiply_by_register_tables<Permuted>(with_quanta(given), outputs);
-    take_steps(avx512_kernels, given.count, outputs);
+    take_steps(avx512_vnni_kernels, given.count, outputs);
 }
 
 void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end, const FloatOutputs& outputs) {
-    TableConv<Permuted>(avx512_kernels, image, g, outputs).run(begin, end);
+    TableConv<Permuted>(avx512_vnni_kernels, image, g, outputs).run(begin, end);
 }
 
 }  // namespace

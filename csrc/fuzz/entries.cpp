@@ -3,10 +3,10 @@
 namespace fuzz {
 
 Machine::Machine(Draws& draws) {
-    isa = static_cast<int32_t>(draws.within(PORTABLE, AMX));
+    isa = static_cast<int32_t>(draws.within(PORTABLE, AVX512_VNNI));
     const bool is_wrong = draws.rarely();
     if (!px_supports(isa) && !is_wrong) isa = PORTABLE;
-    if (is_wrong && draws.coin()) isa = draws.one_of<int32_t>({-1, AMX + 1, 1000, INT32_MIN, INT32_MAX});
+    if (is_wrong && draws.coin()) isa = draws.one_of<int32_t>({-1, AVX512_VNNI + 1, 1000, INT32_MIN, INT32_MAX});
     threads = draws.one_of<int32_t>({1, 1, 1, 2, 3, 5, 0, -3});
 }
 

@@ -42,6 +42,7 @@ struct Machine {
     explicit Machine(Draws& draws);
 
     bool is_known() const { return px_supports(isa) != 0; }
+    bool has_float_weights() const { return isa == AVX2 || isa == AVX512_VNNI || isa == AVX512; }
 };
 
 // End the process with a message unless `holds`.

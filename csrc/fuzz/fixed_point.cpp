@@ -105,7 +105,7 @@ struct Bounds {
 
 void fused_float_conv2d(Draws& draws) {
     const Machine machine(draws);
-    if (machine.isa == AVX2 || machine.isa == AVX512) return;  // which take weights of floats
+    if (machine.has_float_weights()) return;  // which take weights of floats
     const Geometry g = geometry(draws, false, Lies::ANYHOW, 15000);
     const bool pools = draws.coin();
     const Guarded<float> x = images(draws, g, draws.mood());

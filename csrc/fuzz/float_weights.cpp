@@ -49,7 +49,7 @@ std::vector<float> sums(const Geometry& g, const Weight& weight, const std::vect
 
 void fused_float_conv2d_by_multiply_adds(Draws& draws) {
     const Machine machine(draws);
-    if (machine.isa != AVX2 && machine.isa != AVX512) return;
+    if (!machine.has_float_weights()) return;
     const Geometry of_x = geometry(draws, false, Lies::ANYHOW, 30000);
     const bool takes_means = draws.coin(), pools = draws.coin();
     const Window mean = window(draws, of_x.size, false);

@@ -1,4 +1,4 @@
-// Binary weights as the panels of int8 products.
+// Binary weights as the panels of int8 products. V counts bits, as for binary products.
 #pragma once
 
 #include "binary/byte_signs.hpp"
@@ -8,7 +8,8 @@ namespace proxconnect {
 namespace {
 
 // Spread two panels, of sixteen outputs, to one block.
-inline int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], const Pieces& pieces, int8_t* to) {
+template <class V>
+int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], const Pieces& pieces, int8_t* to) {
     __m512i ones[2] = {};
     for (int64_t begin = 0, i = 0; i < pieces.count; ++i, begin += pieces.length) {
         for (int64_t k = 0; k < pieces.length; k += STEP, to += STEP_BYTES) {
@@ -17,7 +18,8 @@ inline int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], 
             __m512i words[2];
             for (int p = 0; p < 2; ++p) {
                 words[p] = weight.words(of[p], begin + k);
-                ones[p] = _mm512_add_epi64(ones[p], _mm512_popcnt_epi64(_mm512_and_si512(words[p], kept)));
+                const __m512i word = _mm512_and_si512(words[p], kept);
+                ones[p] = V::add(ones[p], V::totals(V::add_differing(V::zero(), word, V::none())));
             }
             SpreadWeight::spread(words[0], words[1], here, to);
         }
@@ -32,12 +34,13 @@ inline int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], 
 }
 
 // Spread blocks [first, last) of a binary weight. Outputs beyond the last repeat others.
-inline void spread_signs(const uint64_t* panels, const Geometry& g, int64_t first, int64_t last, int8_t* to) {
+template <class V>
+void spread_signs(const uint64_t* panels, const Geometry& g, int64_t first, int64_t last, int8_t* to) {
     const Pieces pieces(g);
     const int64_t count = panels_of(g.out_channels);
     const SpreadWeight weight(panels, count, words_of(pieces.count * pieces.length));
     for (int64_t block = first; block < last; ++block) {
-        to = spread_block(weight, {2 * block, least(2 * block + 1, count - 1)}, pieces, to);
+        to = spread_block<V>(weight, {2 * block, least(2 * block + 1, count - 1)}, pieces, to);
     }
 }
 

@@ -13,6 +13,7 @@ struct Avx2 {
     using Count = __m256i;  // a count in each byte
     using Tables = NibbleTables;
     static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8, float_rows = 6, float_blocks = 1;
+    static constexpr int at_once = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
     static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }

@@ -1,101 +1,29 @@
 // AVX-512 with VPOPCNTDQ and BITALG, which count the bits of eight words or of 64 bytes in one instruction.
-#include "float_conv/multiply_adds.hpp"
-#include "int8/sign_panels.hpp"
-#include "isa/avx512.hpp"
-#include "isa/table.hpp"
+#include "isa/avx512_words.hpp"
 
 namespace proxconnect {
 namespace {
 
-struct Counting : Avx512 {
-    using Vector = __m512i;
+struct Counting : Avx512Words {
     using Count = __m512i;  // a count in each word
-    using Tables = NoTables;
-    static constexpr int lanes = 8, rows = 4, panels = 4, float_rows = 6, float_blocks = 4;
+    static constexpr int rows = 4, panels = 4, at_once = 1;
     static constexpr int64_t limit = NEVER_FULL;
 
-    static Vector load(const void* from) { return _mm512_loadu_si512(from); }
-    static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
-    static Count zero() { return _mm512_setzero_si512(); }
+    static Count zero() { return none(); }
 
     static Count add_differing(Count count, Vector a, Vector b) {
         return _mm512_add_epi64(count, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
     }
 
     static Vector totals(Count count) { return count; }
-    static Vector add(Vector a, Vector b) { return _mm512_add_epi64(a, b); }
-    static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
-
-    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
-        return (Vectors<outputs>::Ints)halves_of(low, high, 0);
-    }
-
-    static Vectors<outputs>::Ints widened(const uint8_t* from) {
-        return (Vectors<outputs>::Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    }
-
-    static void spread(uint64_t bits, uint8_t* to) { store(to, _mm512_maskz_set1_epi8(bits, 1)); }
-    static Vector none() { return _mm512_setzero_si512(); }
-    static Vector add_bits(Vector count, Vector a, Vector b) { return _mm512_add_epi8(count, _mm512_xor_si512(a, b)); }
 
     static Vector add_ones(Vector count, Vector a, Vector b) {
         return _mm512_add_epi8(count, _mm512_popcnt_epi8(_mm512_xor_si512(a, b)));
-    }
-
-    // Channels lie too far apart for the processor to predict the next pixels. These may be beyond the last.
-    static void prefetch(const float* from, uintptr_t ahead) {
-        const uintptr_t there = reinterpret_cast<uintptr_t>(from) + ahead * sizeof(float);
-        _mm_prefetch(reinterpret_cast<const char*>(there), _MM_HINT_T0);
-    }
-
-    static void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words,
-                           uint64_t* nan) {
-        __m512i low = _mm512_setzero_si512(), high = low, bit = _mm512_set1_epi64(1);
-        __mmask16 unknown = 0;
-        for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
-            const __m512 v = _mm512_loadu_ps(from);
-            prefetch(from, 48);
-            const __mmask16 positive = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GE_OQ);
-            unknown = static_cast<__mmask16>(unknown | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q));
-            low = _mm512_mask_or_epi64(low, static_cast<__mmask8>(positive), low, bit);
-            high = _mm512_mask_or_epi64(high, static_cast<__mmask8>(positive >> 8), high, bit);
-            bit = _mm512_add_epi64(bit, bit);
-        }
-        store(words, low);
-        store(words + 8, high);
-        for (int i = 0; i < 16; ++i) nan[i] = unknown >> i & 1;
-    }
-
-    static uint64_t signs(const float* x, bool& has_nan) {
-        uint64_t word = 0;
-        __mmask16 nan = 0;
-        for (int i = 0; i < 4; i += 2) {
-            const __m512 low = _mm512_loadu_ps(x + 16 * i), high = _mm512_loadu_ps(x + 16 * i + 16);
-            nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q));  // either of them
-            const __mmask32 positive = _mm512_kunpackw(_mm512_cmp_ps_mask(high, _mm512_setzero_ps(), _CMP_GE_OQ),
-                                                       _mm512_cmp_ps_mask(low, _mm512_setzero_ps(), _CMP_GE_OQ));
-            word |= static_cast<uint64_t>(positive) << (16 * i);
-        }
-        has_nan |= nan != 0;
-        return word;
-    }
-};
-
-struct Avx512Floats : Lanes<16> {
-    static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-
-    static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // v where it is NaN
-
-    static Floats inverse(Floats v) {  // to an ulp
-        const Floats near = _mm512_rcp14_ps(v);
-        return fma(near, fma(-v, near, all(1.0f)), near);
     }
 };
 
 }  // namespace
 
-const Kernels avx512_kernels =
-    kernels_with<Counting, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, multiply_floats<Counting>,
-                                         spread_signs);
+const Kernels avx512_kernels = kernels_that_count<Counting>();
 
 }  // namespace proxconnect

@@ -11,12 +11,15 @@ bool has_avx2() {
            __builtin_cpu_supports("popcnt");
 }
 
-bool has_avx512() {
+bool has_avx512_vnni() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("bmi2");
+           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2");
+}
+
+bool has_avx512() {
+    return has_avx512_vnni() && __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
+           __builtin_cpu_supports("avx512vbmi");
 }
 #endif
 
@@ -27,6 +30,7 @@ const Kernels* kernels_of(int32_t isa) {
         case PORTABLE: return &portable_kernels;
 #if defined(__x86_64__)
         case AVX2: return has_avx2() ? &avx2_kernels : nullptr;
+        case AVX512_VNNI: return has_avx512_vnni() ? &avx512_vnni_kernels : nullptr;
         case AVX512: return has_avx512() ? &avx512_kernels : nullptr;
 #if defined(PROXCONNECT_TILES)
         case AMX: return has_avx512() && has_amx() ? amx_kernels() : nullptr;

@@ -11,6 +11,7 @@ struct Neon {
     using Count = uint8x16_t;  // a count in each byte
     using Tables = NoTables;
     static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
+    static constexpr int at_once = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
     static Vector load(const void* from) { return vreinterpretq_u64_u8(vld1q_u8(static_cast<const uint8_t*>(from))); }

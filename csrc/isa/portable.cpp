@@ -9,6 +9,7 @@ struct Portable {
     using Count = Vector;                                       // a count in each byte
     using Tables = NoTables;
     static constexpr int lanes = 2, rows = 2, panels = 1, outputs = 4;
+    static constexpr int at_once = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
     static Vector load(const void* from) { return loaded<Vector>(from); }

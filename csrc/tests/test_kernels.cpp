@@ -25,7 +25,8 @@ int check_parts(int& runs);
 
 namespace {
 
-const char* const NAMES[] = {"portable", "avx2", "avx512", "neon", "amx"};  // as proxconnect.h numbers them
+// As proxconnect.h numbers them.
+const char* const NAMES[] = {"portable", "avx2", "avx512", "neon", "amx", "avx512_vnni"};
 
 int runs = 0, failures = 0;
 
@@ -337,7 +338,7 @@ void check_all(int32_t isa) {
 
 int main(int count, char** arguments) {
     const std::vector<std::string> names(arguments + 1, arguments + count);
-    for (int32_t isa = PORTABLE; isa <= AMX; ++isa) {
+    for (int32_t isa = PORTABLE; isa <= AVX512_VNNI; ++isa) {
         const char* const name = NAMES[isa];
         if (!names.empty() && std::find(names.begin(), names.end(), name) == names.end()) continue;
         if (px_supports(isa)) check_all(isa);

@@ -48,6 +48,7 @@ ROWS = {
     "two threads": Row(options=("--threads", "2")),
     "kernels: portable": Row(instruction_set="portable"),
     "kernels: AVX2": Row(instruction_set="avx2"),
+    "kernels: AVX-512 without counting": Row(instruction_set="avx512_vnni"),
     "kernels: AVX-512": Row(instruction_set="avx512"),
     "kernels: AMX": Row(instruction_set="amx"),
 }

@@ -15,7 +15,7 @@ SIGNS: tuple[Fault, ...] = (
     ),
     fault(
         "avx512-nan-of-a-half", "AVX-512 looks for NaN in every second vector only", f"{LINEAR} {CONV}",
-        ("csrc/isa/avx512.cpp", "_mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q)",
+        ("csrc/isa/avx512_words.hpp", "_mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q)",
          "_mm512_cmp_ps_mask(low, low, _CMP_UNORD_Q)"),
     ),
     fault(

@@ -9,7 +9,7 @@ from typing import Any
 
 FILE = "kernels.so"
 
-NUMBERS = {"portable": 0, "avx2": 1, "avx512": 2, "amx": 4, "neon": 3}
+NUMBERS = {"portable": 0, "avx2": 1, "avx512_vnni": 5, "avx512": 2, "amx": 4, "neon": 3}
 """The number of each instruction set in `csrc/proxconnect.h`, the slowest set first."""
 
 VARIABLE = "PROXCONNECT_INSTRUCTION_SET"

@@ -15,7 +15,7 @@ from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.remainder import Int8Conv, Int8Rows
 
 pytestmark = pytest.mark.skipif(
-    not pc.kernels.is_built() or pc.kernels.instruction_sets()[-1] not in ("avx2", "avx512", "amx"),
+    "avx2" not in pc.kernels.instruction_sets(),
     reason="8-bit layers have no fast kernels here",
 )
 

@@ -106,7 +106,7 @@ def node_of(model: Any, layer: str) -> Any:
         modules = [getattr(operation, "layer", None), *(step.module for step in getattr(operation, "steps", ()))]
         return any(one is module for one in modules)
 
-    if isinstance(module, Int8Layer) and not {"avx2", "avx512", "amx"} & set(pc.kernels.instruction_sets()):
+    if isinstance(module, Int8Layer) and "avx2" not in pc.kernels.instruction_sets():
         pytest.skip("8-bit layers have no fast kernels here")
     if isinstance(module, nn.LayerNorm) and not has_vectors():
         pytest.skip("layer norms have no fast kernels here")
