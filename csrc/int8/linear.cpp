@@ -34,7 +34,9 @@ struct Int8Product {
         const int64_t m = end - begin, blocks = ceil_div(outputs.n, BLOCK);
         const ByteRows rows = rounded(begin, m, threads);
         const int64_t at_once = panels == nullptr ? m : 128;  // signs are spread once; bytes stay in the second cache
-        if (m >= 32 * threads) {
+        const int64_t busy_by_rows = least(threads, ceil_div(m, BLOCK));
+        const int64_t busy_by_outputs = least(threads, ceil_div(blocks, BLOCKS));
+        if (m >= 32 * threads || busy_by_rows > busy_by_outputs) {
             in_parallel(m, BLOCK, threads, [&](int64_t first, int64_t last) {
                 for (int64_t row = first; row < last; row += at_once) {
                     multiply(rows, row, least(row + at_once, last), begin, 0, blocks);
