@@ -1,6 +1,6 @@
-// AVX-512. vpermps looks up one of sixteen floats for each lane, and VNNI multiplies bytes.
-#include "float_sign/byte_products.hpp"
+// AVX-512. vpermps looks up one of sixteen floats for each lane.
 #include "float_sign/table_conv.hpp"
+#include "isa/avx512.hpp"
 
 namespace proxconnect {
 namespace {
@@ -84,16 +84,11 @@ struct Permuted {
     }
 };
 
-// Whole numbers within ±127, of which floats hold every sum, if there are few rows to spread the weight for.
-bool suits_bytes(const FloatRows& rows) {
-    constexpr int64_t FEW = 4, FLOATS_COUNT_TO = 1 << 17;
-    return rows.rounds && (rows.count > FEW || rows.entries > FLOATS_COUNT_TO);
-}
-
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
-    const FloatRows rows = with_quanta(given);
-    suits_bytes(rows) ? ByteProducts::multiply(rows, outputs) : multiply_by_register_tables<Permuted>(rows, outputs);
-    take_steps(avx512_vnni_kernels, rows.count, outputs);
+    constexpr int64_t FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
+    if (given.rounds && given.entries > FLOATS_COUNT_TO) return avx2_weight_only.multiply(given, outputs);
+    multiply_by_register_tables<Permuted>(with_quanta(given), outputs);
+    take_steps(avx512_vnni_kernels, given.count, outputs);
 }
 
 void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end, const FloatOutputs& outputs) {
@@ -102,6 +97,6 @@ void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t 
 
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve, 5};
 
 }  // namespace proxconnect

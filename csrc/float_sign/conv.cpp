@@ -79,6 +79,11 @@ Geometry without_skipped(Geometry g) {
     return g;
 }
 
+// Return true if the weight may be spread to bytes.
+bool spreads(const Kernels& kernels, const Geometry& g) {
+    return kernels.spread_signs != nullptr && g.channels / g.groups * g.kernel[0] * g.kernel[1] <= MOST_AS_BYTES;
+}
+
 // The product of images with a binary weight, patch by patch. If `rounds`, all patches of an image have its step.
 struct Rows {
     static constexpr int64_t GRAIN = 6, BLOCK = 96;  // rows at once, whose patches stay in the second cache
@@ -137,7 +142,9 @@ struct Rows {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
                 float* const to = here.y + (here.first + pixel - begin) * g.out_channels + group * n;
-                kernels.weight_only->multiply(rows, {weight, 0, count, n, affine, to, g.out_channels, steps});
+                const FloatOutputs outputs = {weight, 0, count, n, affine, to, g.out_channels, steps};
+                rounds && spreads(kernels, g) ? multiply_as_bytes(kernels, rows, outputs, 1)
+                                              : kernels.weight_only->multiply(rows, outputs);
             }
         }
     }
@@ -160,13 +167,9 @@ struct Rows {
 
 Status convolve_signs(const Kernels& kernels, bool rounds, const float* x, const Window* mean, const Geometry& geometry,
                       const uint64_t* panels, const Window* pool, const Outputs& then, int32_t threads) {
-    constexpr int64_t MOST = 1 << 17;  // entries whose sums of bytes 32 bits hold
     const Geometry g = without_skipped(mean == nullptr ? geometry : of_means(geometry));
     const FusedImages images = {kernels, x, mean, geometry, g, pool, then.y, threads};
-    const bool are_few = g.kernel[0] * g.kernel[1] * g.channels <= MOST;
-    if (rounds && kernels.spread_signs != nullptr && g.groups == 1 && are_few) {
-        return convolve_bytes(images, nullptr, panels, then);
-    }
+    if (rounds && g.groups == 1 && spreads(kernels, g)) return convolve_bytes(images, nullptr, panels, then);
     Rows product = {kernels, g, panels, pool, then, rounds};
     return convolve(images, then, product);
 }

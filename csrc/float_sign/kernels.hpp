@@ -1,6 +1,6 @@
 // Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
 // multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp,
-// register_tables.hpp and table_conv.hpp look sums up. byte_products.hpp and amx.cpp multiply instead, where that is
+// register_tables.hpp and table_conv.hpp look sums up. amx.cpp and int8/linear.cpp multiply instead, where that is
 // faster.
 #pragma once
 
@@ -47,6 +47,8 @@ struct WeightOnlyKernels {
     // Compute output pixels [begin, end) of one group, whose channels fill half words. Null if patches are as fast.
     void (*convolve)(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end,
                      const FloatOutputs& outputs) = nullptr;
+    // The number of rounded rows from which on multiply_as_bytes is faster.
+    int64_t least_as_bytes = INT64_MAX;
 };
 
 // The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,
@@ -58,6 +60,10 @@ Quantum quantum_of(uint32_t largest);
 
 // Apply the epilogue steps, if any, to outputs that are written.
 void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
+
+// Multiply rounded rows by a weight that `kernels.spread_signs` spreads to bytes.
+constexpr int64_t MOST_AS_BYTES = 1 << 17;  // entries whose sums of bytes 32 bits hold
+void multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
 // In an unnamed namespace, here and in the files that include this, so that each instruction set keeps its own copy.
 namespace {

@@ -54,17 +54,18 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
     });
 }
 
-// The most memory that a kernel keeps for a row: bytes and sums in byte_products.hpp, or a flag in amx.cpp.
-int64_t bytes_of_row(const FloatRows& rows) {
-    constexpr int64_t SUMS = 512;
-    return rows.rounds ? words_of(rows.entries) * 64 + SUMS : 1;
-}
+// The most memory that a kernel keeps for a row: bytes, or a flag in amx.cpp.
+int64_t bytes_of_row(const FloatRows& rows) { return rows.rounds ? words_of(rows.entries) * 64 : 1; }
 
-Status multiply(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+Status multiply(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+    if (rows.rounds && rows.count >= kernels.weight_only->least_as_bytes && rows.entries <= MOST_AS_BYTES) {
+        multiply_as_bytes(kernels, rows, outputs, threads);
+        return DONE;
+    }
     in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
         FloatRows mine = from_row(rows, begin);
         mine.count = end - begin;
-        multiply_block(kernels, mine, from_row(outputs, begin), threads);
+        multiply_block(*kernels.weight_only, mine, from_row(outputs, begin), threads);
     });
     return DONE;
 }
@@ -75,7 +76,7 @@ int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t en
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-        return multiply(*kernels.weight_only, {x, m, entries, stride, false}, outputs, threads);
+        return multiply(kernels, {x, m, entries, stride, false}, outputs, threads);
     });
 }
 
@@ -83,7 +84,7 @@ int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t e
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
-        return multiply(*kernels.weight_only, {x, m, entries, stride, true}, outputs, threads);
+        return multiply(kernels, {x, m, entries, stride, true}, outputs, threads);
     });
 }
 
@@ -94,6 +95,6 @@ int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64
         const Outputs then = outputs_of(*fused, n, others, y, nullptr);
         const Affine affine = {n, fused->output.scale, fused->output.bias};
         const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
-        return multiply(*kernels.weight_only, {x, m, entries, stride, rounds != 0}, outputs, threads);
+        return multiply(kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
     });
 }

@@ -5,7 +5,7 @@
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/image.hpp"
-#include "runtime/scratch.hpp"
+#include "int8/weight_tiles.hpp"
 #include "runtime/status.hpp"
 
 using namespace proxconnect;
@@ -39,15 +39,13 @@ bool keeps_order(const Outputs& then, int64_t entries, float quantum, int32_t* f
     return true;
 }
 
-// The product of rounded images with a weight in panels of bytes, or with a binary weight, of which a tile of outputs
-// becomes such panels shortly before it meets all pixels.
+// The product of rounded images with a weight.
 struct WholeNumbers {
     static constexpr int64_t GRAIN = BLOCK;
 
     const Kernels& kernels;
     const Geometry& g;
-    const int8_t* panels;
-    const uint64_t* signs;  // if `panels` is null
+    WeightTiles weight;
     const Window* pool;
     const Outputs& then;
     const Int8Kernels& bytes = *kernels.int8;
@@ -85,21 +83,9 @@ struct WholeNumbers {
     }
 
   private:
-    // Call work(panels, block, last) for blocks [block, last) of each tile. Only these are in `panels`.
     template <class Work>
     void each_tile(const Work& work) const {
-        const int64_t n = g.out_channels, blocks = ceil_div(n, BLOCK), size = block_bytes(patches.steps());
-        const int64_t spread = panels == nullptr ? least(BLOCKS, blocks) * size : 0;
-        auto* const tile = static_cast<int8_t*>(scratch<Patches>(spread));
-        for (int64_t block = 0, last; block < blocks; block = last) {
-            last = least(block + BLOCKS, blocks);
-            if (panels != nullptr) {
-                work(panels, block, last);
-                continue;
-            }
-            for (int64_t i = block; i < last; ++i) kernels.spread_signs(signs, g, i, tile + (i - block) * size);
-            work(tile - block * size, block, last);
-        }
+        weight.each(0, ceil_div(g.out_channels, BLOCK), patches.steps(), work);
     }
 
     // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
@@ -133,7 +119,7 @@ struct WholeNumbers {
 
 Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs,
                                    const Outputs& then) {
-    WholeNumbers product = {images.kernels, images.g, panels, signs, images.pool, then};
+    WholeNumbers product = {images.kernels, images.g, {images.kernels, images.g, panels, signs}, images.pool, then};
     return convolve(images, then, product);
 }
 

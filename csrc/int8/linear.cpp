@@ -2,9 +2,8 @@
 #include <vector>
 
 #include "epilogue/outputs_of.hpp"
-#include "int8/steps.hpp"
+#include "int8/weight_tiles.hpp"
 #include "runtime/row_blocks.hpp"
-#include "runtime/scratch.hpp"
 #include "runtime/status.hpp"
 #include "runtime/threads.hpp"
 
@@ -12,28 +11,35 @@ using namespace proxconnect;
 
 namespace {
 
-// Rows of floats, `stride` apart, times a weight of n outputs, through `affine`, or through `then` if it is not null.
+// Return the geometry of rows as images of one pixel.
+Geometry of_rows(int64_t entries, int64_t n) {
+    Geometry g = {};
+    g.channels = entries, g.out_channels = n;
+    for (int i = 0; i < 2; ++i) g.kernel[i] = g.dilation[i] = 1;
+    return g;
+}
+
+// Rows of floats times a weight in panels of bytes or, if those are null, the outputs' binary weight.
 struct Int8Product {
     const Kernels& kernels;
-    const float* x;
-    int64_t entries, stride;
+    FloatRows from;
     const int8_t* panels;
-    int64_t n;
-    Affine affine;
-    const Outputs* then;
-    float* y;
-    int64_t step_count = ceil_div(entries, STEP), width = step_count * STEP;
+    FloatOutputs outputs;
+    int64_t step_count = ceil_div(from.entries, STEP), width = step_count * STEP;
+    Geometry geometry = of_rows(from.entries, outputs.n);
     std::vector<Stretch> steps = {};
 
     // Multiply rows [begin, end).
     void run(int64_t begin, int64_t end, int32_t threads) const {
-        const int64_t m = end - begin, blocks = ceil_div(n, BLOCK);
+        const int64_t m = end - begin, blocks = ceil_div(outputs.n, BLOCK);
         const ByteRows rows = rounded(begin, m, threads);
-        constexpr int64_t ROWS = 128;  // whose bytes stay in the second cache
-        if (m >= 32 * threads) {
+        const int64_t at_once = panels == nullptr ? m : 128;  // signs are spread once; bytes stay in the second cache
+        const int64_t busy_by_rows = least(threads, ceil_div(m, BLOCK));
+        const int64_t busy_by_outputs = least(threads, ceil_div(blocks, BLOCKS));
+        if (m >= 32 * threads || busy_by_rows > busy_by_outputs) {
             in_parallel(m, BLOCK, threads, [&](int64_t first, int64_t last) {
-                for (int64_t row = first; row < last; row += ROWS) {
-                    multiply(rows, row, least(row + ROWS, last), begin, 0, blocks);
+                for (int64_t row = first; row < last; row += at_once) {
+                    multiply(rows, row, least(row + at_once, last), begin, 0, blocks);
                 }
             });
         } else {
@@ -44,17 +50,23 @@ struct Int8Product {
     }
 
   private:
+    const float* row_at(int64_t r) const { return from.x + r * from.stride; }
+
+    Quantum quantum_of_row(int64_t r) const {
+        if (from.quantum != nullptr) return {from.inverse[r], from.quantum[r]};
+        return quantum_of(kernels.weight_only->largest(row_at(r), from.entries));
+    }
+
     // The result lies in memory of this thread until its next call.
     ByteRows rounded(int64_t begin, int64_t m, int32_t threads) const {
         auto* const quantum = static_cast<float*>(scratch<float>(m * static_cast<int64_t>(sizeof(float))));
         auto* const bytes = static_cast<uint8_t*>(scratch<Int8Kernels>((m + BLOCK) * width));
         in_parallel(m, 1, threads, [&](int64_t first, int64_t last) {
             for (int64_t r = first; r < last; ++r) {
-                const float* const row = x + (begin + r) * stride;
-                const Quantum found = quantum_of(kernels.weight_only->largest(row, entries));
+                const Quantum found = quantum_of_row(begin + r);
                 quantum[r] = found.step;
-                kernels.int8->round(row, entries, found.inverse, bytes + r * width);
-                std::memset(bytes + r * width + entries, 0, static_cast<size_t>(width - entries));
+                kernels.int8->round(row_at(begin + r), from.entries, found.inverse, bytes + r * width);
+                std::memset(bytes + r * width + from.entries, 0, static_cast<size_t>(width - from.entries));
             }
         });
         return {bytes, m, width, steps.data(), step_count, quantum, 1};
@@ -64,20 +76,25 @@ struct Int8Product {
     void multiply(const ByteRows& all, int64_t row, int64_t end, int64_t begin, int64_t first, int64_t last) const {
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;
-        if (then == nullptr) {
-            return kernels.int8->multiply(rows, {panels, first, last, n, affine, y + (begin + row) * n, n, 1});
-        }
-        Outputs here = *then;
-        here.first = begin + row;
-        kernels.int8->multiply(rows, {panels, first, last, n, {}, nullptr, 0, 0, &here});
+        const FloatOutputs& o = outputs;
+        Outputs then;
+        if (o.then != nullptr) then = *o.then, then.first = begin + row;
+        ByteOutputs to = {panels, first, last, o.n, o.affine, o.y + (begin + row) * o.stride, o.stride, 1};
+        to.then = o.then == nullptr ? nullptr : &then;
+        if (panels != nullptr) return kernels.int8->multiply(rows, to);
+        const WeightTiles weight = {kernels, geometry, nullptr, o.panels};
+        weight.each(first, last, step_count, [&](const int8_t* tile, int64_t block, int64_t end_block) {
+            to.panels = tile, to.first = block, to.last = end_block;
+            kernels.int8->multiply(rows, to);
+        });
     }
 };
 
-Status multiply(Int8Product product, int64_t m, int32_t threads) {
-    add_steps(0, product.entries, product.steps);
+Status multiply(Int8Product product, int32_t threads) {
     const int64_t bytes_of_row = product.width + static_cast<int64_t>(sizeof(float));
-    in_row_blocks(m, bytes_of_row, [&](int64_t begin, int64_t end) {
-        const double work = 1.0 * (end - begin) * product.n * product.entries;
+    add_steps(0, product.from.entries, product.steps);
+    in_row_blocks(product.from.count, bytes_of_row, [&](int64_t begin, int64_t end) {
+        const double work = 1.0 * (end - begin) * product.outputs.n * product.from.entries;
         product.run(begin, end, threads_for(work, FLOATS_WORTH_A_THREAD, threads));
     });
     return DONE;
@@ -85,10 +102,20 @@ Status multiply(Int8Product product, int64_t m, int32_t threads) {
 
 }  // namespace
 
+void proxconnect::multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
+                                    int32_t threads) {
+    FloatOutputs to = outputs;
+    const bool is_all = to.then != nullptr && to.y == to.then->y && to.stride == to.n;  // not a group or later pixels
+    if (!is_all) to.then = nullptr;
+    multiply({kernels, rows, nullptr, to}, threads);
+    if (!is_all) take_steps(kernels, rows.count, outputs);
+}
+
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
                        int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        return multiply({kernels, x, entries, stride, panels, n, *affine, nullptr, y}, m, threads);
+        const FloatOutputs outputs = {nullptr, 0, 0, n, *affine, y, n};
+        return multiply({kernels, {x, m, entries, stride, true}, panels, outputs}, threads);
     });
 }
 
@@ -97,6 +124,7 @@ int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t ent
                              int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-        return multiply({kernels, x, entries, stride, panels, n, {}, &then, y}, m, threads);
+        const FloatOutputs outputs = {nullptr, 0, 0, n, {}, y, n, &then};
+        return multiply({kernels, {x, m, entries, stride, true}, panels, outputs}, threads);
     });
 }

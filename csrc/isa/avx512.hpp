@@ -44,7 +44,7 @@ inline void spread_panels(__m512i low, __m512i high, __m512i fours, void* to, in
     for (int64_t half = 0; half < 2; ++half) {
         __m512i bits = halves_of(low, high, half);
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i, bits = _mm512_srli_epi32(bits, 4), place += stride) {
+        for (int i = 0; i < 8; ++i, bits = _mm512_ror_epi32(bits, 4), place += stride) {
             _mm512_store_si512(place, _mm512_permutexvar_epi32(bits, fours));
         }
     }

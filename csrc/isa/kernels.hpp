@@ -107,8 +107,10 @@ struct Kernels {
     const AttentionKernel* attention = nullptr;  // null without AVX2
     // Multiply patches by a weight of floats. Null without AVX2.
     void (*multiply_floats)(const FloatPatches& patches, const float* panels, const Outputs& then) = nullptr;
-    // Spread a block of sixteen outputs of a binary weight to a block of an int8 weight. Null if tables are faster.
-    void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t block, int8_t* to) = nullptr;
+    // Spread blocks [first, last), of sixteen outputs each, of a binary weight to those of an int8 weight. Null if tables
+    // are faster.
+    void (*spread_signs)(const uint64_t* panels, const Geometry& geometry, int64_t first, int64_t last,
+                         int8_t* to) = nullptr;
     const DigitKernels* digits = nullptr;  // null without tiles
 };
 

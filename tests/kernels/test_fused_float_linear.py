@@ -77,7 +77,7 @@ def test_threads_do_not_change_it(instruction_set: str, rounds: bool) -> None:
     """Those of the kernels, where rows and where outputs are shared out, and those of Python that call it at once."""
     before = torch.get_num_threads()
     try:
-        for batch, columns, rows in ((201, 192, 100), (12, 1000, 301)):
+        for batch, columns, rows in ((201, 192, 100), (12, 1000, 301), (60, 700, 64)):
             weight, other = drawn(rows, columns, seed=1), drawn(batch, rows, seed=2)
             panels, bias = kernels.panels(pack_bits(weight), rows, columns), drawn(rows, seed=3)
             fused = FusedFloatLinear(

@@ -120,7 +120,8 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
         ("csrc/float_sign/avx2.cpp", "table(x[0], x[1], 0.0f)", "table(x[0], x[1], x[2])"),
     ),
     fault(
-        "avx512-rounding", "AVX-512: inputs are rounded toward 0 instead of to the nearest", f"{FLOATS}",
+        "avx512-rounding", "8-bit products: inputs are rounded toward 0 instead of to the nearest", f"{FLOATS}",
+        ("csrc/int8/inputs.hpp", "x[i] * inverse + TO_WHOLE", "float(int32_t(x[i] * inverse)) + TO_WHOLE"),
         ("csrc/float_sign/byte_products.hpp", "_mm512_cvtps_epi32(scaled)", "_mm512_cvttps_epi32(scaled)"),
     ),
     fault(
