@@ -1,10 +1,10 @@
-"""How fast a network could run at most: its multiply-adds, each at the rate that its kind reaches on one large product.
+"""How fast a network could run at most: its multiply-adds, each at the rate that its kind reaches here at best.
 
 A limit of this kind leaves out everything else: norms, rounding, memory, calls from Python.
 """
 
 from collections.abc import Callable, Mapping
-from statistics import median
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,31 +22,39 @@ from proxconnect.inspection.macs import count
 FLOATS, INT8, FLOAT_SIGNS, INT8_SIGNS, SIGNS = (
     "floats", "8 bits", "floats times signs", "8 bits times signs", "signs times signs"
 )  # fmt: skip
-SIZE = 1024
+SIZES = (256, 512, 1024)
 
 
-def rates(rounds: int = 7) -> dict[str, float]:
-    """Multiply-adds a second of each kind: a product of `SIZE` in all three dimensions; floats by torch."""
-    x, weight = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+def rates(rounds: int = 9) -> dict[str, float]:
+    """Multiply-adds a second of each kind at best: in square products of `SIZES`, and of floats in a convolution."""
+    works: dict[tuple[str, int], Callable[[], object]] = {}
+    for size in SIZES:
+        works |= {(kind, size**3): work for kind, work in _products(size).items()}
+    image, weight = torch.randn(1, 128, 28, 28), torch.randn(128, 128, 3, 3)
+    convolve: Callable[[torch.Tensor], object] = partial(functional.conv2d, padding=1, weight=weight)
+    if kernels.has_float_conv():
+        convolve = kernels.FusedFloatConv2d(weight, padding=(1, 1))
+    works[FLOATS, 28**2 * weight.numel()] = partial(convolve, image)
+    found: dict[str, float] = {}
+    for (kind, amount), seconds in interleaved(works, rounds).items():
+        found[kind] = max(found.get(kind, 0.0), amount / min(seconds))
+    return found
+
+
+def _products(size: int) -> dict[str, Callable[[], object]]:
+    x, weight = torch.randn(size, size), torch.randn(size, size)
     works: dict[str, Callable[[], object]] = {FLOATS: lambda: functional.linear(x, weight)}
-    layers: Mapping[str, tuple[str | None, Mapping[str, Any]]] = {
-        FLOAT_SIGNS: (None, {}), INT8_SIGNS: (None, {"inputs": "int8"}), SIGNS: ("poly", {}),
-    }  # fmt: skip
     if kernels.is_built():
+        layers: Mapping[str, tuple[str | None, Mapping[str, Any]]] = {
+            FLOAT_SIGNS: (None, {}), INT8_SIGNS: (None, {"inputs": "int8"}), SIGNS: ("poly", {}),
+        }  # fmt: skip
         for kind, (activations, packing) in layers.items():
-            model = pc.binarize(nn.Sequential(nn.Linear(SIZE, SIZE)), "bnn++", activations, keep=None).eval()
-            works[kind] = _bound(pc.pack(model, **packing), x)
-        works[INT8] = _bound(pc.pack(_float_beside_binary(), remainder="int8")[0], x)
-    return {kind: SIZE**3 / median(seconds) for kind, seconds in interleaved(works, rounds).items()}
-
-
-def _bound(model: nn.Module, x: torch.Tensor) -> Callable[[], object]:
-    return lambda: model(x)
-
-
-def _float_beside_binary() -> nn.Module:
-    layers = nn.Sequential(nn.Linear(SIZE, SIZE), nn.Linear(SIZE, 1), nn.Linear(1, 1))
-    return pc.binarize(layers, "bnn++", None, keep=("0", "2")).eval()
+            model = pc.binarize(nn.Sequential(nn.Linear(size, size)), "bnn++", activations, keep=None).eval()
+            works[kind] = partial(pc.pack(model, **packing), x)
+        beside = nn.Sequential(nn.Linear(size, size), nn.Linear(size, 1), nn.Linear(1, 1))
+        beside = pc.binarize(beside, "bnn++", None, keep=("0", "2")).eval()
+        works[INT8] = partial(pc.pack(beside, remainder="int8")[0], x)
+    return works
 
 
 def multiply_adds(packed: nn.Module, example: Any) -> dict[str, int]:
