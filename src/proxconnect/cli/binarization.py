@@ -43,7 +43,7 @@ def add_packing(command: Parser) -> None:
     """Add --inputs, --remainder, --vectors and --floats, the options of `pc.pack`; `packing_options` reads them."""
     add = command.add_argument_group("what the packed network is").add_argument
     add("--inputs", choices=get_args(Inputs), default="exact", help="how the packed network multiplies float inputs: "
-        "exact (default), or rounded to 8 bits row by row")  # fmt: skip
+        "exact (default), or rounded to 8 bits by row or image")  # fmt: skip
     add("--remainder", choices=get_args(Remainder), default="float", help="what layers that are not binary become; "
         "default: float")  # fmt: skip
     add("--vectors", choices=get_args(Vectors), default="float32", help="what scales, biases and norms are stored as; "
