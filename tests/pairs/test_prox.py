@@ -100,13 +100,13 @@ def test_a_linear_prox_that_is_sign_has_the_same_r_at_both_ends(rho_and_varrho: 
 def test_regularizers_keep_shape_dtype_and_nan(name: str, dtype: torch.dtype) -> None:
     map, top = EVERY[name], torch.finfo(dtype).max
     z = torch.tensor([[-torch.inf, -top, -1.0, -0.3], [torch.nan, 1.0, top, torch.inf]], dtype=dtype)
-    for mu in (1.5, torch.tensor(1.5), torch.tensor(1.5, dtype=torch.float64)):
+    for mu in (1.0, torch.tensor(1.0), 1.5, torch.tensor(1.5), torch.tensor(1.5, dtype=torch.float64)):
         values = map.regularizer(z, mu)
         assert (values.shape, values.dtype) == (z.shape, dtype)
         assert torch.equal(values.isnan(), z.isnan())
         assert not (values == -torch.inf).any()
         assert map.regularizer(z[0, 2], mu).dtype == dtype
-        exact = map.regularizer(z[:, 1:3].double(), 1.5)
+        exact = map.regularizer(z[:, 1:3].double(), float(mu))
         assert torch.allclose(values[:, 1:3].double()[exact <= 1], exact[exact <= 1], atol=2 * torch.finfo(dtype).eps)
 
 

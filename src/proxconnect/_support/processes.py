@@ -18,7 +18,7 @@ class Worker(NamedTuple):
     connection: Connection
 
     def death(self) -> str:
-        """Wait up to five seconds for the ending process; return text with its exit code, None if it still runs."""
+        """Wait up to five seconds for the process to end; return text with its exit code, "None" if it still runs."""
         self.process.join(timeout=5)
         return f"a worker process died with exit code {self.process.exitcode} (-9 is often a lack of memory)"
 

@@ -105,7 +105,10 @@ def named(name: str) -> FloatNetwork:
 
 
 def add_input(add: Callable[..., Any]) -> None:
-    """Add the option --input, the shape of an input, with `add`: `add_argument` of a parser or of a group."""
+    """Add the option --input with `add`, the `add_argument` of a parser or of a group.
+
+    Each --input is the shape of one input. The parsed value is the list of these shapes, or None without any.
+    """
     add("--input", nargs="+", type=positive, action="append", metavar="N", help="shape of an input, the batch first; "
         "again for a second one; default: the network's own")  # fmt: skip
 

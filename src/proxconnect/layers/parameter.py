@@ -131,7 +131,8 @@ def adopt(module: nn.Module, name: str, child: nn.Module) -> None:
 def computed(name: str) -> property:
     """Return a property of an `Owner` that reads and writes its child's `weight`, or reads a float parameter.
 
-    Within a forward of the owner the weight is computed once per mode, with and without gradients.
+    Within a forward of the owner, the weight is computed once per `mode` of the child, with and without gradients, and
+    again after it is written.
     """
 
     def get(owner: Owner) -> Any:

@@ -112,7 +112,7 @@ class ProxConnect(Prox):
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
         """Return r(z) = (1-1/μ)·dist(z, ±1) for |z| ≤ 1, +∞ beyond."""
-        return _jump(z, mu) * _distance(z) + _finite_where(z.abs() <= 1, z)
+        return _weighted(_jump(z, mu), _distance(z)) + _finite_where(z.abs() <= 1, z)
 
 
 class PARQ(Prox):
@@ -147,7 +147,7 @@ class BinaryRelax(Prox):
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
         """Return r(z) = ½(μ-1)·dist²(z, ±1)."""
-        return 0.5 * (_like(z, mu) - 1) * _distance(z).square()
+        return _weighted(0.5 * (_like(z, mu) - 1), _distance(z).square())
 
 
 class ProxQuant(Prox):
@@ -167,7 +167,7 @@ class ProxQuant(Prox):
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
         """Return r(z) = (μ-1)·dist(z, ±1)."""
-        return (_like(z, mu) - 1) * _distance(z)
+        return _weighted(_like(z, mu) - 1, _distance(z))
 
 
 class Tanh(Prox):
@@ -231,6 +231,11 @@ def _jump(x: Tensor, mu: float | Tensor) -> float | Tensor:
 def _distance(z: Tensor) -> Tensor:
     """Return dist(z, ±1)."""
     return (z.abs() - 1).abs()
+
+
+def _weighted(weight: float | Tensor, penalty: Tensor) -> Tensor:
+    """Return weight · penalty, with 0 · ∞ = 0, as at μ = 1."""
+    return torch.where(penalty.isinf() & (weight == 0), 0.0, weight * penalty)
 
 
 def _finite_where(allowed: Tensor, z: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class ErrorDecay(Transform):
         return torch.tanh(mu * p) / (mu.clamp(max=1.0) if isinstance(mu, Tensor) else min(mu, 1.0))
 
     def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        """Return T'_μ(p) = max(1, μ)·(1 - tanh²(μp)), computed without cancellation."""
+        """Return T'_μ(p) = max(1, μ)·(1 - tanh²v) with v = clip(μp, -40, 40), computed without cancellation."""
         tail = torch.sigmoid(-2 * (mu * p).abs().clamp(max=40.0))
         gain = mu.clamp(min=1.0) if isinstance(mu, Tensor) else max(mu, 1.0)
         return (4 * gain) * (tail * (1 - tail))

@@ -417,7 +417,9 @@ def test_slices_and_shallow_copies_of_a_fused_model_run():
     model, x = packed(), image()
     answer = model(x)
     assert torch.equal(model[4:](model[:4](x)), answer)
-    assert torch.equal(copy.copy(model)(x), answer)
+    shallow = copy.copy(model)
+    assert torch.equal(shallow(x), answer)
+    assert graph_forward(shallow) is None
     with layer_by_layer(model):
         twin = copy.deepcopy(model)
     assert torch.equal(twin(x), answer)

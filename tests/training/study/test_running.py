@@ -245,6 +245,10 @@ def test_a_callable_that_is_not_there_stops_before_any_row(tmp_path):
         run(study_of(tmp_path, run="fake_rows:run_rows"))
     with pytest.raises(GridError, match="No module named 'fake'"):
         run(study_of(tmp_path, run="fake:run_rows"))
+    with pytest.raises(GridError, match="'fake_rows:STEPS' is of type int: name a callable"):
+        run(study_of(tmp_path, run="fake_rows:STEPS"))
+    with pytest.raises(GridError, match="invalid format: '3:run_rows'"):
+        run(study_of(tmp_path, run="3:run_rows"))
     assert not (tmp_path / "ledger.jsonl").exists()
 
 

@@ -104,7 +104,9 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
 
 def graph_forward(module: nn.Module) -> "GraphForward | None":
     """Return the `GraphForward` that runs the fused graph of a module; None if the module has no graph itself."""
-    return vars(module).get("_graph_forward")
+    fused: GraphForward | None = vars(module).get("_graph_forward")
+    # A shallow copy holds the graph of the module that was copied.
+    return fused if fused is not None and fused.module is module else None
 
 
 @model_context
@@ -125,7 +127,7 @@ class _RunsGraph(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as torch does, and let the graph compare large tensors too before it runs again."""
-        if (fused := graph_forward(self)) is not None and fused.module is self:
+        if (fused := graph_forward(self)) is not None:
             fused.require_comparison()
         return super().train(mode)
 
@@ -141,9 +143,8 @@ def _class_that_runs_graphs(base: Any) -> Any:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return base.forward(self, *args, **kwargs)
-        fused = vars(self).get("_graph_forward")
-        # A slice of a container is made by its class, without a graph; a shallow copy holds that of another module.
-        if fused is None or fused.module is not self:
+        fused = graph_forward(self)
+        if fused is None:  # a shallow copy, or a slice of a container, which its class makes
             return base.forward(self, *args, **kwargs)
         return fused(*args, **kwargs)
 

@@ -137,11 +137,13 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError if the row function `run`, "module:callable", is not found."""
+    """Raise GridError unless the row function `run`, "module:callable", is found and can be called."""
     try:
-        resolve_name(run)
-    except (ImportError, AttributeError) as error:
+        found = resolve_name(run)
+    except (ImportError, AttributeError, ValueError) as error:
         raise GridError(f"run: {run!r}: {error}") from error
+    if not callable(found):
+        raise GridError(f"run: {run!r} is of type {type(found).__name__}: name a callable")
 
 
 def verify(
