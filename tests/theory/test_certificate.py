@@ -176,6 +176,25 @@ def test_binaryconnect_keeps_an_average_excess_of_0_09_for_ever() -> None:
     assert float(found.unused["slack of convexity"][-1]) == pytest.approx(0.9, abs=2e-3)
 
 
+def test_a_second_half_without_learning_rate_has_no_persistent_term() -> None:
+    loss, gradient = distance_to(0.1)
+    rates = [0.1] * 4 + [0.0] * 4
+    run, _ = descend(PAIRS["bc"], gradient, torch.tensor([0.05], dtype=torch.float64), rates, steady(8)[1])
+    found = certificate(run, "bc", loss)
+    assert found.bound is not None
+    assert math.isnan(found.halves(found.bound)[1])
+    assert found.persistent is None
+    assert str(found).endswith("The run inherits the guarantee.")
+
+
+def test_a_certificate_made_under_inference_mode_is_the_same() -> None:
+    loss, gradient = distance_to(0.1)
+    run, _ = descend(PAIRS["bnn++"], gradient, torch.tensor([0.4, -0.6], dtype=torch.float64), *steady(12))
+    with torch.inference_mode():
+        found = certificate(run, "bnn++", loss)
+    assert str(found) == str(certificate(run, "bnn++", loss))
+
+
 def noisy(name: str, steps: int, rate: float, at: float = 0.3) -> Certificate:
     """A run on ½(w - at)² by its gradient with noise of deviation 1, which no step size but a falling one averages."""
     random = torch.Generator().manual_seed(0)

@@ -276,6 +276,18 @@ HIDDEN: dict[str, tuple[Map, Map, float, str]] = {  # F, B, where float64 ends, 
 }
 
 
+def test_the_derivative_of_autograd_and_its_verdict_are_the_same_under_inference_mode() -> None:
+    B = autograd_derivative(torch.tanh)
+    plain = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+    with torch.inference_mode():
+        made_there = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+        slopes = B(plain), B(made_there)
+        assert answer(decompose(torch.tanh)) == Y
+    for slope in (*slopes, B(made_there)):
+        assert torch.equal(slope, B(plain))
+    assert B(plain).max() == 1
+
+
 @pytest.mark.parametrize("name", HIDDEN)
 def test_where_float64_hides_f_or_p_the_verdict_is_on_the_rest(name: str) -> None:
     """There P is the quadrature of F'/B, and F and B are functions of it."""

@@ -44,7 +44,7 @@ def writing() -> Iterator[None]:
 
 
 def abandon() -> None:
-    """Send what is left in the buffers of stdout and stderr nowhere if it cannot be written, as Python's end would."""
+    """Flush stdout and stderr; redirect one that cannot be written to the null device, so that Python can exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

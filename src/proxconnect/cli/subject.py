@@ -56,7 +56,8 @@ class Subject:
     def verdict(self, mu: float | None, domain: tuple[float, float]) -> Verdict:
         """Check the subject at sharpness `mu` for x in `domain` (lowest, highest) with `theory.decompose`.
 
-        ValueError if μ, the domain or a function is not usable, or if the user's code raises, with its FILE:LINE.
+        `mu` is one of `mus()`: None if and only if nothing depends on μ. ValueError if a pair refuses it, if the domain
+        or a function is not usable, or if the user's code raises, with its FILE:LINE. TypeError if callables get a μ.
         """
         with guarded(f"checking {self.name}"):
             try:

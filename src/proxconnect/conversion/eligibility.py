@@ -115,7 +115,7 @@ def binary_form(cls: type[nn.Module]) -> Form | None:
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
     """Map the names of the edge layers, judged by order of registration, to the reasons why they are edges.
 
-    Edges are the first layer with a binary form (unless an embedding precedes it), the last, and those in the modules
+    Edges are layers with a binary form: the first (unless an embedding precedes it), the last, and all in the modules
     that `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
     """
     known = [layer for layer in layers if layer.form is not None]

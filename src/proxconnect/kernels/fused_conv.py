@@ -258,7 +258,10 @@ class FusedInt8Conv2d(_FusedImageConv):
 
 
 def can_convolve_floats(weight: Tensor) -> bool:
-    """Return True if this machine has a kernel for a float weight of any shape: if `FusedFloatConv2d` supports it."""
+    """Return True if `FusedFloatConv2d` supports the shape and the values of a weight on this machine.
+
+    The weight may have any shape. It must be float32 on the CPU, which this does not check.
+    """
     if not has_float_conv():
         return False
     return can_be_fixed(weight) if loaded(None)[1] == NUMBERS["amx"] else is_finite_weight(weight)

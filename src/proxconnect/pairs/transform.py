@@ -18,7 +18,10 @@ Slope = Literal["one", "indicator", "any"]
 
 
 class Transform(Part):
-    """A map T_μ, called as `transform(p, mu)`, that states its derivative T'_μ; in a pair p is the prox point P(x)."""
+    """An elementwise map T_μ, called as `transform(p, mu)`, and its derivative T'_μ, `derivative(p, mu)`.
+
+    In a pair, p is the prox point P(x).
+    """
 
     slope: Slope = "any"
 

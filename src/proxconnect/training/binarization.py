@@ -51,7 +51,10 @@ class Binarization:
                     resolve(name)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
-        """Binarize `network` in place and return it; `example` is an input batch for it."""
+        """Binarize `network` in place and return it; `example` is an input batch for it.
+
+        Raises as `proxconnect.binarize` and `add_thresholds`; LoadError for a MODULE:NAME that cannot be loaded.
+        """
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,

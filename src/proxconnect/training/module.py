@@ -199,7 +199,10 @@ class Training(lightning.LightningModule):
         return loss
 
     def is_logged(self, index: int) -> bool:
-        """Return True if the loss of batch `index` of an epoch is logged: every `trainer.log_every_n_steps` batches."""
+        """Return True if the loss of batch `index` of an epoch, counted from 0, is logged.
+
+        It is logged after every `trainer.log_every_n_steps` batches, or never if that is 0.
+        """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
         return every > 0 and (index + 1) % every == 0
 
@@ -253,7 +256,10 @@ class Training(lightning.LightningModule):
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
     def mean_loss(self) -> Tensor:
-        """Return the mean loss of this epoch so far over all processes, a scalar; 0 before its first step."""
+        """Return the mean loss of this epoch so far over all processes, a scalar; 0 before its first step.
+
+        Call it in every process, because they exchange their losses.
+        """
         return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:

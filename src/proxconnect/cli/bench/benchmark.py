@@ -133,8 +133,9 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
 class Contest:
     """The timing of one network in all its forms: float, packed, and in other engines.
 
-    Call `contenders` for the results; `absent` then says which engines did not run on every input, and why. `model` is
-    the float network and `binary` its binarized copy.
+    Call `contenders` for the results, under `torch.inference_mode` and with torch set to `threads` threads, as the
+    other engines are. `absent` then says which engines did not run on every input, and why. `model` is the float
+    network and `binary` its binarized copy.
     """
 
     title: str

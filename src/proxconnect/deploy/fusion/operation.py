@@ -146,7 +146,10 @@ _KEY = "proxconnect_origins"
 
 
 def origins(node: Node) -> tuple[str, ...]:
-    """Return the names of the traced nodes that a rewritten node stands for; it has the value of the last one."""
+    """Return the names of the traced nodes that a rewritten node stands for; it has the value of the last one.
+
+    An input shift was part of its layer's node: its name is that node's, followed by `SHIFTED`.
+    """
     if _KEY not in node.meta:  # it was inserted to copy its first argument, or to change its layout
         return origins(node.all_input_nodes[0])
     names: tuple[str, ...] = node.meta[_KEY]

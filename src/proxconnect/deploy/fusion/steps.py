@@ -89,7 +89,10 @@ class EpilogueStep:
 
 
 def is_nothing(module: nn.Module) -> bool:
-    """Return True if a module in `eval()` is known to return its input, as `nn.Identity` and `nn.Dropout` do."""
+    """Return True if a module is in `eval()` and its class then returns its input, like `nn.Identity` or `nn.Dropout`.
+
+    False for every module in `train()`, and for classes that are not known.
+    """
     return type(module) in _NOTHING and not module.training
 
 

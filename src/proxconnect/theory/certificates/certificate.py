@@ -107,22 +107,23 @@ class Certificate:
 
     @property
     def persistent(self) -> str | None:
-        """The name of the largest of `terms` over the second half of the run.
+        """The name of the largest of `terms` over the second half of the run, by the means that `halves` returns.
 
-        None if the mean bound over the second half is at most 0 or at most half of that over the first, without a
-        bound, or after one step.
+        None if the mean of `bound` over the second half is at most 0 or at most half of that over the first. None also
+        without a bound, after one step, or if every η of the second half is 0.
         """
         if self.bound is None or self.steps < 2:
             return None
         first, second = self.halves(self.bound)
-        if second <= max(0.0, 0.5 * first):
+        if isnan(second) or second <= max(0.0, 0.5 * first):
             return None
         return max(self.terms, key=lambda name: self.halves(self.terms[name])[1])
 
     def halves(self, average: Tensor) -> tuple[float, float]:
-        """Return the means over the first and the second half of the run of a quantity such as `bound` or `excess`.
+        """Return the means of a quantity over the steps of the first and of the second half of the run.
 
-        `average`, (t,), is its mean, weighted by η, up to each horizon. A mean is NaN if every η of its half is 0.
+        `average`, (t,), is its mean up to each horizon, weighted by η, such as `bound` or `excess`. The means of the
+        halves are weighted by η, too: they are not means of `average`. A mean is NaN if every η of its half is 0.
         """
         assert self.account is not None
         eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))
@@ -173,7 +174,8 @@ def _verdict(found: Certificate) -> str:
     if failing:
         return "The run does not inherit the guarantee."
     verdict = "The run inherits the guarantee." if found.holds else "Whether it inherits the guarantee is not decided."
-    if found.steps < 2:
+    assert found.bound is not None
+    if found.steps < 2 or isnan(found.halves(found.bound)[1]):
         return verdict
     if found.persistent is None:
         return (

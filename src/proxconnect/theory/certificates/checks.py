@@ -106,7 +106,7 @@ def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return ℓ and ∇ℓ at each row of `weights`; ValueError if ℓ is no differentiable scalar."""
     values, gradients = torch.empty(len(weights), dtype=weights.dtype), torch.empty_like(weights)
     for k, row in enumerate(weights):
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             leaf = row.clone().requires_grad_()
             try:
                 value = loss(leaf.clone())  # which it may overwrite
@@ -116,8 +116,8 @@ def _evaluated(loss: Function, weights: Tensor) -> tuple[Tensor, Tensor]:
                 ) from error
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
                 raise ValueError("loss must map a weight vector (n,) to a scalar tensor, differentiable by autograd")
-            (gradients[k],) = torch.autograd.grad(value, leaf)
-        values[k] = value.detach()
+            (gradient,) = torch.autograd.grad(value, leaf)
+        values[k], gradients[k] = value.detach(), gradient
     return values, gradients
 
 

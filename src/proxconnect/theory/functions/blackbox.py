@@ -83,8 +83,8 @@ class _AutogradFactor:
     function: Function
 
     def __call__(self, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
             values = self.function(leaf)
             if not isinstance(values, Tensor) or values.shape != x.shape:
                 got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__

@@ -126,9 +126,10 @@ def correct(backward: str | Heuristic | Function, name: str | None = None, *, no
 
 
 def antiderivative(backward: Function) -> Antiderivative:
-    """Make the transform T(p) = ∫₀ᵖ B of an elementwise B, as far as a table of T errs by at most 1e-6.
+    """Make the transform T(p) = ∫₀ᵖ B of an elementwise B, from a table that errs by at most 1e-6·max(1, |T|).
 
-    B that varies too often up to ±`FAR` is constant beyond one of `NEARER`; TooRoughError if that fails as well.
+    The table ends at ±`FAR`, or at one of `NEARER` if B is too rough up to there; T' is constant beyond.
+    TooRoughError if every table fails, ProbeError if B is no elementwise function with finite values.
     """
     box = probed(backward, "backward", -FAR, FAR)
     try:
