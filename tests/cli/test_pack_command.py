@@ -165,6 +165,7 @@ def test_a_proof_that_fails_leaves_no_file(theirs, folder, capsys, monkeypatch):
         (["float.pt", "--model", "theirs:mesh"], "has no 'mesh'"),
         (["float.pt", "--model", "theirs:net", "--example", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8"),
         (["nan.pt", "--model", "theirs:net"], "`latent` has NaN or infinite entries"),
+        (["mixed.pt", "--model", "theirs:net"], "some scales in mixed.pt are learned and some are not"),
     ],
 )  # fmt: skip
 def test_errors_of_a_user_are_one_line(theirs, folder, capsys, arguments, message):
@@ -191,6 +192,7 @@ def _write_all(net) -> None:
         "more": state | {"9.weight": torch.ones(2)},
         "twice": {"model": state, "ema": state},
         "nan": {name: tensor * torch.nan for name, tensor in state.items()},
+        "mixed": latents.state_dict() | {"2.weight_quantizer.alpha": torch.ones(8)},
     }.items():
         torch.save(content, f"{name}.pt")
     with open("float.pt", "rb") as whole, open("cut.pt", "wb") as cut:

@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_made_stops_the_run_before_it_trains(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused_by_the_names_that_differ(model, says, tmp_path):
     finish(tmp_path)
     run = configured(tmp_path / "other", model=model)
-    with pytest.raises(CheckpointError, match=f"(?s){says}.*config.yaml"):
+    with pytest.raises(CheckpointError, match=rf"(?s)last\.ckpt is of another network.*{says}.*config.yaml"):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=tmp_path / LAST)
 
 

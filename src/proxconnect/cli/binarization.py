@@ -76,7 +76,7 @@ def trained(
         how = "binary as it is built"
     elif matched.binary_layers:
         _refuse(parsed, "the checkpoint has latents, which say it", ("weights", "activations", "keep"))
-        _binarize_as(matched, model, scale, parsed)
+        _binarize_as(checkpoint, matched, model, scale, parsed)
         how = "binary as its latents say"
     else:
         make_binary(model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
@@ -105,7 +105,9 @@ def _refuse(parsed: argparse.Namespace, why: str, names: Iterable[str]) -> None:
         raise ValueError(f"{why}: leave out {' and '.join(given)}")
 
 
-def _binarize_as(matched: Matched, model: nn.Module, scale: Scale, parsed: argparse.Namespace) -> None:
+def _binarize_as(
+    checkpoint: Checkpoint, matched: Matched, model: nn.Module, scale: Scale, parsed: argparse.Namespace
+) -> None:
     """Binarize layers that have latents; those with a μ of inputs get binary inputs, and thresholds as they have."""
     layers = {}  # with the names of what `binarize` converts: the attention around a projection, else the layer itself
     for layer in matched.binary_layers:
@@ -115,7 +117,8 @@ def _binarize_as(matched: Matched, model: nn.Module, scale: Scale, parsed: argpa
     learned = [layer for layer in layers if matched.has(layer, "weight_quantizer.alpha")]
     if learned and len(learned) != len(layers):
         raise CheckpointError(
-            "some of its scales are learned and some are not: name a MODULE:CALLABLE that binarizes as it was trained"
+            f"some scales in {checkpoint.path} are learned and some are not: name a MODULE:CALLABLE that binarizes as "
+            "it was trained"
         )
     if parsed.accumulator is not None and not inputs:
         raise ValueError("--accumulator is for binary inputs, which the checkpoint has not")

@@ -31,7 +31,10 @@ _LEAST_VISITED = 10_000
 
 
 class CheckpointError(ValueError):
-    """The error for a file that is no readable checkpoint, or is one of another network; the message names the file."""
+    """The error for a file that is no readable checkpoint, or is one of another network.
+
+    The message names the file if its path is known.
+    """
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Summary:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of the tensors in the file that `save(pack(model), path)` writes."""
+        """Bytes of the tensors in the file that `save(pack(model), path)` writes, or `save` of a packed model."""
         return sum(row.packed_bytes for row in self.rows)
 
     @property

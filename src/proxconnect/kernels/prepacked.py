@@ -138,10 +138,10 @@ def is_finite_weight(weight: Tensor) -> bool:
 
 
 def float_panels(weight: Tensor) -> Tensor:
-    """Prepack a float weight (out, in, height, width) as float32 (⌈out/16⌉, height·width·in, 16).
+    """Prepack a float weight (out, in, height, width) as (⌈out/16⌉, height·width·in, 16), in its dtype.
 
     Entry [b, k, i] is entry k of output 16b + i, in the order (height, width, in), or 0 after the last output.
-    ValueError unless `is_finite_weight(weight)`.
+    Kernels take float32 alone. ValueError unless `is_finite_weight(weight)`.
     """
     if not is_finite_weight(weight):
         raise ValueError(f"a weight is (out, in, height, width), none of them 0, and finite; got {tuple(weight.shape)}")

@@ -56,6 +56,9 @@ def soft(model: nn.Module) -> Iterator[nn.Module]:
 def full_precision(model: nn.Module) -> Iterator[nn.Module]:
     """Run `model` with its latent weights and float activations: nothing is quantised.
 
+    Learned scales have no effect, but learned thresholds still shift inputs. A packed model has no latent weights and
+    stays as it is.
+
     Example:
         >>> model = pc.binarize(nn.Sequential(nn.Linear(4, 4, bias=False)), "bc", keep=None)
         >>> x = torch.randn(2, 4)

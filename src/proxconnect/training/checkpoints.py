@@ -176,8 +176,11 @@ def read_run(path: Path) -> dict[str, Any]:
     return content
 
 
-def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
-    """Raise a CheckpointError unless the state dicts of a checkpoint and of a module have equal names and shapes."""
+def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor], path: object = None) -> None:
+    """Raise a CheckpointError unless the state dicts of a checkpoint and of a module have equal names and shapes.
+
+    The message names `path`, the file of the checkpoint, if it is known.
+    """
     lacking, left = ([name for name in one if name not in other] for one, other in ((here, saved), (saved, here)))
     says = []
     if lacking:
@@ -191,8 +194,8 @@ def require_same_network(saved: Mapping[str, Tensor], here: Mapping[str, Tensor]
         says.append(f"{len(reshaped)} of its tensors are of other shapes ({shapes})")
     if says:
         raise CheckpointError(
-            f"the checkpoint is of another network: {'; '.join(says)}. Go on with the configuration that it was "
-            "trained by, the config.yaml beside it, or start from it by model.start.checkpoint"
+            f"{path or 'the checkpoint'} is of another network: {'; '.join(says)}. Go on with the configuration that "
+            "it was trained by, the config.yaml beside it, or start from it by model.start.checkpoint"
         )
 
 

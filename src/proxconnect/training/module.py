@@ -250,7 +250,8 @@ class Training(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore "run" from `checkpoint`; CheckpointError if the "state_dict" in it is of another network."""
         if "state_dict" in checkpoint:  # a strategy that shards has loaded it before
-            require_same_network(checkpoint["state_dict"], self.state_dict())
+            path = None if self._trainer is None else self._trainer.ckpt_path
+            require_same_network(checkpoint["state_dict"], self.state_dict(), path)
         if run := checkpoint.get("run"):
             self.curve, self._validated = list(run["curve"]), dict(run["validated"])
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])

@@ -73,5 +73,7 @@ def test_evaluation_sees_each_picture_once_in_as_many_batches_on_each_rank(count
 def test_too_few_pictures():
     with pytest.raises(DatasetError, match=r"15 pictures .* batch of 8 on each of 2 processes: lower batch_size to 7"):
         Shuffled(torch.arange(15), 8, seed=0, rank=0, world=2)
-    with pytest.raises(DatasetError, match="2 pictures to evaluate on, fewer than the 3 processes"):
+    with pytest.raises(DatasetError, match="2 pictures to evaluate on, but 3 processes need at least 3"):
         InTurn(torch.arange(2), 8, rank=0, world=3)
+    with pytest.raises(DatasetError, match="5 pictures to evaluate on, but 4 processes need at least 8"):
+        InTurn(torch.arange(5), 1, rank=0, world=4)

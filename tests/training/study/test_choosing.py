@@ -63,11 +63,15 @@ def test_a_choice_among_unequal_trials_is_refused(grid):
         module.trials(fewer, entries, grid, ["pair"], "accuracy.reestimated")
     with pytest.raises(GridError, match="1 of 16 rows are not finished, as 'seed 0"):
         module.trials(rows, dict(list(entries.items())[1:]), grid, ["pair"], "accuracy.reestimated")
+    with pytest.raises(GridError, match="no row has these labels"):
+        module.trials([], entries, grid, ["pair"], "accuracy.reestimated")
 
 
 def test_names_are_looked_up(grid):
     entries, rows = finished(grid), rows_of(grid)
     with pytest.raises(GridError, match="unknown axis in --choose 'pairs': did you mean 'pair'"):
         module.trials(rows, entries, grid, ["pairs"], "accuracy.reestimated")
+    with pytest.raises(GridError, match="--choose averages over seeds"):
+        module.trials(rows, entries, grid, ["pair", "seed"], "accuracy.reestimated")
     with pytest.raises(GridError, match=r"no number 'accuracy.best': choose by one of accuracy.reestimated"):
         module.trials(rows, entries, grid, ["pair"], "accuracy.best")

@@ -85,14 +85,18 @@ class Shuffled:
 class InTurn:
     """The order of evaluation: each picture once, in as few batches of at most `batch_size` as possible.
 
-    `chosen` are their indices, int64, in order. All `world` ranks have the same number of batches, since they wait for
-    each other; DatasetError if there are too few pictures for that.
+    `chosen` are the indices of the pictures of all ranks, int64, in order. Each of `world` ranks has its share of the
+    batches. The shares have the same number of batches, since ranks wait for each other; DatasetError if there are too
+    few pictures for that.
     """
 
     def __init__(self, chosen: Tensor, batch_size: int, rank: int = 0, world: int = 1) -> None:
         steps = -(-len(chosen) // (batch_size * world))
-        if len(chosen) < max(1, steps * world):
-            raise DatasetError(f"there are {len(chosen)} pictures to evaluate on, fewer than the {world} processes")
+        if len(chosen) < (least := max(1, steps) * world):
+            raise DatasetError(
+                f"there are {len(chosen)} pictures to evaluate on, but {world} processes need at least {least}: one "
+                "for each of their batches"
+            )
         self._parts = chosen.tensor_split(steps * world)[rank::world]
 
     def __len__(self) -> int:

@@ -230,11 +230,15 @@ def trials(
     """Return the trials of each combination of labels of `axes`, with the largest mean over seeds of `figure` first.
 
     A trial is a combination of labels of the other axes, except the seed. `entries` are by address. GridError if an
-    axis is unknown, if a row is not in `entries` or lacks the number, if there is nothing to choose, or if the
-    combinations have different numbers of trials or of seeds.
+    axis is unknown or the seed, if a row is not in `entries` or lacks the number, if there is nothing to choose, or if
+    the combinations have different numbers of trials or of seeds.
     """
     for axis in axes:
         require_known(axis, grid.axes, "axis in --choose")
+    if "seed" in axes:
+        raise GridError("--choose averages over seeds: name other axes")
+    if not rows:
+        raise GridError("no row has these labels: there is nothing to choose")
     missing = [str(row) for row in rows if row.key not in entries]
     if missing:
         raise GridError(f"{len(missing)} of {len(rows)} rows are not finished, as {missing[0]!r}: run the grid first")

@@ -107,7 +107,10 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         self._loader = self._start = None
 
     def train_dataloader(self) -> TrainLoader:
-        """Return the loader of training batches; it begins where `start_at` said, or else with the trainer's epoch."""
+        """Return a loader of training batches; it begins where `start_at` said, or else with the trainer's epoch.
+
+        A position of `start_at` serves one call. Without a trainer the loader begins with epoch 0.
+        """
         pictures = self._splits.train
         batches = Batches(self.training_view(pictures), pictures.labels, self._order(*_place()), self.workers)
         self._loader = TrainLoader(
