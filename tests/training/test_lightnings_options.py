@@ -1,6 +1,7 @@
 """Options of Lightning's Trainer that change how a binary network computes or which weights are kept."""
 
 from functools import partialmethod
+from pathlib import Path
 
 import lightning
 import pytest
@@ -80,5 +81,35 @@ def test_the_average_of_the_weights_is_what_is_validated_and_shipped(tmp_path):
     ],
 )  # fmt: skip
 def test_wrong_options_are_errors_of_the_user(options, message):
+    with pytest.raises(UsageError, match=message):
+        Configured({"data": "Digits", **options})
+
+
+def test_nested_options_override_the_files_that_they_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("first.yaml").write_text("data: Digits\ntrainer: {max_epochs: 3, accelerator: cpu, logger: false}\n")
+    Path("second.yaml").write_text("trainer: {max_epochs: 4}\nmodel: {label_smoothing: 0.25}\n")
+    files = ["first.yaml", Path("second.yaml")]
+    as_strings = Configured([f"--config={file}" for file in files] + ["--trainer.max_steps=5"])
+    for config, epochs in ((files, 4), (files[::-1], 3)):
+        run = Configured({"trainer": {"max_steps": 5, "default_root_dir": tmp_path}, "config": config})
+        assert (run.trainer.max_epochs, run.trainer.max_steps) == (epochs, 5)
+        assert run.config.model == as_strings.config.model
+        assert run.config.model.label_smoothing == 0.25
+        assert (run.folder, run.trainer.loggers) == (tmp_path, [])
+    assert Configured({"config": "first.yaml", "model": {"label_smoothing": 0.5}}).config.model.label_smoothing == 0.5
+    assert Configured({"config": files[1], "data": "Digits"}).trainer.max_epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"config": "absent.yaml"}, "does not exist"),
+        ({"config": ["absent.yaml"]}, "does not exist"),
+        ({"config": 3}, "a path or a list of paths; got 3"),
+        ({"config": [], "trainer": {"callbacks": [Averaging()]}}, "must be plain data"),
+    ],
+)
+def test_wrong_files_in_nested_options_are_errors_of_the_user(options, message):
     with pytest.raises(UsageError, match=message):
         Configured({"data": "Digits", **options})

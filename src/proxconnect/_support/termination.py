@@ -62,13 +62,19 @@ class Notice:
         self.came = False
 
     def listen(self) -> None:
-        """Let SIGTERM set `came` and not end the process, until another handler is set; only in the main thread."""
+        """Let SIGTERM set `came` and not end the process, until another handler is set.
+
+        Do nothing outside the main thread, since Python can set handlers there only.
+        """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: setattr(self, "came", True))
 
 
 def ignore_first_sigterm() -> None:
-    """Ignore the first SIGTERM, which schedulers send to helper processes too; the second ends the process."""
+    """Ignore the first SIGTERM, which schedulers send to helper processes too; the second ends the process.
+
+    Call it in the main thread: ValueError in another one.
+    """
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 

@@ -41,8 +41,8 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         new tensors for the weights of binary and packed layers, and the model's own tensors for the rest.
 
     Raises:
-        ValueError: if the model has no binary or packed layer, or a NaN or infinity in latents, biases, shifts or batch
-            norms.
+        ValueError: if the model has no binary or packed layer, or a NaN or infinity in a binary layer, a shift or a
+            batch norm. Float and packed layers are not checked.
         TypeError: if `model` is no module.
 
     Warns:

@@ -62,8 +62,8 @@ def pack(
 
     Raises:
         ValueError: if the model has no binary layer; if it or a module of it is wrapped, as by `torch.compile`; for
-            latents, quantizers or paddings without a packed form; for NaN or infinity in latents, biases, shifts or
-            batch norms; for an unknown option.
+            latents, quantizers or paddings without a packed form; for NaN or infinity in a binary layer, a shift, a
+            batch norm or a weight that gets 8 bits; for an unknown option.
         TypeError: if `model` is no module, or has a type of binary layer without a packed form.
         Exception: the model's own error, with a note, for an example that it does not take.
         ProofError: if a layer or a fused operation differs on the example by more than rounding; the message names it.

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import inspect
 import logging
+import os
 import re
 import textwrap
 import warnings
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
+import yaml
 from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
@@ -22,6 +24,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import TimeRemainingColumn
+from torch.utils._pytree import tree_map_only
 
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
@@ -119,14 +122,33 @@ def _no_groups(defaults: Namespace, given: Namespace, before: str = "") -> Itera
             yield before + name, value
 
 
+def _with_files(options: Mapping[str, Any]) -> dict[str, Any] | list[str]:
+    """Return nested options as Lightning takes them: as strings if they name files, which it would not merge."""
+    rest = dict(options)
+    given = rest.pop("config", None)
+    if given is None:
+        return rest
+    files = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(file, str | os.PathLike) for file in files):
+        raise ValueError(f"config takes a path or a list of paths; got {given!r}")
+    try:
+        text = yaml.safe_dump(tree_map_only(os.PathLike, os.fspath, rest), default_flow_style=True)
+    except yaml.YAMLError as error:
+        raise ValueError(f"options beside config must be plain data, as in a YAML file: {error}") from error
+    return [f"--config={os.fspath(source)}" for source in (*files, text)]
+
+
 class Configured(LightningCLI):
     """A configured run: its `trainer`, `model` (a `Training`) and `datamodule`, built from options but not started.
 
     `arguments` are the options of `proxconnect fit`, as strings or nested as in a YAML file: `--trainer.*`, `--model.*`
     (of `Training`), `--data` (a class of proxconnect.training.data.modules), `--data.*`, `--checkpoint.*` (of
-    `LastCheckpoint`), `--seed_everything`, `--ckpt_path`, `--health`, and `--config`, files of options, each over the
-    one before (among nested options, one path). `manual` replaces "prog", "description" or "epilog" of the help.
-    UsageError for wrong options.
+    `LastCheckpoint`), `--ckpt_path`, `--health`, `--seed_everything`, and `--config`, a file of options. The global
+    random generators are seeded by `--seed_everything`, 0 by default.
+
+    Among strings, each option and each file overrides those before it. Among nested options, `config` is a path or a
+    list of them, and the other options override its files. `manual` replaces "prog", "description" or "epilog" of the
+    help. UsageError for wrong options.
     """
 
     def __init__(self, arguments: Sequence[str] | Mapping[str, Any], manual: Mapping[str, str] | None = None) -> None:
@@ -142,7 +164,7 @@ class Configured(LightningCLI):
                     trainer_defaults=defaults, seed_everything_default=0, auto_configure_optimizers=False,
                     load_from_checkpoint_support=False, run=False, parser_class=TrainingParser,
                     parser_kwargs={"formatter_class": Formatter, **help_of_fit, **(manual or {})},
-                    args=dict(arguments) if isinstance(arguments, Mapping) else list(arguments),
+                    args=_with_files(arguments) if isinstance(arguments, Mapping) else list(arguments),
                 )  # fmt: skip
         except ValueError as error:
             raise UsageError(_short(str(error))) from error

@@ -75,7 +75,8 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
         The keys of `proxconnect bench --json` (docs/command-line.md), all values of `peak_memory` None.
 
     Raises:
-        ValueError: if the model cannot be binarized or packed, fails on the example or a batch, or lacks positions.
+        ValueError: if the model cannot be binarized or packed, fails on the example or a batch, or is a language model
+            with fewer positions than `options.prompt` and `options.tokens` need.
         TypeError: if it has a type of binary layer that cannot be packed.
     """
     generation.require_room(title, model, options.prompt, options.tokens)

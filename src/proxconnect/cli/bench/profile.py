@@ -136,7 +136,10 @@ class _NodeClock(fx.Interpreter):
 
 
 class Unit(NamedTuple):
-    """A binary layer, or an attention with binary projections, in float and packed; `members` are its packed layers."""
+    """A binary layer, or the module around binary parameters or projections, such as an attention: float and packed.
+
+    `members` are its packed layers by qualified name.
+    """
 
     name: str
     members: Mapping[str, PackedLayer]

@@ -160,7 +160,11 @@ def for_kernels(steps: Iterable[EpilogueStep], channels: int) -> tuple[list[Epil
 
 
 def can_fold(norm: nn.Module) -> bool:
-    """Return True if `norm_affine` may take a norm: in `eval()`, with statistics, float32 on the CPU, rounded once."""
+    """Return True if a module is a batch norm that `norm_affine` may take, on this machine.
+
+    It must be in `eval()`, with statistics, all float32 on the CPU, and torch's batch norm must round as fma does; see
+    `adds_in_one_step`.
+    """
     if not isinstance(norm, _BatchNorm) or norm.training or norm.running_mean is None or norm.running_var is None:
         return False
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)

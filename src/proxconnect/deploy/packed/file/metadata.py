@@ -144,7 +144,7 @@ class LayerSpec:
     def from_json(cls, entry: object) -> "LayerSpec":
         """Parse a layer's JSON object, as `json.loads` gives it.
 
-        ValueError for a wrong value or key, but not for an unknown "type".
+        ValueError for a wrong value or key. Not checked is whether "type" is known and the other keys fit it.
         """
         if not isinstance(entry, dict) or not {"type", "shape"} <= set(entry) <= {"type", "shape", *_DEFAULTS}:
             raise ValueError(f"must be an object with the keys type and shape, and of {', '.join(_DEFAULTS)}")

@@ -216,14 +216,14 @@ class SmallImages(ImageData[TensorPictures]):
         return self.published_size if self.transform is None else self.transform.image_size
 
     def plain_view(self, pictures: TensorPictures) -> View:
-        """Return a function from indices and epoch to images, standardised, and resized if there is a `transform`."""
+        """Return a function as `ImageData` says; a `transform` resizes each image and keeps only its middle."""
         if self.transform is None:
             return partial(transforms.plain, pictures.images, self._standardisation)
         transform = self.transform.for_evaluation(*self._standardisation.of_full_brightness)
         return partial(transforms.opened, pictures, transform)
 
     def training_view(self, pictures: TensorPictures) -> View:
-        """Return a function from indices and epoch to images, augmented by `flip` and `crop` or by `transform`."""
+        """Return a function as `ImageData` says; it augments images by `flip` and `crop`, or by `transform`."""
         if self.transform is not None:
             transform = self.transform.for_training(*self._standardisation.of_full_brightness)
             return partial(transforms.augmented, pictures, transform, self.seed)

@@ -151,7 +151,7 @@ class ImageNet(ImageData[Pictures]):
         return Splits(train, test, len(train.classes))
 
     def plain_view(self, pictures: Pictures) -> View:
-        """Return the function from indices and epoch to images: resized, their middle cut out, standardised."""
+        """Return the function from indices and epoch to images: resized, cropped to their middle, standardised."""
         return partial(opened, pictures, self.transform.for_evaluation(MEAN, DEVIATION))
 
     def training_view(self, pictures: Pictures) -> View:
