@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from proxconnect.conversion import binarize
 from proxconnect.deploy.packed import pack_layers, save
 from proxconnect.inspection import summary
-from proxconnect.layers import BinaryLayer
+from proxconnect.layers import BinaryLayer, add_thresholds
 
 
 def net() -> nn.Sequential:
@@ -104,6 +104,23 @@ def test_float_bytes_are_those_of_the_float_state_dict(build):
     assert (binary.float_bytes, binary.parameters) == (expected, parameters)
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     assert binary.binary_parameters == sum(layer.latent.numel() for layer in layers)
+
+
+def test_a_latent_of_two_layers_counts_once():
+    model = binarize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), keep=None)
+    model[1].latent = model[0].latent
+    result = summary(model)
+    assert (result.parameters, result.binary_parameters) == (16 + 4 + 4, 16)
+
+
+def test_learned_scales_do_not_count_and_thresholds_do():
+    def numbers(model):
+        return summary(model).parameters, summary(model).float_bytes
+
+    model = binarize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "bnn++", "poly", keep=None, scale="learned")
+    assert numbers(model) == numbers(pack_layers(model)) == (40, 160)
+    add_thresholds(model)
+    assert numbers(model) == numbers(pack_layers(model)) == (48, 192)
 
 
 def test_a_latent_that_a_float_layer_shares_counts_as_both(tmp_path):

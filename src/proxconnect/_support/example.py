@@ -64,7 +64,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_one_sign(tensors: list[Tensor]) -> bool:
-    """Return True if float tensors with two or more entries, not on meta, are given, and all ≥ 0 or all < 0."""
+    """Return True if all entries of the tensors are ≥ 0, or all are < 0.
+
+    Tensors that are not float, have fewer than two entries or are on meta are ignored. False if none is left.
+    """
     floats = [t.detach() for t in tensors if t.is_floating_point() and t.numel() > 1 and not t.is_meta]
     return bool(floats) and (all(bool((t >= 0).all()) for t in floats) or all(bool((t < 0).all()) for t in floats))
 

@@ -45,9 +45,9 @@ class LayerSummary:
     input_bits: int | None
     """Bits of one entry of the module's input; None if the input is not of floats, or unknown."""
     parameters: int
-    """The number of its parameters; shared ones count in the first module that owns them."""
+    """The number of its parameters without learned scales; shared ones count in the first module that owns them."""
     float_bytes: int
-    """Bytes of its tensors in the float model."""
+    """Bytes of its tensors in the float model; thresholds count too."""
     packed_bytes: int
     """Bytes of its tensors in the packed file."""
     binary_macs: int | None
@@ -63,7 +63,7 @@ class Summary:
     rows: tuple[LayerSummary, ...]
     """The modules that have tensors or multiply-adds, in order of registration."""
     binary_parameters: int
-    """The number of binary weights."""
+    """The number of binary weights; shared ones count once."""
     uncalled: tuple[str, ...] | None
     """Binary layers whose forward was never called, so that their inputs stay float; None without example."""
     one_signed: tuple[str, ...] | None
@@ -73,12 +73,12 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """The number of parameters of the model, float and binary; a shared one counts once."""
+        """The number of parameters of the model, float and binary, without learned scales; a shared one counts once."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def float_bytes(self) -> int:
-        """Bytes of the tensors in the state dict of the float model; a shared tensor counts once."""
+        """Bytes of the tensors in the state dict of the float model, plus thresholds; a shared tensor counts once."""
         return sum(row.float_bytes for row in self.rows)
 
     @property
@@ -224,7 +224,13 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     best = None
     if any(isinstance(module, CompactLayer) for module in names):
         best = kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
-    return Summary(tuple(rows), sum(spec.entries for spec in one_bit.values()), uncalled, one_signed, best)
+    return Summary(tuple(rows), _binary_parameters(one_bit), uncalled, one_signed, best)
+
+
+def _binary_parameters(one_bit: dict[nn.Module, LayerSpec]) -> int:
+    latents = {module: module._parameters.get("latent") for module in one_bit}
+    entries = {id(module if latents[module] is None else latents[module]): s.entries for module, s in one_bit.items()}
+    return sum(entries.values())
 
 
 @dataclass

@@ -56,5 +56,8 @@ def _require_tensor(value: object) -> None:
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:
-    """Return True if the bits after the last of `entries` signs are 0, as `pack_bits` leaves them."""
+    """Return True if the bits after the last of `entries` signs are 0, as `pack_bits` leaves them.
+
+    `bits` is uint8 of shape (⌈entries/8⌉,), which is not checked.
+    """
     return entries % 8 == 0 or int(bits[-1]) >> entries % 8 == 0

@@ -18,7 +18,7 @@ _Call = tuple[int, tuple[int, ...], CAttention]
 
 @cache
 def has_attention() -> bool:
-    """Return True if this machine has the kernel of `attention`, which needs AVX2, AVX-512 or AMX."""
+    """Return True if the kernel of `attention` is built and can run here; it needs AVX2, AVX-512 or AMX."""
     return "avx2" in instruction_sets()
 
 
@@ -34,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     - another dtype or device, or a machine without AVX2;
     - widths below 16 or above 256, fewer than 8 queries, keys of more than 2¹⁷ entries or more than 4096 keys, a scale
       outside (0, 1];
-    - shapes that do not fit those above, or empty ones;
+    - other shapes of four dimensions than those above, or empty ones;
     - a last dimension that is not contiguous;
     - queries and keys with inf or NaN, or so large that a score is;
     - with AMX for bfloat16 also values with inf or NaN, and entries so large that a score might come near a million.

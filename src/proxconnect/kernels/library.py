@@ -224,7 +224,7 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 
 @cache
 def has_float_conv() -> bool:
-    """Return True if this machine can run `FusedFloatConv2d`, which needs AVX2, AVX-512 or AMX."""
+    """Return True if `FusedFloatConv2d` is built and can run here; it needs AVX2, AVX-512 or AMX."""
     return not {"avx2", "avx512", "amx"}.isdisjoint(instruction_sets())
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,41 @@ def test_answers_as_the_model_does(net: type[Block], tokens: int) -> None:
     with layer_by_layer(small):
         by_layers = small(x)
     assert torch.equal(small(x), by_layers)
+
+
+class AnyDimensions(Block):
+    """Attention for any number of dimensions before the tokens; heads and queries change places by `swap`."""
+
+    def __init__(self, swap: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.swap = swap
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.proj(x)
+        q = q if self.swap is None else q.unflatten(-1, (HEADS, -1)).transpose(-3, -2)
+        y = functional.scaled_dot_product_attention(q, q, q)
+        y = y if self.swap is None else y.transpose(*self.swap)
+        return self.proj(y.reshape(x.shape))
+
+
+@pytest.mark.parametrize("shape", [(16, WIDTH), (2, 16, WIDTH), (2, 3, 16, WIDTH)])
+@pytest.mark.parametrize("swap", [None, (-3, -2), (-2, -3), (-3, 2)])
+@torch.no_grad()
+def test_takes_other_numbers_of_dimensions(swap: tuple[int, int] | None, shape: tuple[int, ...]) -> None:
+    """After four, with which the graph was compared with the layers."""
+    model, small = packed(AnyDimensions(swap))
+    assert attentions(small) == 1
+    for x in (torch.randn(2, 16, WIDTH), torch.randn(shape)):
+        torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_takes_two_dimensions_first() -> None:
+    _, small = packed(AnyDimensions(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = torch.randn(16, WIDTH)
+        assert small(x).shape == x.shape
 
 
 @pytest.mark.parametrize(("net", "is_of_rows"), [(Block, True), (HeadsFirst, False)])

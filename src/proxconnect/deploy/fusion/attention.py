@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -22,8 +22,11 @@ class Attention(Operation):
 
     If `rows` is None, call it with queries, keys and values, each (batch, heads, tokens, width). If `rows` is (heads,
     width), call it with one tensor (batch, tokens, 3 · heads · width), which holds all queries, then keys, then values,
-    and with the sizes batch and tokens. It returns (batch, queries, heads, width) if `has_queries_first`, else (batch,
-    heads, queries, width). A `scale` of None is 1/√width.
+    and with the sizes batch and tokens. A `scale` of None is 1/√width.
+
+    It returns (batch, heads, queries, width). Unless `swap` is None, it transposes these two dimensions, those of heads
+    and queries, and returns (batch, queries, heads, width). Torch computes inputs that the kernel does not support, and
+    those without four dimensions.
     """
 
     name = "attentions"
@@ -31,9 +34,9 @@ class Attention(Operation):
     keeps_images_apart = False
     has_channels = False
 
-    def __init__(self, scale: float | None, rows: tuple[int, int] | None, *, has_queries_first: bool) -> None:
+    def __init__(self, scale: float | None, rows: tuple[int, int] | None, swap: tuple[int, int] | None) -> None:
         super().__init__(attention, (), are_images=False)
-        self.scale, self.rows, self.has_queries_first = scale, rows, has_queries_first
+        self.scale, self.rows, self.swap = scale, rows, swap
 
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
@@ -48,18 +51,23 @@ class Attention(Operation):
             return None
         swaps = ({1, 2}, {-3, -2}, {1, -2}, {-3, 2})
         user = next(iter(node.users)) if len(node.users) == 1 else None
-        has_queries_first = _calls(user, "transpose", None, None, None) and set(user.args[1:]) in swaps
-        nodes, rows = [node, *node.users] if has_queries_first else [node], None
+        nodes, rows, swap = [node], None, None
+        if _calls(user, "transpose", None, None, None) and set(user.args[1:]) in swaps:
+            nodes, swap = [node, user], cast(tuple[int, int], user.args[1:])
         if chain := _chain_from_rows(inputs):
             sizes: Any = chain[0].args  # rows, batch, tokens, 3, heads, width
             nodes, inputs, rows = [*chain, *nodes], sizes[:3], sizes[4:]
-        return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
+        return Match(cls(arguments.get("scale"), rows, swap), nodes, inputs)
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Return the attention of inputs as the class describes, by torch if the kernel does not support them."""
         answer: Tensor
         if self.rows is None:
-            answer = self.kernel(*inputs, self.scale)
+            q, k, v = inputs
+            if not q.dim() == k.dim() == v.dim() == 4:  # `swap` may mean other dimensions than 1 and 2
+                answer = functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+                return answer if self.swap is None else answer.transpose(*self.swap)
+            answer = self.kernel(q, k, v, self.scale)
         else:
             (qkv, batch, tokens), (heads, width) = inputs, self.rows
             if qkv.shape == (batch, tokens, 3 * heads * width):
@@ -67,7 +75,7 @@ class Attention(Operation):
             else:
                 views = qkv.reshape(batch, tokens, 3, heads, width).permute(2, 0, 3, 1, 4)
                 answer = self.kernel(*views.unbind(0), self.scale)
-        return answer if self.has_queries_first else answer.transpose(1, 2)
+        return answer.transpose(1, 2) if self.swap is None else answer
 
 
 def _chain_from_rows(inputs: tuple[Node, ...]) -> list[Node] | None:
@@ -97,13 +105,14 @@ class FastAttention(TorchFunctionMode):
     """A context manager in which torch's `scaled_dot_product_attention` runs the kernel if it can, in this thread."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `attention` if there is no mask, causality, dropout, GQA or gradient; run `func` for all other calls."""
+        """Run `attention` of 4-d tensors without mask, causality, dropout, GQA and gradient, and `func` otherwise."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             arguments = _plain_arguments(args, kwargs)
             if arguments is not None:
                 query, key, value = (arguments[name] for name in _PARAMETERS[:3])
-                if not torch.is_grad_enabled() or not any(x.requires_grad for x in (query, key, value)):
+                has_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+                if not has_gradient and all(x.dim() == 4 for x in (query, key, value)):
                     return attention(query, key, value, arguments.get("scale")).transpose(1, 2)
         return func(*args, **kwargs)
 

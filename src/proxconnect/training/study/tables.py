@@ -174,9 +174,10 @@ def less_float(rows: DataFrame, layout: TableLayout) -> DataFrame:
 
 
 def by_setting(rows: DataFrame, layout: TableLayout, quantity: Quantity = ACCURACY) -> list[Table]:
-    """Return tables of means over seeds of `quantity`, one for each combination of labels outside `layout`.
+    """Return tables of means over seeds of `quantity`.
 
-    Float networks are in the notes of the tables, not in their lines.
+    There is one for each combination of labels of the axes outside `layout`, except the seed. Float networks are in the
+    notes of the tables, not in their lines. Rows without the quantity do not count.
     """
     cells = spreads(rows, quantity.figure, quantity.less)
     parts = axes(cells, layout.lines, *layout.columns) or (lambda _: "")

@@ -206,8 +206,8 @@ def scale_of(weight: Tensor) -> Tensor:
 def error(layer: Int8Layer, float_layer: nn.Module, input: Tensor) -> tuple[float, float]:
     """Return the largest absolute error of an 8-bit layer on an input, and the largest bound of `exact_and_bound`.
 
-    Both are relative to the largest |output| of `float_layer`, from which the layer was made. ValueError unless that is
-    above 0.
+    `float_layer` is the layer from which it was made. The error is the difference from its output in float64, and both
+    results are relative to the largest |entry| of that output. ValueError unless that is above 0.
     """
     weight, bias = float_layer.weight, getattr(float_layer, "bias", None)
     assert isinstance(weight, Tensor)
