@@ -50,7 +50,7 @@ _TAKEN_BY: dict[str, tuple[str, ...]] = {
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
     "torchvision.models.swin_transformer.ShiftedWindowAttentionV2": ("qkv", "proj"),
 }
-"""The attributes of bypassed layers, by the class of the module that takes their weights."""
+"""The attributes of bypassed layers, by the class whose forward takes their weights."""
 
 _NORM = re.compile(r"[Nn]orm(Act)?(\dd)?$")
 
@@ -245,7 +245,11 @@ def float_inputs(model: nn.Module, bypassed: set[nn.Module]) -> dict[nn.Module, 
 
 
 def takers(model: nn.Module) -> dict[nn.Module, str]:
-    """Map each layer of `model` that another module is known to bypass to the name of that module's class."""
+    """Map each layer of `model` that an attention of torchvision's Swin bypasses to the class name of the attention.
+
+    A subclass that inherits `forward` gets the name of the class that defines it. Only the classes and attributes in
+    `_TAKEN_BY` are known: the `out_proj` of `nn.MultiheadAttention` is not in the map.
+    """
     found: dict[nn.Module, str] = {}
     for parent in model.modules():
         cls = _definer_of_forward(type(parent))

@@ -187,7 +187,10 @@ class Quantizer(nn.Module):
         return (self._learned(latent) * unit).to(latent.dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode and return self as torch does; ValueError from `require_plausible_mu`."""
+        """Set the mode and return self as torch does; ValueError for a μ outside the pair's domain or [1e-6, 1e9].
+
+        Such a μ was probably never initialised. A μ on the meta device is not checked.
+        """
         self.require_plausible_mu()
         return super().train(mode)
 

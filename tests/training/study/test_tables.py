@@ -149,6 +149,13 @@ def test_other_axes_have_tables_of_their_own():
     assert (table.heads, [line[0] for line in table.lines]) == (("model", "bc"), ["resnet", "vit"])
 
 
+def test_a_float_network_without_labels_in_the_layout_has_a_note_without_a_name():
+    rows = [entry(0, 0.9, mode="float", pair=""), entry(0, 0.8, mode="BW", pair="bc")]
+    alone, binary = by_setting(frame(rows), TableLayout("pair", ("start",)))
+    assert (alone.title.partition(":")[0], alone.lines, alone.notes) == ("float", (), ("90.00", "One seed."))
+    assert binary.lines == (("bc", "80.00"),)
+
+
 def test_labels_that_all_rows_have_are_not_said():
     rows = [entry(0, 0.8, model=model, mode="BW", pictures="held out") for model in ("resnet", "vit")]
     assert [labels.keys() for labels in settings(telling(frame(rows), TableLayout()))] == [

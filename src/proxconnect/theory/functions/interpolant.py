@@ -67,10 +67,13 @@ class Interpolant:
     negative: Half | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the values at `x`, with its shape, float dtype and device, computed in float32 or wider."""
+        """Return the values at `x`, with its shape, float dtype and device, computed in float32 or wider.
+
+        If |x| exceeds 3e38, also at ±∞, the value is that at ±3e38.
+        """
         wide = widened(x)
         side = 1 - 2 * (wide < 0).to(wide.dtype)
-        distance = (side * wide).clamp(max=3e38)  # for ∞: a rising piece overflows again, a flat one makes no NaN
+        distance = (side * wide).clamp(max=3e38)  # else a flat piece makes NaN of ∞
         right = self.positive(distance)
         if self.negative is None:
             return (side * right).to(x.dtype)

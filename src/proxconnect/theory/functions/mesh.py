@@ -79,7 +79,7 @@ class Mesh:
         return (values @ TO_INTEGRALS.T) * (self.width / 2)[:, None]
 
     def interpolate(self, values: Tensor, x: Tensor) -> Tensor:
-        """Return the function with these `values` at the nodes, at points `x` (n,); NaN outside the mesh."""
+        """Return the function with `values` (leaves, NODES) at the nodes, at points `x` (n,); NaN outside the mesh."""
         inside = self.interpolate_on(values, self.leaf_of(x), x)
         return torch.where((x < self.low[0]) | (x > self.high[-1]), torch.nan, inside)
 
@@ -89,9 +89,10 @@ class Mesh:
         return leaf.clamp(max=len(self.high) - 1)
 
     def interpolate_on(self, values: Tensor, leaf: Tensor, x: Tensor) -> Tensor:
-        """Return the function with these `values` at the nodes, at points `x` of leaves `leaf` (indices), all (n,).
+        """Return the function with `values` (leaves, NODES) at the nodes, at points `x` (n,).
 
-        Between the nodes of a leaf that is not smooth, return the value at its right end.
+        `leaf`, (n,), has the index of the leaf that holds each point. Between the nodes of a leaf that is not smooth,
+        return the value at its right end.
         """
         distance = x[:, None] - self.x[leaf]
         exact = distance == 0

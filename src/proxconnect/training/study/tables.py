@@ -23,7 +23,8 @@ def frame(entries: Sequence[Entry], layout: TableLayout | None = None) -> DataFr
     """Return a data frame with one line for each entry.
 
     Its columns are the axes (labels, "" for none; "seed" and the axes of `layout` among them), the `FIGURES` (NaN if
-    not measured), and "curve" (a list with a dict of numbers for each epoch).
+    not measured), and "curve" (a list with a dict of numbers for each epoch). If `layout` is None, it
+    is `TableLayout()`.
     """
     layout = layout or TableLayout()
     needed = ("seed", layout.lines, *layout.columns)
@@ -69,7 +70,8 @@ def mean_intervals(cells: DataFrame) -> DataFrame:
 def next_interval(cell: "Series[float]", cells: DataFrame) -> tuple[float, float]:
     """Return (low, high), the 95 % prediction interval of one more seed of a setting: mean ± t·sd·√(1 + 1/n).
 
-    `cell` is the setting's line of `spreads`; sd is pooled over the lines `cells`. NaN if none of these has two seeds.
+    `cell` is the setting's line of `spreads`, with n seeds. sd is pooled over the lines `cells`, and t is Student's for
+    its degrees of freedom. Both ends are NaN if none of `cells` has two seeds.
     """
     freedom = (cells["seeds"] - 1).sum()
     pooled = (((cells["seeds"] - 1) * cells["sd"] ** 2).sum() / freedom) ** 0.5 if freedom else math.nan
@@ -202,7 +204,7 @@ def _table(cells: DataFrame, layout: TableLayout, quantity: Quantity) -> Table:
         lines=tuple((line, *(placed.get((line, column), "-") for column in columns)) for line in lines),
         notes=(
             *(
-                f"{described(labels)}: {text}"
+                ": ".join(filter(None, (described(labels), text)))
                 for labels, text in zip(settings(floats, *part), written(floats), strict=True)
             ),
             f"Mean and standard deviation of {usual} seeds, of others in brackets." if usual > 1 else "One seed.",

@@ -79,7 +79,10 @@ def _stored_once(modules: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], d
 
 
 class PackedFileError(ValueError):
-    """The error of `load` for a file that does not load into the model, such as a damaged one or of another network."""
+    """The error of `load` for a damaged file, or one that does not fit the model, and for a model that is not float.
+
+    It is a ValueError. The command `proxconnect summary` raises it for a damaged file, too.
+    """
 
 
 def load_layers(path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact") -> nn.Module:
