@@ -111,6 +111,10 @@ def test_layers_of_float_inputs_get_none_and_a_second_call_changes_nothing():
     [
         (lambda: nn.Linear(2, 2), "no binary layer: call binarize"),
         (lambda: pc.binarize(nn.Linear(2, 2), "bc", keep=None), "no layer has binary inputs: call binarize"),
+        (
+            lambda: pc.binarize(nn.MultiheadAttention(8, 2), "bc", "poly", keep=["out_proj"]),
+            "only in-projections of attention have binary inputs",
+        ),
     ],
 )
 def test_without_binary_inputs_it_is_said(model, words):

@@ -187,6 +187,16 @@ def test_a_second_half_without_learning_rate_has_no_persistent_term() -> None:
     assert str(found).endswith("The run inherits the guarantee.")
 
 
+def test_nor_has_one_without_learning_rate_in_which_the_sharpness_moves() -> None:
+    latents = torch.tensor([[0.5, -0.3], [0.4, -0.2], [0.3, -0.1], [0.3, -0.1], [0.3, -0.1]])
+    run = Trajectory.from_latents(latents, [0.1, 0.1, 0.0, 0.0], [1.0, 1.0, 1.0, 2.0, 3.0])
+    found = certificate(run, "pc")
+    assert found.bound is not None
+    assert all(math.isnan(found.halves(values)[1]) for values in (found.bound, *found.terms.values()))
+    assert found.persistent is None
+    assert str(found).endswith("Whether it inherits the guarantee is not decided.")
+
+
 def test_a_certificate_made_under_inference_mode_is_the_same() -> None:
     loss, gradient = distance_to(0.1)
     run, _ = descend(PAIRS["bnn++"], gradient, torch.tensor([0.4, -0.6], dtype=torch.float64), *steady(12))

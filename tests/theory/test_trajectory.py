@@ -1,5 +1,7 @@
 """A trajectory by hand, and what is refused as none."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -50,3 +52,15 @@ def test_latents_that_do_not_fit_their_learning_rates_are_refused() -> None:
         Trajectory.from_latents(torch.tensor([[0.0], [1.0], [2.0]]), [0.1, 0.0])
     with pytest.raises(ValueError, match="one latent is no run"):
         Trajectory.from_latents(torch.tensor(1.0), 0.1)
+    with pytest.raises(ValueError, match="3 latents are 2 steps; got 2 × 1 learning rates"):
+        Trajectory.from_latents(torch.zeros(3, 2), torch.ones(2, 1))
+    with pytest.raises(TypeError, match="latents takes a tensor, or a list of them of one shape"):
+        Trajectory.from_latents([torch.zeros(2), torch.zeros(3)], 0.1)
+
+
+@pytest.mark.parametrize("empty", [[], torch.zeros(0, 2)])
+def test_no_latents_or_gradients_at_all_are_refused(empty: Any) -> None:
+    with pytest.raises(ValueError, match="latents are empty: a Trajectory needs at least one step"):
+        Trajectory.from_latents(empty, 0.1)
+    with pytest.raises(ValueError, match="gradients are empty"):
+        Trajectory.from_latents(torch.zeros(3, 2), 0.1, gradients=empty)

@@ -253,7 +253,7 @@ def add_thresholds(model: nn.Module) -> nn.Module:
     same float model as before.
 
     Raises:
-        ValueError: no layer has binary inputs.
+        ValueError: no layer has binary inputs, or only in-projections do.
         TypeError: `model` is no module.
 
     Example:
@@ -262,10 +262,13 @@ def add_thresholds(model: nn.Module) -> nn.Module:
         Shift(8, dim=-1)
     """
     require_module(model, "add_thresholds(model)")
-    layers = [m for m in model.modules() if isinstance(m, ConvertedLayer) and m.has_binary_input]
+    binary = [m for m in model.modules() if isinstance(m, BinaryLayer)]
+    layers = [m for m in binary if isinstance(m, ConvertedLayer) and m.has_binary_input]
+    if not layers and any(m.has_binary_input for m in binary):
+        raise ValueError("only in-projections of attention have binary inputs, and these take no threshold: make other "
+                         "layers binary too")  # fmt: skip
     if not layers:
-        is_binary = any(isinstance(m, BinaryLayer) for m in model.modules())
-        state = "no layer has binary inputs" if is_binary else "the model has no binary layer"
+        state = "no layer has binary inputs" if binary else "the model has no binary layer"
         raise ValueError(f'{state}: call binarize(model, weights, activations="poly") first')
     for layer in layers:
         if layer.input_shift is None:

@@ -78,7 +78,7 @@ class Course:
         start: μ before the first step; null takes the pair's usual start, or 1 if the shape is cumulative.
         end: μ at the end; null takes the pair's usual end, or no limit if cumulative. Leave it null if constant.
         shape: exponential, linear, cosine, constant or cumulative.
-        hold: the share of all steps, at the end, in which μ stays at its end; ignored if constant or cumulative.
+        hold: the last share of all steps, in [0, 1), in which μ stays at its end; ignored if constant or cumulative.
     """
 
     start: float | None = None

@@ -224,7 +224,10 @@ class Training(lightning.LightningModule):
         self.accuracies.begin(self.calibration_batches())
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Add a batch to the loss and to the accuracies, which `on_validation_epoch_end` logs; see `Accuracies`."""
+        """Add a batch to the mean loss and to the accuracies, which `on_validation_epoch_end` logs; see `Accuracies`.
+
+        The loss is the cross entropy of the network whose "accuracy" is counted, without label smoothing or teacher.
+        """
         images, labels = batch
         require_batch(images, labels)
         self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)

@@ -128,8 +128,9 @@ class Certificate:
         assert self.account is not None
         eta, average = (torch.nn.functional.pad(values, (1, 0)) for values in (self.account.travelled, average))
         sums, middle = torch.where(eta == 0, 0.0, average * eta), self.steps // 2
-        second = (sums[-1] - sums[middle]) / (eta[-1] - eta[middle])
-        return float(sums[middle] / eta[middle]), float(second)
+        first, rest = sums[middle] / eta[middle], eta[-1] - eta[middle]
+        second = torch.where(rest == 0, nan, (sums[-1] - sums[middle]) / rest)  # at η = 0, Φ may still move with μ
+        return float(first), float(second)
 
     def _average(self, values: Tensor) -> Tensor:
         assert self.account is not None

@@ -100,12 +100,13 @@ class Trajectory:
 
         Raises:
             ValueError: as for the class, or latents move at a learning rate of 0.
-            TypeError: an argument is no tensor, number or list of them.
+            TypeError: an argument is no tensor, number or list of them, or the shapes in a list differ.
         """
         rows = _rows(latents, "latents")
         rates, sharpness = _series(learning_rates, "learning_rates", len(rows) - 1), _series(mu, "mu", len(rows))
-        if len(rates) != len(rows) - 1:
-            raise ValueError(f"{len(rows)} latents are {len(rows) - 1} steps; got {len(rates)} learning rates")
+        if tuple(rates.shape) != (len(rows) - 1,):
+            given = " × ".join(map(str, rates.shape))
+            raise ValueError(f"{len(rows)} latents are {len(rows) - 1} steps; got {given} learning rates")
         moves = rows[:-1] - rows[1:]
         still = rates == 0
         if bool((moves[still] != 0).any()):
@@ -122,13 +123,16 @@ class Trajectory:
 
 def _rows(values: Tensor | Sequence[Tensor], name: str) -> Tensor:
     try:
-        stacked = values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(row) for row in values])
+        rows = values if isinstance(values, Tensor) else [torch.as_tensor(row) for row in values]
+        stacked = rows if isinstance(rows, Tensor) else torch.stack(rows) if rows else torch.empty(0)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} takes a tensor, or a list of them of one shape; got {type(values).__name__}"
         ) from error
     if stacked.dim() == 0:
         raise ValueError("one latent is no run: pass the latents of all steps, (t+1, n)")
+    if not len(stacked):
+        raise ValueError(f"{name} are empty: a Trajectory needs at least one step")
     return stacked.detach().to("cpu", torch.float64).reshape(len(stacked), -1)
 
 

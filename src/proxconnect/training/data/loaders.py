@@ -130,8 +130,9 @@ View = Callable[[Tensor, int], Tensor]
 class Batches(Dataset[Batch]):
     """A data set whose items are batches: `batches[epoch, batch]` is images and labels, see `Batch`.
 
-    An item depends on nothing but its indices, in any process. Iteration yields the batches of epoch 0. `labels` are
-    the classes of all pictures, int64, and `workers` is the number of processes that make batches, 0 for none.
+    An item depends on its indices alone, whichever worker makes it. On another rank of DDP, the same indices may give
+    another batch. Iteration yields the batches of epoch 0. `labels` are the classes of all pictures, int64, and
+    `workers` is the number of processes that make batches, 0 for none.
     """
 
     def __init__(self, view: View, labels: Tensor, order: Shuffled | InTurn, workers: int = 0) -> None:

@@ -219,7 +219,10 @@ def opened(pictures: Pictures, transform: Transform, rows: Tensor, epoch: int) -
 
 
 def augmented(pictures: Pictures, transform: Transform, seed: int, rows: Tensor, epoch: int) -> Tensor:
-    """Return pictures `rows`, float32 (N, C, H, W), by a random `transform`, seeded by seed, epoch and index alone."""
+    """Return the pictures with indices `rows`, float32 (N, C, H, W), by a random `transform`.
+
+    Seed, epoch and index of a picture alone decide what the transform does to it.
+    """
     seen = []
     for row, chance in zip(rows.tolist(), seeds(Purpose.TRANSFORM, seed, epoch, rows).tolist(), strict=True):
         with seeded(chance):
