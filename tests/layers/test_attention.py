@@ -515,6 +515,8 @@ def test_packed_and_loaded_attention_equals_eval(
         ({"attn_mask": torch.zeros(1, 5)}, "attn_mask must be"),
         ({"attn_mask": torch.zeros(2, 1, 1)}, "attn_mask must be"),
         ({"key_padding_mask": torch.zeros(2, 1)}, "key_padding_mask must be"),
+        ({"key_padding_mask": torch.zeros(5, 2)}, "key_padding_mask must be"),
+        ({"key_padding_mask": torch.zeros(10)}, "key_padding_mask must be"),
     ],
 )
 def test_masks_that_torch_would_refuse_are_refused(masks: dict[str, Tensor], words: str) -> None:
@@ -524,3 +526,18 @@ def test_masks_that_torch_would_refuse_are_refused(masks: dict[str, Tensor], wor
         binary(x, x, x, **masks)
     with pytest.raises(ValueError, match="query has a batch of 2, key and value one of 1"):
         binary(x, x[:1], x[:1])
+    with pytest.raises(ValueError, match=r"key has \(batch, length\) \(2, 5\), value \(1, 5\)"):
+        binary(x, x, x[:1])
+    with pytest.raises(ValueError, match="have 2, 3 and 3 dimensions"):
+        binary(x[0], x, x)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("attn_mask", (5, 5)), ("key_padding_mask", (2, 5))])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_integer_masks_which_would_be_added_to_the_scores_are_refused(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    x = torch.randn(2, 5, EMBED)
+    binary = BinaryMultiheadAttention(EMBED, HEADS, batch_first=True)
+    with pytest.raises(TypeError, match=f"{name} must be boolean"):
+        binary(x, x, x, **{name: torch.ones(shape, dtype=dtype)})

@@ -68,7 +68,12 @@ class CWindow(ctypes.Structure):
 
 
 class CGeometry(ctypes.Structure):
-    """The sizes of a convolution, and the strides of its input."""
+    """The sizes of a convolution, the strides and shift of its input, its border, and the layout of its output.
+
+    `border` is the padding value, -1, 0 or 1, and `has_planes` is 0 for a channels_last output. `input_shift` is null
+    or the address of a float32 shift for each channel and 80 more that repeat the first ones, as `epilogue.padded`
+    makes them. Keep their memory alive.
+    """
 
     _fields_ = (
         *(("batch", _LONG), ("channels", _LONG), ("size", _TWO), ("out_channels", _LONG)),

@@ -118,7 +118,7 @@ def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:
 
 
 def int8_panels_shape(weight: Sequence[int], dilation: Sequence[int] = (1, 1)) -> tuple[int, int]:
-    """Return the shape of the `int8_panels` of a weight (out, in) or (out, in, height, width)."""
+    """Return the shape of `int8_panels` for this dilation and a weight (out, in) or (out, in, height, width)."""
     count, length = _pieces(weight, dilation)
     steps = count * -(-length // _STEP)
     return -(-weight[0] // _BLOCK), steps * _STEP * _BLOCK + 4 * _BLOCK

@@ -98,13 +98,19 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         """Return (output, attention weights or None), with arguments and shapes as in `nn.MultiheadAttention`.
 
         `is_causal` has no effect, because `attn_mask` is the mask; RuntimeError for `is_causal` without it. ValueError
-        if the shape of a mask or a batch does not fit.
+        if the shape of a mask or a batch does not fit; TypeError if a mask is neither boolean nor float.
         """
         if is_causal and attn_mask is None:
             raise RuntimeError("is_causal is a hint about attn_mask: pass that mask too")
+        if not query.dim() == key.dim() == value.dim():
+            raise ValueError(f"query, key and value have {query.dim()}, {key.dim()} and {value.dim()} dimensions")
         batch_axis = None if query.dim() == 2 else 0 if self.batch_first else 1
         projected = self._project(query, key, value)
         q, k, v = (x[None] if batch_axis is None else x.transpose(0, batch_axis) for x in projected)
+        if k.shape[:2] != v.shape[:2]:
+            raise ValueError(f"key has (batch, length) {tuple(k.shape[:2])}, value {tuple(v.shape[:2])}")
+        if batch_axis is None and key_padding_mask is not None and key_padding_mask.dim() == 1:
+            key_padding_mask = key_padding_mask[None]
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (torch.cat([x, b.expand(x.shape[0], 1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
@@ -158,18 +164,23 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
             if attn_mask.shape not in (shape, (batch * self.num_heads, *shape)):
                 known = f"{shape} or {(batch * self.num_heads, *shape)}"
                 raise ValueError(f"attn_mask must be {known}; got {tuple(attn_mask.shape)}")
-            added = _additive(attn_mask, q.dtype)
+            added = _additive("attn_mask", attn_mask, q.dtype)
             merged = added[None, None] if added.dim() == 2 else added.unflatten(0, (-1, self.num_heads))
         if padding is not None:
-            if padding.numel() != batch * keys:
+            if padding.shape != (batch, keys):
                 raise ValueError(f"key_padding_mask must be {(batch, keys)}; got {tuple(padding.shape)}")
-            added = _additive(padding, q.dtype).reshape(batch, 1, 1, -1)
+            added = _additive("key_padding_mask", padding, q.dtype)[:, None, None]
             merged = added if merged is None else merged + added
         return merged
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn a boolean mask, True for entries to leave out, into 0 and -∞; a float mask keeps its values."""
+def _additive(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask, True for entries to leave out, into 0 and -∞; a float mask keeps its values.
+
+    TypeError, which gives the `name`, for another dtype.
+    """
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise TypeError(f"{name} must be boolean, True for entries to leave out, or float; got {mask.dtype}")
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, float("-inf"))

@@ -26,7 +26,8 @@ class BinaryLayer(Product):
 
     The property `weight` is the effective weight. In `train()` it is α·F_μ(latent/ᾱ) with the gradient of B, where ᾱ is
     the mean |latent| and α the least-squares scale. In `eval()` it is the hard ᾱ·sign(latent), but stays float for the
-    pair `fp`. A learned scale replaces ᾱ. See `Quantizer`.
+    pair `fp`. With a learned scale s it is s·(α/ᾱ)·F_μ(latent/ᾱ) in `train()` and s·sign(latent) in `eval()`. An update
+    rule without quantised weights, such as `reverse_proxconnect`, makes it the latent in `train()`. See `Quantizer`.
 
     `weight` has the semantics of `torch.nn.utils.parametrize`. Assigning a tensor copies it into `latent` and starts a
     learned scale again. An in-place write to a quantised `weight` is lost and warns: instead of
@@ -93,7 +94,8 @@ class BinaryLayer(Product):
         """The effective weight, computed from `latent` at each access, in the shape and dtype of `latent`.
 
         In `train()` it is what the pair gives, which need not be binary, times a scale; in `eval()` it is scale·sign.
-        The pair `fp` gives `latent` in both. Assigning a tensor copies it into `latent`.
+        The pair `fp` gives `latent` in both, and some update rules in `train()`. Assigning a tensor copies it into
+        `latent`.
         """
         try:
             if "weight_quantizer" not in self._modules:  # not yet there in torch's __init__

@@ -164,9 +164,9 @@ class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
 class BinaryConv(ConvertedLayer, ConvProduct):
     """Base of `BinaryConv1d`, `BinaryConv2d` and `BinaryConv3d`.
 
-    Arguments are those of torch's layer, `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`, and
-    `padding_value`: 0, 1 or -1, with which `padding_mode="zeros"` pads a binary input. Zeros make the sums at the
-    border shorter. ±1 keeps every input in {-1, +1}, which some engines need.
+    Arguments are those of torch's layer and, by keyword, `weights`, `activations`, `scale` and `accumulator` of
+    `BinaryLinear`, and `padding_value`: 0, 1 or -1, with which `padding_mode="zeros"` pads a binary input. Zeros make
+    the sums at the border shorter. ±1 keeps every input in {-1, +1}, which some engines need.
 
     ValueError for another `padding_value`, and for ±1 without binary inputs or with another `padding_mode`. The other
     errors are those of `BinaryLinear`.
@@ -214,8 +214,9 @@ class BinaryConv3d(BinaryConv, nn.Conv3d):
 class BinaryConvTranspose(TakesOutputSize, ConvertedLayer, TransposedConvProduct):
     """Base of `BinaryConvTranspose1d`, `BinaryConvTranspose2d` and `BinaryConvTranspose3d`.
 
-    Arguments are those of torch's layer, then `weights`, `activations`, `scale` and `accumulator` of `BinaryLinear`.
-    With `scale="channel"` each output channel has a scale, even if groups share dimension 1 of the weight.
+    Arguments are those of torch's layer and, by keyword, `weights`, `activations`, `scale` and `accumulator` of
+    `BinaryLinear`, with its errors. With a `scale` of "channel" or "learned" each output channel has a scale, even if
+    groups share dimension 1 of the weight.
     """
 
 

@@ -35,7 +35,10 @@ class Product(nn.Module):
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels, here from the weight's shape; convolutions return `in_channels`."""
+        """Return the number of input channels for a weight of this shape; convolutions return `in_channels`.
+
+        Here the weight has two dimensions. `channel_dims` is one of them, and the other one is the input's.
+        """
         return weight_shape[1 - self.channel_dims[0]]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:

@@ -78,8 +78,8 @@ class Quantizer(nn.Module):
     Args:
         pair: a name of `PAIRS`, a `Pair` or a `Heuristic`.
         scale: "channel" (entries with the same indices of `channel_dims` share ᾱ and α), "tensor" (all entries share
-            them), "learned" (as "channel", with the parameter `alpha` in place of ᾱ; `start_scale` makes it) or None
-            (ᾱ = α = 1).
+            them), "learned" (as "channel", but the quantised weight is multiplied by s/ᾱ, where s is the parameter
+            `alpha`, which `start_scale` makes) or None (ᾱ = α = 1).
         mu: the sharpness; None takes the usual start of the pair.
         channel_dims: the dimensions of output channels; several if a tensor stacks the weights of many layers.
         magnitude: the mean magnitude of the inputs if `scale` is None; it sets the usual range of μ.

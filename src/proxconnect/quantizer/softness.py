@@ -26,7 +26,7 @@ def is_soft(values: Tensor) -> bool:
 
 
 def usual_inputs() -> Tensor:
-    """Return quantiles of a normal distribution, (100,), in place of inputs that are not known."""
+    """Return 100 quantiles of the standard normal distribution, (100,), in place of inputs that are not known."""
     return math.sqrt(2) * torch.erfinv(torch.linspace(-0.99, 0.99, 100))
 
 

@@ -27,7 +27,7 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Save what `backward` needs: the factor, the mask and, if B takes any values, latent, divisor and μ."""
+        """Save pair, factor and mask for `backward`; if the pair's `slope` is "any", also latent, divisor and μ."""
         latent, _, mask, divisor, factor, mu, ctx.pair = inputs
         arguments = (latent, divisor, mu) if ctx.pair.slope == "any" else (None, None, None)
         ctx.save_for_backward(factor, mask, *arguments)

@@ -260,9 +260,10 @@ class Training(lightning.LightningModule):
             self._losses, self._steps = run["losses"].to(self.device), int(run["steps"])
 
     def mean_loss(self) -> Tensor:
-        """Return the mean loss of this epoch so far over all processes, a scalar; 0 before its first step.
+        """Return the mean loss of the steps of this epoch so far, over all processes; 0 before the first step.
 
-        Call it in every process, because they exchange their losses.
+        It is a scalar, and a smaller batch counts as much as the others. Call it in every process, because they
+        exchange their losses.
         """
         return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 

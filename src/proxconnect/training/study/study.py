@@ -137,7 +137,10 @@ def list_rows(study: Study, console: Console) -> list[dict[str, Any]]:
 
 
 def require_runnable(run: str) -> None:
-    """Raise GridError unless the row function `run`, "module:callable", is found and can be called."""
+    """Import the row function `run`, "module:callable"; GridError if it is not found or cannot be called.
+
+    Any other error that its module raises on import passes through, such as a SyntaxError.
+    """
     try:
         found = resolve_name(run)
     except (ImportError, AttributeError, ValueError) as error:

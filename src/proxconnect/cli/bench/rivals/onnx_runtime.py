@@ -61,8 +61,8 @@ def floats(task: Task) -> Run:
 def int8(task: Task) -> Run:
     """Quantize the float network to 8 bits, and return the function that runs it in ONNX Runtime.
 
-    Convolutional networks get fixed ranges of activations. Others get 8-bit linear layers, which quantize their inputs
-    in each run.
+    If `task.is_convolutional`, activations get the fixed ranges that they have on `task.inputs`. If not, only linear
+    layers become 8-bit, and they quantize their inputs in each run.
     """
     if task.is_convolutional:
         return _run(task.static_int8_file, task)

@@ -111,12 +111,12 @@ class PackedLayer(CompactLayer):
 
 
 class KernelLayer(PackedLayer):
-    """Mixin over a packed layer that runs with the kernels if they can compute it, and else with torch."""
+    """Mixin over a packed layer that runs with the kernels if `is_by_kernels` is True, and else with torch."""
 
     inputs: Inputs = "exact"
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
-        """Run the layer on an input to which `input_shift` is already added, with the kernels if they can."""
+        """Run the layer on an input to which `input_shift` is already added, with the kernels if `is_by_kernels`."""
         if not self.is_by_kernels(input, self.bias):
             return super().of_shifted(input, *args)
         return self.by_kernels(input.float()).to(input.dtype)
