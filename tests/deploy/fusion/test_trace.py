@@ -30,7 +30,7 @@ class Slices(nn.Module):
 
 
 class Loose(nn.Module):
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         return x
 
 
@@ -90,7 +90,7 @@ def test_parameters_with_defaults_keep_them():
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Loose(), r"takes \*\*options"),
+        (Loose(), r"takes \*others"),
         (Deciding(), "TraceError"),
         (AsksForStrides(), r"asks for stride\(\)"),
         (Slices(), "not installed as a submodule"),

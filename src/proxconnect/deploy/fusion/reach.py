@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import _lru_cache_wrapper, cache, cached_property, partial
 from operator import is_
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -29,7 +29,11 @@ class Reach:
     changes cannot be seen, or is "".
     """
 
-    def __init__(self, modules: Iterable[nn.Module], through: Iterable[nn.Module], forward: Callable[..., Any]) -> None:
+    def __init__(
+        self, modules: Iterable[nn.Module], through: Iterable[nn.Module], forward: Callable[..., Any],
+        ran: Container[CodeType] | None = None,
+    ) -> None:  # fmt: skip
+        self._ran = ran
         self.names: set[str] = set()  # of attributes and globals in the code
         self.owners: list[tuple[dict[str, Any], nn.Module | None, str]] = []
         """The attributes of modules and other objects, with the module that holds them, and how messages call them."""
@@ -122,7 +126,9 @@ class Reach:
     def _read(self, function: FunctionType) -> None:
         """Add the names in a function's code, and what its globals, closure and defaults hold."""
         self._visit(getattr(function, "__wrapped__", None), None, "")
-        if not _is_followed(function.__module__ or ""):
+        if not _is_followed(function.__module__ or "") or (
+            self._ran is not None and function.__code__ not in self._ran
+        ):
             return
         names, constants = _names_in(function.__code__)
         self.names |= names | constants
