@@ -64,9 +64,6 @@ class Reach:
             yield from ((namespace, n) for n in names if n in namespace and not isinstance(namespace[n], _CODE))
         for attributes, _, _ in self.owners:
             yield from ((attributes, name) for name in attributes if name in self.names and name != "training")
-        for container, _, _ in self.containers:
-            if isinstance(container, dict):
-                yield from ((container, key) for key in container)
 
     def _resolve(self) -> None:
         """Visit the attributes whose names occur in the code, until that finds no more names and values."""
@@ -80,7 +77,8 @@ class Reach:
             for cls in [*self._classes]:
                 is_object = not issubclass(cls, nn.Module)  # whose operators may run
                 for name, value in [*vars(cls).items()]:
-                    if name in self.names or (is_object and name.startswith("__") and name != "__init__"):
+                    is_operator = is_object and name.startswith("__") and name != "__init__"
+                    if name in self.names or (is_operator and (isinstance(value, FunctionType) or _parts(value))):
                         self._visit(value, None, label := f"{cls.__name__}.{name}")
                         if not hasattr(value, "__get__") and not name.startswith("__"):
                             self.attributes[id(cls), name] = cls, name, label
