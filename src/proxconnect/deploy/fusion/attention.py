@@ -56,13 +56,8 @@ class Attention(Operation):
         return Match(cls(arguments.get("scale"), rows, has_queries_first=has_queries_first), nodes, inputs)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """Return the attention of inputs as the class describes, by torch if the kernel does not support them.
-
-        ValueError unless queries have four dimensions.
-        """
+        """Return the attention of inputs as the class describes, by torch if the kernel does not support them."""
         answer: Tensor
-        if self.rows is None and inputs[0].dim() != 4:
-            raise ValueError(f"its attention takes (batch, heads, tokens, width); got {tuple(inputs[0].shape)}")
         if self.rows is None:
             answer = self.kernel(*inputs, self.scale)
         else:

@@ -319,6 +319,8 @@ class GraphForward:
         kind, inputs = sort(self._own, args, kwargs) or (None, ())
         if self._is_given_up or not are_plain(inputs):
             return self.own(*args, **kwargs)
+        if self.is_paused:
+            return self._by_layers(*args, **kwargs)
         if kind is not None and kind not in self._kinds and len(self._kinds) < _MOST_KINDS:
             self._kinds[kind] = None
             with suppress(UntraceableError):
@@ -327,12 +329,12 @@ class GraphForward:
         if other is None:
             self._fuse_children()
             return self.own(*args, **kwargs)
-        other.is_paused, other._examinations = self.is_paused, self._examinations
+        other._examinations = self._examinations
         return other(*inputs)
 
     def _fuse_children(self) -> None:
         """Fuse the children, once, for calls of which the module itself gets no graph."""
-        if not self._has_fused_children and not self.is_paused:
+        if not self._has_fused_children:
             self._has_fused_children = True
             for child in self.module.children():
                 _visit("", child, [], {}, self._has_fast_floats)
@@ -390,10 +392,10 @@ class GraphForward:
                 return laid_out, answer_to(*laid_out)
         return inputs, answer_to(*inputs)
 
-    def _by_layers(self, *inputs: Any) -> Any:
+    def _by_layers(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's own forward with the graph's attention."""
         with FastAttention() if self._has_fast_floats else nullcontext():
-            return self.own(*inputs)
+            return self.own(*args, **kwargs)
 
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True

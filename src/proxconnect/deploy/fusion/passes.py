@@ -62,8 +62,5 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
 
 def _has_effects(node: Node) -> bool:
     """Return True if dead-code elimination must keep a node. Modules are removable, unlike in torch.fx."""
-    return (
-        node.op in ("placeholder", "output")
-        or node.target in CHECKS
-        or (node.op == "call_function" and node.is_impure())
-    )
+    is_kept = node.op in ("placeholder", "output") or node.target in CHECKS
+    return is_kept or (node.op == "call_function" and node.is_impure())

@@ -24,9 +24,9 @@ Place = tuple[Any, Any]
 class Reach:
     """The values that the code of modules can reach by name: attributes, globals, closures, and what they hold.
 
-    `through` are those of `modules` whose code runs, and `forward` is the forward of the first one. Code of torch,
-    numpy, the standard library and this package, except its networks, is not followed. `unseen` names a value whose
-    changes cannot be seen, or is "".
+    `through` are those of `modules` whose code runs, and `forward` is the forward of the first one. If `ran` is given,
+    only code in it is followed. Code of torch, numpy, the standard library and this package, except its networks, never
+    is. `unseen` names a value whose changes cannot be seen, or is "".
     """
 
     def __init__(
@@ -124,9 +124,8 @@ class Reach:
     def _read(self, function: FunctionType) -> None:
         """Add the names in a function's code, and what its globals, closure and defaults hold."""
         self._visit(getattr(function, "__wrapped__", None), None, "")
-        if not _is_followed(function.__module__ or "") or (
-            self._ran is not None and function.__code__ not in self._ran
-        ):
+        has_run = self._ran is None or function.__code__ in self._ran
+        if not has_run or not _is_followed(function.__module__ or ""):
             return
         names, constants = _names_in(function.__code__)
         self.names |= names | constants

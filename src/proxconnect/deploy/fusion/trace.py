@@ -205,10 +205,10 @@ class _Tracer(fx.Tracer):
         if not isinstance(a, dict) or type(a) is dict:
             return super().create_arg(a)
         held: Any = a
-        if not is_dataclass(held):
-            return self.create_node("call_function", type(a), (super().create_arg(dict(a)),), {})
-        values = {f.name: self.create_arg(getattr(held, f.name)) for f in fields(held) if f.init}
-        return self.create_node("call_function", type(a), (), values)  # as an output of transformers
+        has_fields = is_dataclass(held)  # as an output of transformers
+        values: Any = {f.name: getattr(held, f.name) for f in fields(held)} if has_fields else dict(a)
+        made: Any = super().create_arg(values)
+        return self.create_node("call_function", type(a), *(((), made) if has_fields else ((made,), {})))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node."""
