@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.fusion.trace import UntraceableError, separate_writes, trace
+from proxconnect.deploy.fusion.trace import UntraceableError, trace
+from proxconnect.deploy.fusion.writes import separate_writes
 
 
 class WithDefault(nn.Module):

@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.pixel_means import PixelMeans
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows, SignConv
 from proxconnect.deploy.fusion.sizes import CHECKS
 from proxconnect.deploy.fusion.steps import is_nothing
-from proxconnect.deploy.fusion.trace import separate_writes
+from proxconnect.deploy.fusion.writes import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (
