@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.fusion.trace import UntraceableError, separate_writes, trace
+from proxconnect.deploy.fusion.trace import UntraceableError, trace
+from proxconnect.deploy.fusion.writes import separate_writes
 
 
 class WithDefault(nn.Module):
@@ -30,7 +31,7 @@ class Slices(nn.Module):
 
 
 class Loose(nn.Module):
-    def forward(self, x: Tensor, **options: Any) -> Tensor:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         return x
 
 
@@ -90,7 +91,7 @@ def test_parameters_with_defaults_keep_them():
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Loose(), r"takes \*\*options"),
+        (Loose(), r"takes \*others"),
         (Deciding(), "TraceError"),
         (AsksForStrides(), r"asks for stride\(\)"),
         (Slices(), "not installed as a submodule"),

@@ -18,11 +18,13 @@ from proxconnect._support.example import tensors_in
 from proxconnect._support.model_context import model_context
 from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
+from proxconnect.deploy.fusion.calls import Kind, sort
 from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.images import are_apart, in_parts, with_channels_last
 from proxconnect.deploy.fusion.operation import Rewriting
 from proxconnect.deploy.fusion.passes import rewrite
 from proxconnect.deploy.fusion.segments import Examination, Segments
+from proxconnect.deploy.fusion.sizes import UnforeseenSizesError
 from proxconnect.deploy.fusion.sources import Sources
 from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
 from proxconnect.deploy.packed import PackedLayer
@@ -100,6 +102,9 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
         module.__class__ = cls if issubclass(cls, _RunsGraph) else _class_that_runs_graphs(cls)
         vars(module)["_graph_forward"] = fused
         regions.append(Region(name, dict(fused.work.counts)))
+    for target in dict.fromkeys(str(node.target) for node in fused.work.traced.nodes if node.op == "call_module"):
+        inner = f"{name}.{target}" if name else target
+        _visit(inner, module.get_submodule(target), regions, reasons, has_fast_floats)
 
 
 def graph_forward(module: nn.Module) -> "GraphForward | None":
@@ -165,6 +170,12 @@ _CLOSE = 1e-3
 _MOST_CHANGES = 16
 """How often a graph is made again without having run twice: a network that changes more often runs by layers."""
 
+_MOST_LESSONS = 8
+"""How often a graph is made again for other decisions about the sizes of the first inputs."""
+
+_MOST_KINDS = 4
+"""The most kinds of calls that have graphs, besides that with the arguments without defaults."""
+
 
 class GraphForward:
     """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
@@ -174,6 +185,10 @@ class GraphForward:
     or is needed before each of many calls, or if its first output without NaN differs from that of the own forward by
     more than rounding can explain (`Examination`). The constructor raises UntraceableError if the module cannot be
     traced. `has_fast_floats` lets kernels replace float operations of torch.
+
+    The graph is of the calls that give exactly the parameters without defaults. Other calls get a `GraphForward` for
+    each `Kind`, made when it is first seen. Conditions on sizes are assumed, learned from the first inputs, and checked
+    in each run. If they differ later, the layers run.
     """
 
     work: Rewriting
@@ -183,14 +198,21 @@ class GraphForward:
     def __init__(self, module: nn.Module, own: Callable[..., Any], *, has_fast_floats: bool = False) -> None:
         self.module, self._own, self._has_fast_floats = module, own, has_fast_floats
         self.names = required_parameters(own)
+        if not self.names:
+            raise UntraceableError("its forward takes no argument without a default")
         self.is_paused = False
         self._changes = 0
         self._examinations: list[Examination] | None = None
+        self._decisions: list[Any] = []
+        self._kinds: dict[Kind, GraphForward | None] = {}
+        self._has_fused_children = False
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph, or the module's own forward if the graph cannot or must not run for this call."""
         inputs = self._inputs(args, kwargs)
+        if inputs is None:
+            return self._of_other_kind(args, kwargs)
         if not inputs or not are_plain(inputs):
             return self.own(*args, **kwargs)
         if self.is_paused:
@@ -205,6 +227,8 @@ class GraphForward:
         if self._sources.is_in_training():
             self.require_comparison()
             return self.own(*args, **kwargs)
+        if not self._is_checked and not self._fits(inputs):
+            return self.own(*inputs)
         assert self._run is not None
         if self._examinations is not None:
             self._examinations.append(self._examination(inputs))
@@ -213,6 +237,8 @@ class GraphForward:
             return self._checked(inputs)
         try:
             return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
+        except UnforeseenSizesError:
+            return self._by_layers(*inputs)
         except Exception as error:  # whatever the operations raise
             fault = f"{type(error).__name__}: {error}"
         answer = self.own(*inputs)  # which may say itself what is wrong with this input
@@ -227,6 +253,8 @@ class GraphForward:
         """Look for changes of large tensors too before the graph runs again, as after training."""
         if self._sources is not None:
             self._sources.require_comparison()
+        for other in filter(None, self._kinds.values()):
+            other.require_comparison()
 
     @contextmanager
     def examined(self) -> Iterator[list[Examination]]:
@@ -241,15 +269,18 @@ class GraphForward:
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
         """In this context, calls run the function that `runner(graph)` returned instead of the graph, as to profile."""
-        run = self._run
+        graphs = [self, *filter(None, self._kinds.values())]
+        runs = [graph._run for graph in graphs]
         try:
-            self._run = run and runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
+            for graph, run in zip(graphs, runs, strict=True):
+                graph._run = run and runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
             yield
         finally:
-            self._run = run
+            for graph, run in zip(graphs, runs, strict=True):
+                graph._run = run
 
     def _fuse(self) -> None:
-        graph, reach = trace(self.module, self._own)
+        graph, reach, self._decisions = trace(self.module, self._own, self._decisions)
         with torch.device("cpu"):  # where kernels read, whatever the default is
             self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
         sources = Sources(self.module, graph, self.work.read, reach)
@@ -284,6 +315,51 @@ class GraphForward:
         rest = self.names[len(args) :]
         return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
 
+    def _of_other_kind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the graph of a call with other arguments, or the module's own forward if it gets no graph."""
+        kind, inputs = sort(self._own, args, kwargs) or (None, ())
+        if self._is_given_up or not are_plain(inputs):
+            return self.own(*args, **kwargs)
+        if self.is_paused:
+            return self._by_layers(*args, **kwargs)
+        if kind is not None and kind not in self._kinds and len(self._kinds) < _MOST_KINDS:
+            self._kinds[kind] = None
+            with suppress(UntraceableError):
+                self._kinds[kind] = GraphForward(self.module, kind.of(self._own), has_fast_floats=self._has_fast_floats)
+        other = None if kind is None else self._kinds.get(kind)
+        if other is None:
+            self._fuse_children()
+            return self.own(*args, **kwargs)
+        other._examinations = self._examinations
+        return other(*inputs)
+
+    def _fuse_children(self) -> None:
+        """Fuse the children, once, for calls of which the module itself gets no graph."""
+        if not self._has_fused_children:
+            self._has_fused_children = True
+            for child in self.module.children():
+                _visit("", child, [], {}, self._has_fast_floats)
+
+    def _fits(self, inputs: tuple[Any, ...]) -> bool:
+        """Make the graph again until it fits the sizes of the first inputs; False if it is given up instead."""
+        for _ in range(_MOST_LESSONS if self._decisions else 0):
+            try:
+                self._run(*inputs)  # type: ignore[misc]  # it was made
+            except UnforeseenSizesError as error:
+                self._decisions = [*self._decisions[: error.question], error.answer]
+            except Exception:  # whatever the operations raise, a comparison reports it
+                return True
+            else:
+                return True
+            try:
+                self._fuse()
+            except UntraceableError as error:
+                self._give_up(str(error))
+                return False
+        if self._decisions:
+            self._give_up("it decides too often by sizes")
+        return not self._is_given_up
+
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
         """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong."""
         _, expected = self._as_the_graph(inputs, self._by_layers)
@@ -317,10 +393,10 @@ class GraphForward:
                 return laid_out, answer_to(*laid_out)
         return inputs, answer_to(*inputs)
 
-    def _by_layers(self, *inputs: Any) -> Any:
+    def _by_layers(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's own forward with the graph's attention."""
         with FastAttention() if self._has_fast_floats else nullcontext():
-            return self.own(*inputs)
+            return self.own(*args, **kwargs)
 
     def _give_up(self, fault: str) -> None:
         self._is_given_up = True
@@ -333,13 +409,14 @@ class GraphForward:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for copies and pickles, without the graph, which they make again."""
-        kept = {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats")}
-        return {**kept, "is_paused": False, "_changes": 0, "_examinations": None}
+        return {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats", "_decisions")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
-        self._run = self._sources = None
+        self._run = self._sources = self._examinations = None
+        self.is_paused = self._has_fused_children = self._is_given_up = False
+        self._changes, self._kinds = 0, {}
 
 
 def are_plain(inputs: tuple[Any, ...]) -> bool:

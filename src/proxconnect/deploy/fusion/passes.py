@@ -12,8 +12,9 @@ from proxconnect.deploy.fusion.layer_norm import LayerNorm
 from proxconnect.deploy.fusion.operation import SHIFTED, Operation, Rewriting, origins, set_origins
 from proxconnect.deploy.fusion.pixel_means import PixelMeans
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows, SignConv
+from proxconnect.deploy.fusion.sizes import CHECKS
 from proxconnect.deploy.fusion.steps import is_nothing
-from proxconnect.deploy.fusion.trace import separate_writes
+from proxconnect.deploy.fusion.writes import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (
@@ -61,4 +62,5 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
 
 def _has_effects(node: Node) -> bool:
     """Return True if dead-code elimination must keep a node. Modules are removable, unlike in torch.fx."""
-    return node.op in ("placeholder", "output") or (node.op == "call_function" and node.is_impure())
+    is_kept = node.op in ("placeholder", "output") or node.target in CHECKS
+    return is_kept or (node.op == "call_function" and node.is_impure())

@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import _lru_cache_wrapper, cache, cached_property, partial
 from operator import is_
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -24,12 +24,16 @@ Place = tuple[Any, Any]
 class Reach:
     """The values that the code of modules can reach by name: attributes, globals, closures, and what they hold.
 
-    `through` are those of `modules` whose code runs, and `forward` is the forward of the first one. Code of torch,
-    numpy, the standard library and this package, except its networks, is not followed. `unseen` names a value whose
-    changes cannot be seen, or is "".
+    `through` are those of `modules` whose code runs, and `forward` is the forward of the first one. If `ran` is given,
+    only code in it is followed. Code of torch, numpy, the standard library and this package, except its networks, never
+    is. `unseen` names a value whose changes cannot be seen, or is "".
     """
 
-    def __init__(self, modules: Iterable[nn.Module], through: Iterable[nn.Module], forward: Callable[..., Any]) -> None:
+    def __init__(
+        self, modules: Iterable[nn.Module], through: Iterable[nn.Module], forward: Callable[..., Any],
+        ran: Container[CodeType] | None = None,
+    ) -> None:  # fmt: skip
+        self._ran = ran
         self.names: set[str] = set()  # of attributes and globals in the code
         self.owners: list[tuple[dict[str, Any], nn.Module | None, str]] = []
         """The attributes of modules and other objects, with the module that holds them, and how messages call them."""
@@ -60,9 +64,6 @@ class Reach:
             yield from ((namespace, n) for n in names if n in namespace and not isinstance(namespace[n], _CODE))
         for attributes, _, _ in self.owners:
             yield from ((attributes, name) for name in attributes if name in self.names and name != "training")
-        for container, _, _ in self.containers:
-            if isinstance(container, dict):
-                yield from ((container, key) for key in container)
 
     def _resolve(self) -> None:
         """Visit the attributes whose names occur in the code, until that finds no more names and values."""
@@ -76,7 +77,8 @@ class Reach:
             for cls in [*self._classes]:
                 is_object = not issubclass(cls, nn.Module)  # whose operators may run
                 for name, value in [*vars(cls).items()]:
-                    if name in self.names or (is_object and name.startswith("__") and name != "__init__"):
+                    is_operator = is_object and name.startswith("__") and name != "__init__"
+                    if name in self.names or (is_operator and (isinstance(value, FunctionType) or _parts(value))):
                         self._visit(value, None, label := f"{cls.__name__}.{name}")
                         if not hasattr(value, "__get__") and not name.startswith("__"):
                             self.attributes[id(cls), name] = cls, name, label
@@ -122,7 +124,8 @@ class Reach:
     def _read(self, function: FunctionType) -> None:
         """Add the names in a function's code, and what its globals, closure and defaults hold."""
         self._visit(getattr(function, "__wrapped__", None), None, "")
-        if not _is_followed(function.__module__ or ""):
+        has_run = self._ran is None or function.__code__ in self._ran
+        if not has_run or not _is_followed(function.__module__ or ""):
             return
         names, constants = _names_in(function.__code__)
         self.names |= names | constants

@@ -9,6 +9,7 @@ from zlib import crc32
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils.hooks import RemovableHandle
 
 from proxconnect.deploy.fusion.reach import Place, Reach
 from proxconnect.deploy.packed.layers.base import CompactLayer
@@ -20,7 +21,8 @@ _UNREAD = ("prepacked", "num_batches_tracked")
 """The buffers whose values graphs do not depend on. Prepacked weights are made from `bits`."""
 
 _COPIED = (int, float, str, tuple)
-_NOT_COPIED = ("training", "momentum", "num_features", "affine", "track_running_stats", "inplace")
+_NOT_COPIED = ("training", "momentum", "num_features", "affine", "track_running_stats", "inplace",
+               "elementwise_affine", "p")  # fmt: skip
 """The attributes of torch's layers on which no output in `eval()` depends."""
 
 _NUMBERS = (bool, int, float, complex, str)
@@ -57,16 +59,20 @@ class Sources:
             self._places += reach.entries()
             tensors += reach.tensors
             containers = [container for container, _, _ in reach.containers]
-            self._iterables += [container for container in containers if not isinstance(container, dict)]
+            for held in containers:
+                self._iterables += [dict.keys(held), dict.values(held)] if isinstance(held, dict) else [held]
             sized += containers
             self._attributes = [place[:2] for place in reach.attributes.values()]
         self._watch_tensors({id(t): t for t in tensors if t is not None}.values())
         self._watch_values(sized)
         self._parameters = list(root.parameters())
         self._hooks = [hooks for m in modules[1:] for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+        self._last_handle: int | None = None  # of the hooks that torch had made when there were none here
         self._own = [vars(m) for m in modules[1:] if "forward" not in vars(m)]
         """The attributes of inner modules, which contain `forward` after it was replaced."""
         self._modes = [vars(m) for m in modules if m is root or _may_read_mode(m)]
+        touched = [*self._tensors, *self._views, *self._registries, *sized, *self._held, *self._own, *self._modes]
+        self._touched = tuple({id(value): value for value in touched}.values())
 
     def _watch_tensors(self, tensors: Iterable[Tensor]) -> None:
         self._tensors = [*tensors]
@@ -89,6 +95,7 @@ class Sources:
 
     def have_changed(self) -> bool:
         """Return True if a tensor, module or value of the snapshot, such as `eps`, is found to have changed since."""
+        list(self._touched)  # loads what the network displaced from the caches, many objects at a time
         if [*map(Tensor.data_ptr, self._tensors)] != self._addresses:  # as by `tensor.data = ...`
             return True
         if b"".join(self._views) != self._bytes or [*map(_version, self._counted)] != self._versions:
@@ -133,7 +140,9 @@ class Sources:
 
     def are_hooked(self) -> bool:
         """Return True if an inner module has a forward (pre-)hook, or its forward was replaced since the snapshot."""
-        return any(self._hooks) or any(map(contains, self._own, repeat("forward")))
+        if self._last_handle != RemovableHandle.next_id:
+            self._last_handle = None if any(self._hooks) else RemovableHandle.next_id
+        return self._last_handle is None or any(map(contains, self._own, repeat("forward")))
 
 
 def _numbers_of(module: nn.Module) -> list[str]:

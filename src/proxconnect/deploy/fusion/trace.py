@@ -4,17 +4,21 @@ import gc
 import inspect
 import operator
 import random
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from dis import opmap
 from functools import partialmethod
+from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx import Node
 
 from proxconnect.deploy.fusion.reach import Reach, Snapshot
+from proxconnect.deploy.fusion.sizes import Decisions, are_sizes, require_length, require_truth
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.react import Shift
@@ -34,11 +38,11 @@ class UntraceableError(ValueError):
 
 
 def required_parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of parameters without defaults, except `self`; UntraceableError for *args or **kwargs."""
+    """Return the names of the parameters without defaults, except `self`; UntraceableError for *args."""
     _, *parameters = inspect.signature(forward).parameters.values()
-    if loose := [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+    if loose := [p for p in parameters if p.kind is p.VAR_POSITIONAL]:
         raise UntraceableError(f"its forward takes {loose[0]}")
-    return tuple(p.name for p in parameters if p.default is p.empty)
+    return tuple(p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
 
 
 class Trace(NamedTuple):
@@ -46,41 +50,48 @@ class Trace(NamedTuple):
 
     graph: fx.Graph
     reach: Reach
+    answers: list[Any]
+    """The answers to questions about sizes (`Decisions`)."""
 
 
-def trace(module: nn.Module, forward: Callable[..., Any]) -> Trace:
+def trace(module: nn.Module, forward: Callable[..., Any], given: Sequence[Any] = ()) -> Trace:
     """Trace `forward`, called with `module` as `self`, as a torch.fx graph in which layers are nodes.
 
     Inner modules that cannot be traced, or that set attributes, are nodes too. The values that the forward sets are
-    restored. UntraceableError if the forward itself cannot be traced, sets values that outlive it, keeps tensors, draws
-    random numbers, may read values that cannot be watched, or asks for the memory layout of a tensor.
+    restored. The first questions about sizes get the answers `given`; nodes check all answers in each run of the graph.
+    UntraceableError if the forward itself cannot be traced, sets values that outlive it, keeps tensors, draws random
+    numbers, may read values that cannot be watched, or asks for the memory layout of a tensor.
     """
     opaque: set[nn.Module] = set()
     with one_at_a_time:
         for name in [name for name in vars(module) if name.startswith(_OF_FX)]:  # of an earlier graph
             delattr(module, name)
-        while (graph := _attempt(module, forward, opaque)) is None:
-            pass
-        through = _Tracer(module, forward, opaque).through()
-        reach = Reach([m for m in module.modules() if m is module or m not in opaque], through, forward)
+        tracer = _Tracer(module, forward, opaque, given)
+        while (graph := _attempt(tracer)) is None:
+            tracer = _Tracer(module, forward, opaque, given)
+        watched = [m for m in module.modules() if m is module or m not in opaque]
+        reach = Reach(watched, tracer.through(), forward, tracer.ran)
     for node in graph.nodes:
         if node.op == "call_method" and node.target in _LAYOUT:
             raise UntraceableError(f"it asks for {node.target}() of a tensor")
     if reach.unseen:
         raise UntraceableError(f"it may read {reach.unseen}, and changes of that cannot be seen")
-    return Trace(graph, reach)
+    return Trace(graph, reach, tracer.decisions.answers)
 
 
-def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> fx.Graph | None:
+def _attempt(tracer: "_Tracer") -> fx.Graph | None:
     """Return the graph; if inner modules set attributes, add them to `opaque` and return None."""
-    tracer, fault = _Tracer(module, forward, opaque), ""
-    through = tracer.through()
-    before, states = Snapshot(Reach(module.modules(), through, forward)), _random_states()
+    module, through, fault = tracer.module, tracer.through(), ""
+    before, states = Snapshot(Reach(module.modules(), through, tracer.forward)), _random_states()
     with torch.random.fork_rng(devices=()), torch.no_grad():
+        profiler = sys.getprofile()
+        sys.setprofile(lambda frame, event, _: tracer.ran.add(frame.f_code))
         try:
             graph = tracer.trace(module)
         except Exception as error:  # whatever its code raises when it meets a proxy
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        finally:
+            sys.setprofile(profiler)
         draws = _random_states() != states
     random.setstate(states[0])
     changed = before.put_back(_OF_FX)
@@ -90,7 +101,7 @@ def _attempt(module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Modu
     for owner, name in changed.items():
         if owner is module or owner not in through:
             raise UntraceableError(f"its forward sets or changes {name}")
-        opaque.add(owner)
+        tracer.opaque.add(owner)
     if changed:
         return None
     if draws or keeps:
@@ -106,9 +117,13 @@ def _random_states() -> tuple[Any, bytes]:
 class _Tracer(fx.Tracer):
     """Traces through modules that are no layers. One that cannot be traced becomes a node and is added to `opaque`."""
 
-    def __init__(self, module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module]) -> None:
+    def __init__(
+        self, module: nn.Module, forward: Callable[..., Any], opaque: set[nn.Module], given: Sequence[Any]
+    ) -> None:
         super().__init__()
-        self.module, self.forward, self.opaque = module, forward, opaque
+        self.module, self.forward, self.opaque, self.decisions = module, forward, opaque, Decisions(given)
+        self.ran: set[CodeType] = set()
+        """The code that ran in the trace."""
         self.name_of = {tensor: name for name, tensor in (*module.named_buffers(), *module.named_parameters())}
         self.proxies: dict[str, fx.Proxy] = {}
         self.made: list[weakref.ref[fx.Proxy]] = []
@@ -171,6 +186,29 @@ class _Tracer(fx.Tracer):
             self.proxies[name] = self.create_proxy("get_attr", name, (), {})
         return self.proxies[name]
 
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Return the assumed truth value of a condition on sizes; TraceError for other conditions."""
+        return bool(self.decided(obj, require_truth)) if are_sizes(obj.node) else super().to_bool(obj)
+
+    def decided(self, sizes: fx.Proxy, check: Callable[..., None]) -> Any:
+        """Return the answer to a question about sizes, and add a node that checks it."""
+        for user in sizes.node.users:
+            if user.target is check:
+                return user.args[1]
+        answer, number = self.decisions.decide(sizes.node, check)
+        self.create_proxy("call_function", check, (sizes, answer, number), {})
+        return answer
+
+    def create_arg(self, a: Any) -> Any:
+        """Return the argument of a node for a value; torch.fx would make a plain dictionary of each kind of them."""
+        if not isinstance(a, dict) or type(a) is dict:
+            return super().create_arg(a)
+        held: Any = a
+        has_fields = is_dataclass(held)  # as an output of transformers
+        values: Any = {f.name: getattr(held, f.name) for f in fields(held)} if has_fields else dict(a)
+        made: Any = super().create_arg(values)
+        return self.create_node("call_function", type(a), *(((), made) if has_fields else ((made,), {})))
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node."""
         proxy = _Proxy(node, self)
@@ -184,7 +222,32 @@ class _Tracer(fx.Tracer):
 
 
 class _Proxy(fx.Proxy):
-    """A proxy that records `x += y` and its kin as writes into x; torch.fx would record x = x + y."""
+    """A proxy that records `x += y` and its kin as writes into x; torch.fx would record x = x + y.
+
+    Its shape is such a proxy too, and has a length.
+    """
+
+    def __getattr__(self, k: str) -> Any:
+        if k == "shape":
+            return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+        return super().__getattr__(k)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over as many values as the caller unpacks, or as there are sizes.
+
+        That of torch.fx leaves reference cycles.
+        """
+        caller = sys._getframe(1)
+        operation, count = caller.f_code.co_code[caller.f_lasti : caller.f_lasti + 2]
+        is_unpacked = operation == opmap["UNPACK_SEQUENCE"]
+        if not is_unpacked and not are_sizes(self.node):
+            return self.tracer.iter(self)
+        proxy: Any = self
+        return (proxy[place] for place in range(count if is_unpacked else len(self)))
+
+    def __len__(self) -> int:
+        tracer: Any = self.tracer
+        return int(tracer.decided(self, require_length)) if are_sizes(self.node) else super().__len__()
 
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
         proxy: fx.Proxy = self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -197,67 +260,3 @@ class _Proxy(fx.Proxy):
     __ifloordiv__ = partialmethod(_write, operator.ifloordiv)
     __imod__ = partialmethod(_write, operator.imod)
     __ipow__ = partialmethod(_write, operator.ipow)
-
-
-_AUGMENTED = (
-    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv, operator.imod, operator.ipow,
-)  # fmt: skip
-_VIEWS = (
-    "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
-    "expand", "expand_as", "chunk", "split", "unbind", "narrow", "select", "getitem", "contiguous", "to", "float",
-    "detach", "swapaxes", "swapdims", "moveaxis", "unfold", "ravel", "broadcast_to", "type", "type_as", "t", "diagonal",
-    "tensor_split", "dropout", "getattr",
-)  # fmt: skip
-"""The functions, methods and attributes (as `x.mT`) whose output may share memory with their input."""
-
-_VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-"""The modules whose output may share memory with their input."""
-
-
-def separate_writes(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Insert copies into a graph, so that no in-place operation changes a tensor that another operation reads.
-
-    UntraceableError if a written tensor is read afterwards, is an input, a parameter or a buffer, or is given as out=.
-    """
-    order = {node: place for place, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        if "out" in node.kwargs:
-            raise UntraceableError(f"{node} writes into what it is given as out=")
-        if not writes(node, modules):
-            continue
-        written = node.args[0]
-        owners = _owners(written, modules)
-        if any(o.target == "size" or (o.target is getattr and o.args[1] == "shape") for o in owners):  # numbers
-            continue
-        if owners[-1].op in ("placeholder", "get_attr"):
-            raise UntraceableError(f"{node} writes into {owners[-1]}, which is not its own")
-        readers = [user for owner in owners for user in owner.users if user is not node and user not in owners]
-        if any(order.get(reader, 0) > order[node] for reader in readers):
-            raise UntraceableError(f"{written} is written into by {node} and read again")
-        if readers:
-            with graph.inserting_before(node):
-                copy = graph.call_method("clone", (written,))
-            node.replace_input_with(written, copy)
-
-
-def writes(node: Node, modules: dict[str, nn.Module]) -> bool:
-    """Return True if an operation, by its name or `inplace`, writes into its first argument; `modules` are by name."""
-    if not node.args or not isinstance(node.args[0], Node):
-        return False
-    if node.op == "call_module":
-        return bool(getattr(modules[str(node.target)], "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.target in _AUGMENTED or bool(node.kwargs.get("inplace", False)) or _name(node).endswith("_")
-
-
-def _owners(node: Any, modules: dict[str, nn.Module]) -> list[Node]:
-    """Return the node, and the nodes whose memory its value may share."""
-    module = modules[str(node.target)] if node.op == "call_module" else None
-    is_view = isinstance(module, _VIEW_MODULES) or (module is None and _name(node) in _VIEWS)
-    has_owner = is_view and node.args and isinstance(node.args[0], Node)
-    return [node, *_owners(node.args[0], modules)] if has_owner else [node]
-
-
-def _name(node: Node) -> str:
-    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", ""))
