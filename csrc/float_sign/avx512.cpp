@@ -1,5 +1,5 @@
-// AVX-512. vpermps looks up one of sixteen floats for each lane.
-#include "float_sign/table_conv.hpp"
+// AVX-512. vpermps looks up one of sixteen floats for each lane, vpermw one of 32 whole numbers.
+#include "float_sign/sum_tables.hpp"
 #include "isa/avx512.hpp"
 
 namespace proxconnect {
@@ -92,11 +92,26 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
 }
 
 void convolve(const PixelRows& image, const Geometry& g, int64_t begin, int64_t end, const FloatOutputs& outputs) {
-    TableConv<Permuted>(avx512_vnni_kernels, image, g, outputs).run(begin, end);
+    const FloatProduct<Permuted> product = {avx512_vnni_kernels, image, g.size[1], outputs};
+    TableConv(product, g).run(begin, end);
+}
+
+// Measured on AMD's processors only.
+bool suits_sums(const Geometry& g) {
+    constexpr int64_t OUTPUTS = 192;  // for which making tables takes as long as lookups save
+    return g.groups == 1 && g.channels % SumTables::ENTRIES == 0 && __builtin_cpu_is("amd") &&
+           g.kernel[0] * g.kernel[1] * g.out_channels > OUTPUTS * g.stride[0] * g.stride[1];
+}
+
+void look_up(const BytePixels& x, const Geometry& g, int64_t begin, int64_t end, const SignOutputs& weight,
+             const Outputs& then) {
+    const int64_t words = g.kernel[0] * g.kernel[1] * g.channels / SumTables::ENTRIES;
+    const SumProduct product = {x, weight.panels, words, weight.first, weight.last, then};
+    TableConv(product, g).run(begin, end);
 }
 
 }  // namespace
 
-const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve, 5};
+const WeightOnlyKernels avx512_weight_only = {multiply, largest, convolve, 5, suits_sums, look_up};
 
 }  // namespace proxconnect

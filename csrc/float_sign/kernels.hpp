@@ -1,7 +1,7 @@
 // Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
 // multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp,
-// register_tables.hpp and table_conv.hpp look sums up. amx.cpp and int8/linear.cpp multiply instead, where that is
-// faster.
+// register_tables.hpp and table_conv.hpp look sums up, and sum_tables.hpp those of rounded entries. amx.cpp and
+// int8/linear.cpp multiply instead, where that is faster.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,20 @@ struct PixelRows {
     int64_t stride;
 };
 
+// An image as bytes q + 128, with adjacent channels. Its border is not read. Pixel p has step quantum[p·apart].
+struct BytePixels {
+    const uint8_t* bytes;
+    int64_t row_stride, pixel_stride;
+    const float* quantum;
+    int64_t apart;
+};
+
+// Outputs [first, last) of a binary weight. `first` is a multiple of eight.
+struct SignOutputs {
+    const uint64_t* panels;
+    int64_t first, last;
+};
+
 struct WeightOnlyKernels {
     void (*multiply)(const FloatRows& rows, const FloatOutputs& outputs);
     // Return the bits of the largest |x|. Those of inf and NaN are the largest.
@@ -49,6 +63,11 @@ struct WeightOnlyKernels {
                      const FloatOutputs& outputs) = nullptr;
     // The number of rounded rows from which on multiply_as_bytes is faster.
     int64_t least_as_bytes = INT64_MAX;
+    // Return true if `look_up` is faster than products of bytes. Both are null if an instruction set lacks them.
+    bool (*suits_sums)(const Geometry& g) = nullptr;
+    // Compute output pixels [begin, end) of bytes. Row `first` of the outputs is that of pixel 0.
+    void (*look_up)(const BytePixels& x, const Geometry& g, int64_t begin, int64_t end, const SignOutputs& weight,
+                    const Outputs& then) = nullptr;
 };
 
 // The inverse step that rounds numbers, and the step that turns whole numbers back. The largest |x|, given by its bits,

@@ -43,6 +43,7 @@ void bound(Draws& draws, std::initializer_list<int64_t*> sizes, int64_t most) {
 Rows Rows::drawn(Draws& draws, const std::array<int64_t, 3>& most, int64_t work) {
     int64_t m = draws.rarely() ? 0 : draws.size(most[0]), n = draws.size(most[1]), entries = draws.size(most[2]);
     if (m > 0) bound(draws, {&m, &n, &entries}, work);
+    if (draws.below(6) == 0) entries = (entries + 63) / 64 * 64;  // words, for which some kernels make tables
     const int64_t stride = entries + draws.one_of<int64_t>({0, 0, 1, 7});
     Guarded<float> x = floats(draws, m == 0 ? 0 : (m - 1) * stride + entries, draws.mood());
     for (int64_t i = 0; i < x.size(); ++i) x[i] = i % stride < entries ? x[i] : NAN;

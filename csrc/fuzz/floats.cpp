@@ -62,7 +62,7 @@ struct Product : Rows {
     SignWeight weight;
 
     static Product drawn(Draws& draws) {
-        Rows rows = Rows::drawn(draws, {100, 150, 300}, 30000);
+        Rows rows = Rows::drawn(draws, {100, 300, 300}, 60000);
         const int64_t n = rows.n, entries = rows.entries;
         return {std::move(rows), SignWeight(draws, 1, n, entries)};
     }

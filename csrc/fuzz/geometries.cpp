@@ -41,7 +41,8 @@ Geometry geometry(Draws& draws, bool has_groups, Lies lies, int64_t products) {
     if (draws.below(4) == 0) g.kernel[0] = g.kernel[1] = 1, g.padding[0] = g.padding[1] = 0;
     int64_t fixed = taps_of(g) * g.groups * std::max<int64_t>(g.batch, 1);
     bound(draws, {&inner, &outer, &g.size[0], &g.size[1]}, std::max<int64_t>(products / fixed, 1));
-    if (draws.below(6) == 0) inner = (inner + 31) / 32 * 32;  // half words, for which some kernels make tables
+    const int64_t words = draws.one_of<int64_t>({1, 1, 1, 1, 32, 64});  // with these, some kernels make tables
+    inner = (inner + words - 1) / words * words;
     for (int i = 0; i < 2; ++i) {
         const int64_t reach = g.dilation[i] * (g.kernel[i] - 1) + 1;
         g.size[i] = std::max(std::max<int64_t>(g.size[i], 1), reach - 2 * g.padding[i]);

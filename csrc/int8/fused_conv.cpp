@@ -55,6 +55,8 @@ struct WholeNumbers {
     const uint8_t* rounded_image = nullptr;
     float quantum = 0;
     bool is_ordered = false;
+    bool looks_up = weight.panels == nullptr && kernels.weight_only->suits_sums != nullptr &&
+                    kernels.weight_only->suits_sums(g);
 
     struct Hold : Held {
         explicit Hold(const WholeNumbers& product) : Held(product.bytes) {}
@@ -69,6 +71,12 @@ struct WholeNumbers {
 
     void run(int64_t begin, int64_t end, Outputs here) const {
         const int64_t first = here.first - begin, n = g.out_channels;
+        if (looks_up) {
+            here.first = first;
+            const uint8_t* const inside = rounded_image + g.padding[0] * image.row + g.padding[1] * g.channels;
+            const BytePixels pixels = {inside, image.row, g.channels, &quantum, 0};
+            return kernels.weight_only->look_up(pixels, g, begin, end, {weight.signs, 0, n}, here);
+        }
         each_tile([&](const int8_t* tile, int64_t block, int64_t last) {
             patches.each(rounded_image, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
                 here.first = first + pixel;

@@ -1,6 +1,7 @@
 // Int8 Linear of float rows. Each row is rounded by its own step.
 #include <vector>
 
+#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/weight_tiles.hpp"
 #include "runtime/row_blocks.hpp"
@@ -11,12 +12,20 @@ using namespace proxconnect;
 
 namespace {
 
-// Return the geometry of rows as images of one pixel.
-Geometry of_rows(int64_t entries, int64_t n) {
+// Return the geometry of rows as a column of pixels.
+Geometry of_rows(int64_t rows, int64_t entries, int64_t n) {
     Geometry g = {};
-    g.channels = entries, g.out_channels = n;
-    for (int i = 0; i < 2; ++i) g.kernel[i] = g.dilation[i] = 1;
+    g.channels = entries, g.out_channels = n, g.groups = 1;
+    for (int i = 0; i < 2; ++i) g.kernel[i] = g.dilation[i] = g.stride[i] = g.size[i] = g.out_size[i] = 1;
+    g.size[0] = g.out_size[0] = rows;
     return g;
+}
+
+// Return outputs with all steps, if they are rows of whole outputs.
+Outputs with_steps(const FloatOutputs& o) {
+    if (o.then != nullptr) return *o.then;
+    const Output output = {NEVER, 8, 1, o.affine.scales, o.affine.scale, o.affine.bias};
+    return outputs_of(with_all_channels(output, o.n), o.n, o.y);
 }
 
 // Rows of floats times a weight in panels of bytes or, if those are null, the outputs' binary weight.
@@ -26,7 +35,10 @@ struct Int8Product {
     const int8_t* panels;
     FloatOutputs outputs;
     int64_t step_count = ceil_div(from.entries, STEP), width = step_count * STEP;
-    Geometry geometry = of_rows(from.entries, outputs.n);
+    Geometry geometry = of_rows(from.count, from.entries, outputs.n);
+    bool looks_up = panels == nullptr && outputs.stride == outputs.n && kernels.weight_only->suits_sums != nullptr &&
+                    kernels.weight_only->suits_sums(geometry);
+    Outputs then = looks_up ? with_steps(outputs) : Outputs{};
     std::vector<Stretch> steps = {};
 
     // Multiply rows [begin, end).
@@ -74,6 +86,13 @@ struct Int8Product {
 
     // Multiply rows [row, end), which become outputs from `begin` + row on, with blocks [first, last).
     void multiply(const ByteRows& all, int64_t row, int64_t end, int64_t begin, int64_t first, int64_t last) const {
+        if (looks_up) {
+            Outputs here = then;
+            here.first = begin;
+            const BytePixels pixels = {all.x, width, width, all.quantum, 1};
+            const SignOutputs weight = {outputs.panels, first * BLOCK, least(last * BLOCK, outputs.n)};
+            return kernels.weight_only->look_up(pixels, geometry, row, end, weight, here);
+        }
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;
         const FloatOutputs& o = outputs;
