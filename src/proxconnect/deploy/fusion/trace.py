@@ -1,13 +1,16 @@
 """Trace the forward of a module in `eval()` as a torch.fx graph whose nodes may be reordered."""
 
+import dis
 import gc
 import inspect
 import operator
 import random
+import sys
 import threading
 import weakref
-from collections.abc import Callable
-from functools import partialmethod
+from collections.abc import Callable, Iterator
+from functools import cache, partialmethod
+from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
@@ -183,7 +186,36 @@ class _Tracer(fx.Tracer):
         return self.forward, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
 
-class _Proxy(fx.Proxy):
+@cache
+def _unpacked(code: CodeType, place: int) -> int | None:
+    """Return how many values the instruction at a place of some code unpacks, or None for another instruction."""
+    found = next(instruction for instruction in dis.get_instructions(code) if instruction.offset == place)
+    return int(found.argval) if found.opname == "UNPACK_SEQUENCE" else None
+
+
+class _Unpackable(fx.Proxy):
+    """A proxy that can be unpacked, as can its attributes, such as `x.shape`.
+
+    Those of torch.fx decode all code of the caller each time, and leave a cycle that holds its frame. `_Tracer.forget`
+    would then look for cycles among all objects of the process.
+    """
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        caller = sys._getframe(1)
+        count = _unpacked(caller.f_code, caller.f_lasti)
+        if count is None:
+            return self.tracer.iter(self)
+        return (self[i] for i in range(count))  # type: ignore[index]  # torch.fx adds the operator
+
+    def __getattr__(self, name: str) -> fx.proxy.Attribute:
+        return _Attribute(self, name)
+
+
+class _Attribute(_Unpackable, fx.proxy.Attribute):
+    """An attribute of a proxy."""
+
+
+class _Proxy(_Unpackable):
     """A proxy that records `x += y` and its kin as writes into x; torch.fx would record x = x + y."""
 
     def _write(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
