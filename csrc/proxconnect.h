@@ -43,6 +43,11 @@ PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 // Return 1 if this machine runs an instruction set, else 0.
 PROXCONNECT_API int32_t px_supports(int32_t isa);
 
+// Lay out a binary weight for the functions below: (groups, outputs, channels, taps), bit i of byte j entry 8j + i. Its
+// panels are (groups, ⌈outputs/8⌉, words, 8), from rows (taps, channels) of fewer than 2^31 entries if taps > 1.
+PROXCONNECT_API int32_t px_prepack_signs(int32_t isa, const uint8_t* bits, int64_t groups, int64_t outputs,
+                                         int64_t channels, int64_t taps, uint64_t* panels, int32_t threads);
+
 // Multiply the signs of x (m, entries), `stride` floats from row to row, by the n rows of a binary weight. y is (m, n),
 // through `output`. The weight is stored in panels of eight rows, (⌈n/8⌉, words, 8); rows after the last are 0.
 // sign(±0) = +1. A row that contains NaN, which has no sign, becomes NaN. `entries` must be below 2^31.

@@ -10,6 +10,7 @@
 
 namespace fuzz {
 
+void prepack_signs(Draws& draws);
 void binary_linear(Draws& draws);
 void fused_linear(Draws& draws);
 void binary_conv2d(Draws& draws);

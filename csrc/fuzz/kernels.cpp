@@ -27,6 +27,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::quantize_backward,
     fuzz::layer_norm,
     fuzz::pixel_means,
+    fuzz::prepack_signs,
 };
 constexpr size_t COUNT = sizeof ENTRIES / sizeof *ENTRIES;
 

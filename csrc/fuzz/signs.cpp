@@ -48,6 +48,28 @@ struct Product : Rows {
 
 }  // namespace
 
+void prepack_signs(Draws& draws) {
+    const Machine machine(draws);
+    int64_t groups = draws.within(1, 3), outputs = draws.size(70), channels = draws.size(300), taps = draws.size(50);
+    bound(draws, {&outputs, &channels, &taps}, 50000);
+    const int64_t columns = channels * taps, entries = groups * outputs * columns;
+    Guarded<uint8_t> bits((entries + 7) / 8, draws.coin());
+    for (uint8_t& byte : bits) byte = static_cast<uint8_t>(draws.random());
+    const int64_t of_group = (outputs + 7) / 8, words = words_of(columns);
+    std::vector<uint64_t> expected(static_cast<size_t>(groups * of_group * words * 8));
+    for (int64_t i = 0; i < entries; ++i) {
+        const int64_t row = i / columns, k = i % taps * channels + i / taps % channels;
+        const int64_t panel = row / outputs * of_group + row % outputs / 8, word = panel * words + k / 64;
+        const uint64_t bit = bits[i / 8] >> (i % 8) & 1;
+        expected[static_cast<size_t>(word * 8 + row % outputs % 8)] |= bit << (k % 64);
+    }
+    Guarded<uint64_t> panels(static_cast<int64_t>(expected.size()), draws.coin());
+    const int32_t code = px_prepack_signs(machine.isa, bits.data(), groups, outputs, channels, taps, panels.data(),
+                                          machine.threads);
+    require(code == !machine.is_known(), "px_prepack_signs: code", -1, !machine.is_known(), code);
+    require(code == 0 ? panels.is_still(expected) : is_untouched(panels), "px_prepack_signs");
+}
+
 void binary_linear(Draws& draws) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);

@@ -24,6 +24,15 @@ std::vector<Call> rows_of_signs(int32_t isa, const Shared& s) {
     return {{"binary linear", inputs, outputs, binary}, {"fused binary linear", inputs, outputs, fused}};
 }
 
+std::vector<Call> weights_of_signs(int32_t isa) {
+    constexpr int64_t rows = 2048, floats = rows * 64 * 8 / 32;
+    const auto prepack = [=](const float* x, float* y, int32_t threads) {
+        return px_prepack_signs(isa, reinterpret_cast<const uint8_t*>(x), 1, rows, 64, 8,
+                                reinterpret_cast<uint64_t*>(y), threads);
+    };
+    return {{"prepacked weight", floats, floats, prepack}};
+}
+
 std::vector<Call> rows_of_floats(int32_t isa, const Shared& s) {
     const auto exact = [=, &s](const float* x, float* y, int32_t threads) {
         const Affine affine = s.affine();
@@ -177,8 +186,8 @@ Floats Call::answer(const Floats& x, int32_t threads) const {
 
 std::vector<Call> calls_of(int32_t isa, const Shared& shared) {
     std::vector<Call> calls;
-    for (const auto& some : {rows_of_signs(isa, shared), rows_of_floats(isa, shared), images_of_signs(isa, shared),
-                             images_of_floats(isa, shared), others(isa, shared)}) {
+    for (const auto& some : {weights_of_signs(isa), rows_of_signs(isa, shared), rows_of_floats(isa, shared),
+                             images_of_signs(isa, shared), images_of_floats(isa, shared), others(isa, shared)}) {
         calls.insert(calls.end(), some.begin(), some.end());
     }
     return calls;

@@ -114,6 +114,7 @@ _FUSED = _POINTER, _POINTER, _POINTER
 _IMAGE_PASS = _POINTER, _WINDOW, _GEOMETRY, *[_POINTER] * 3, _WINDOW, _POINTER
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "px_prepack_signs": (_POINTER, *[_LONG] * 4, _POINTER),
     "px_binary_linear": (*_ROWS, *_OUTPUT),
     "px_binary_conv2d": (*_IMAGES, *_OUTPUT),
     "px_weight_only_linear": (*_ROWS, *_AFFINE),

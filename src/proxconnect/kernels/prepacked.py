@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from proxconnect.kernels.arguments import FIXED_POINT
+from proxconnect.kernels.arguments import CPU, FIXED_POINT
 from proxconnect.kernels.bits import require_bits, unpack_bits
+from proxconnect.kernels.library import loaded
 
 PANEL = 8
 """How many rows of a weight of signs are interleaved word by word."""
@@ -28,10 +29,7 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit. Bits beyond the last row
     or column are 0. ValueError for other bits.
     """
-    require_bits(bits, rows * columns)
-    if columns % 64 == 0:  # a copy is aligned, which a mapped file is not
-        return _panelled(bits.clone().view(torch.int64).view(rows, columns // 64))
-    return _panelled(_words(unpack_bits(bits, (rows, columns), torch.int8)))
+    return _panels(bits, (rows, columns, 1, 1), 1)
 
 
 def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
@@ -42,10 +40,10 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     convolutions, have the shape (height·width·in/groups, ⌈out/64⌉): the bits of all outputs for each tap and channel.
     ValueError if the bits, the shape and `groups` do not fit together.
     """
-    rows = _rows_of_groups(bits, shape, groups)
-    if _is_thin(shape, groups):
-        return _words(rows.flatten(0, 1).T)
-    return torch.cat([_panelled(_words(of_group)) for of_group in rows])
+    if not _is_thin(shape, groups):
+        return patch_panels(bits, shape, groups)
+    _require_groups(shape, groups)
+    return _words(unpack_bits(bits, shape, torch.int8).permute(2, 3, 1, 0).flatten(0, 2))
 
 
 def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
@@ -54,7 +52,8 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
     another layout for groups of few channels. ValueError if the bits, the shape and `groups` do not fit together.
     """
-    return torch.cat([_panelled(_words(of_group)) for of_group in _rows_of_groups(bits, shape, groups)])
+    _require_groups(shape, groups)
+    return _panels(bits, shape, groups)
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
@@ -75,14 +74,25 @@ def _is_thin(shape: Sequence[int], groups: int) -> bool:
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
 
 
-def _rows_of_groups(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
-    """Return the signs of a weight as (groups, out/groups, height·width·in/groups)."""
+def _require_groups(shape: Sequence[int], groups: int) -> None:
     if len(shape) != 4 or groups < 1 or shape[0] % groups:
         raise ValueError(
             "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
             f"{tuple(shape)} and {groups} groups"
         )
-    return unpack_bits(bits, shape, torch.int8).permute(0, 2, 3, 1).reshape(groups, shape[0] // groups, -1)
+
+
+def _panels(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
+    """Return the `patch_panels` of a weight whose shape fits `groups`."""
+    require_bits(bits, prod(shape))
+    kernels, number = loaded(None)
+    outputs, channels, taps = shape[0] // groups, shape[1], prod(shape[2:])
+    bits = bits.to(CPU).contiguous()
+    made = bits.new_empty(panels_shape(outputs, channels * taps, groups), dtype=torch.int64)
+    if made.untyped_storage().device == CPU:  # else it is fake
+        sizes = groups, outputs, channels, taps
+        kernels.px_prepack_signs(number, bits.data_ptr(), *sizes, made.data_ptr(), torch.get_num_threads())
+    return made
 
 
 def _words(signs: Tensor) -> Tensor:
@@ -91,11 +101,6 @@ def _words(signs: Tensor) -> Tensor:
     places = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
     words: Tensor = (padded.unflatten(-1, (-1, 8)) * places).sum(-1, dtype=torch.uint8).view(torch.int64)
     return words
-
-
-def _panelled(by_row: Tensor) -> Tensor:
-    whole = functional.pad(by_row, (0, 0, 0, -len(by_row) % PANEL))
-    return whole.view(-1, PANEL, by_row.shape[1]).transpose(1, 2).contiguous()
 
 
 def int8_panels(levels: Tensor, dilation: Sequence[int] = (1, 1)) -> Tensor:

@@ -305,3 +305,26 @@ def test_constants_of_an_earlier_trace_are_dropped():
     for _ in range(3):
         graph_of(module)
     assert [name for name in vars(module) if name.startswith("_tensor")] == ["_tensor_constant0"]
+
+
+def test_unpacking_leaves_no_cycle_to_look_for(monkeypatch):
+    class Unpacks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            rows, columns = x.shape
+            left, (middle, right) = x.view(columns, rows).mT.contiguous().split(2)[0], x.unbind()
+            return left + middle.sum() * right.sum()
+
+    monkeypatch.setattr("gc.collect", lambda: pytest.fail("it searches all objects of the process"))
+    graph = trace(Unpacks(), Unpacks.forward).graph
+    x = torch.randn(2, 3)
+    assert torch.equal(fx.GraphModule(nn.Module(), graph)(x), Unpacks()(x))
+
+
+def test_what_is_no_unpacking_cannot_be_traced():
+    class Starred(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            first, *_ = x.unbind()
+            return first
+
+    with pytest.raises(UntraceableError, match="iterated"):
+        trace(Starred(), Starred.forward)
