@@ -60,6 +60,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(f"{name}: {value}")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_collections() -> None:
+    """Freeze what earlier files left behind: `pack` collects garbage, which otherwise takes seconds late in a run."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
     """By the generator of the CPU itself: `torch.manual_seed` costs a millisecond, for it keeps a stack for CUDA."""
