@@ -19,7 +19,8 @@ settings.load_profile("proxconnect")
 
 LONGEST = (
     "kernels/test_in_cpp", "kills/test_kills", "docs/", "export/test_runtimes", "misuse/", "test_examples",
-    "test_sweep", "training/", "test_fuzzing", "writing/", "cli/", "study/", "theory/", "demo/",
+    "test_sweep", "training/", "test_ships", "test_machines", "test_networks", "test_fuzzing", "writing/", "cli/",
+    "theory/", "test_wheel",
 )  # fmt: skip
 """Files that would keep one worker busy when the other is done: they come first."""
 
@@ -58,6 +59,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if getattr(report, "when", None) == "call":
             for name, value in report.user_properties:
                 terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_collections() -> None:
+    """Freeze what earlier files left behind: `pack` collects garbage, which otherwise takes seconds late in a run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

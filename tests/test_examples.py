@@ -1,5 +1,6 @@
 """Every file under examples/ runs from beginning to end, in an empty folder, and is short enough to be read."""
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ def serve(asked: Connection) -> None:
     torch.set_num_threads(1)
     for package in PACKAGES:
         importlib.import_module(package)
+    gc.freeze()  # `pack` collects garbage, which else goes through all imports
     while arguments := asked.recv():
         process = multiprocessing.get_context("fork").Process(target=be, args=arguments)
         process.start()

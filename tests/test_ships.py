@@ -53,11 +53,12 @@ SHIPPED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
 }
 
 IN_A_FRESH_PROCESS = """
-import sys, torch
+import gc, sys, torch
 torch.set_num_threads(1)
 torch.backends.mkldnn.enabled = sys.argv.pop(1) == "True"
 from test_ships import SHIPPED, answer
 import proxconnect as pc
+gc.freeze()  # `load` collects garbage each time, which else goes through all imports
 for folder in sys.argv[1:]:
     name = folder.rsplit("/", 1)[1]
     example = torch.load(folder + "/example.pt", weights_only=True)

@@ -9,6 +9,7 @@ tutorials are run by the build. Any other block is output or data, and says whic
 import contextlib
 import difflib
 import doctest
+import gc
 import importlib.util
 import io
 import itertools
@@ -71,6 +72,7 @@ def run_page(page: Path) -> list[str]:
 
 
 def _answer(page: Path, results: "multiprocessing.SimpleQueue[list[str]]") -> None:
+    gc.freeze()  # `pack` collects garbage, which else goes through all imports
     os.environ["MPLBACKEND"] = "agg"
     torch.set_num_threads(1)  # several pages run side by side
     results.put(run_page(page))

@@ -109,7 +109,7 @@ def test_accuracies_are_those_of_the_tables_of_the_study(network):
     usual = int(re.search(r"of (\d+) seeds", part)[1])
     seen = 0
     for pair, cells in lines.items():
-        found = accuracies.spreads(accuracies.study()[1], pair)
+        found = accuracies.spreads(pair)
         for head, cell in zip(heads, cells, strict=True):
             spread = found.get((network, *head.split(" ", 2)))
             assert (spread is None) == (cell == "-")

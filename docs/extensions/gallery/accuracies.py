@@ -36,20 +36,44 @@ def study() -> tuple[Grid, DataFrame]:
     return grid, telling(frame(read(STUDY / "ledger.jsonl"), grid.layout), grid.layout)
 
 
-def spreads(rows: DataFrame, pair: str) -> dict[tuple[str, ...], Any]:
-    """By network, mode, start and rule, the accuracies of a pair: seeds, mean, sd, low, high; they are in [0, 1]."""
-    cells = mean_intervals(tables.spreads(rows, REESTIMATED))
+@cache
+def _cells() -> DataFrame:
+    """The accuracies of all settings, over seeds."""
+    _, rows = study()
+    return mean_intervals(tables.spreads(rows, REESTIMATED))
+
+
+@cache
+def _cells_less_float() -> DataFrame:
+    """The same, less the accuracy of the float network of the same seed."""
+    grid, rows = study()
+    return mean_intervals(tables.spreads(less_float(rows, grid.layout), REESTIMATED))
+
+
+@cache
+def _comparisons() -> list[DataFrame]:
+    """The paired differences of all pairs that the grid compares."""
+    grid, rows = study()
+    return comparisons(rows, grid)
+
+
+def _of(pair: str, cells: DataFrame) -> dict[tuple[str, ...], Any]:
+    """Return the lines of a pair by network, mode, start and rule."""
     found = cells[cells["pair"] == pair].itertuples()
     return {tuple(getattr(cell, axis) for axis in AXES): cell for cell in found}
 
 
+def spreads(pair: str) -> dict[tuple[str, ...], Any]:
+    """By network, mode, start and rule, the accuracies of a pair: seeds, mean, sd, low, high; they are in [0, 1]."""
+    return _of(pair, _cells())
+
+
 def table(pair: str) -> Table | None:
     """A line for each setting in which the pair was trained; None where it was in none."""
-    grid, rows = study()
-    against = spreads(less_float(rows, grid.layout), pair)
+    against = _of(pair, _cells_less_float())
     lines = [
         (*setting, percent(cell.mean, cell.sd, 2), _interval(cell), _against(against.get(setting)), str(cell.seeds))
-        for setting, cell in spreads(rows, pair).items()
+        for setting, cell in spreads(pair).items()
     ]
     heads = (*AXES.values(), "accuracy, %", "95 % interval", "less float", "seeds")
     return Table(ACCURACY.title, heads, tuple(lines)) if lines else None
@@ -65,6 +89,6 @@ def _against(cell: Any) -> str:
 
 def compared(pair: str) -> list[Table]:
     """The paired differences from other pairs."""
-    grid, rows = study()
-    groups = comparisons(rows, grid)
-    return [difference_table(group) for group in groups if pair in (group["one"].iloc[0], group["other"].iloc[0])]
+    return [
+        difference_table(group) for group in _comparisons() if pair in (group["one"].iloc[0], group["other"].iloc[0])
+    ]
