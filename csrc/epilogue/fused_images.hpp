@@ -2,6 +2,7 @@
 #pragma once
 
 #include "epilogue/image_means.hpp"
+#include "epilogue/planes.hpp"
 #include "epilogue/pooled_rows.hpp"
 
 namespace proxconnect {
@@ -38,9 +39,15 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
         if (pool == nullptr) {
             in_parallel(pixels, Product::GRAIN, threads, [&](int64_t begin, int64_t end) {
                 const typename Product::Hold hold(product);
-                Outputs here = then;
-                here.first = k * pixels + begin;
-                product.run(begin, end, here);
+                Outputs all = then;
+                all.first = k * pixels;
+                const auto run = [&](int64_t first, int64_t last) {
+                    write_pixels(g, all, first, last, [&](Outputs to) {
+                        to.first += first;
+                        product.run(first, last, to);
+                    });
+                };
+                g.has_planes ? in_bands(g, begin, end, run) : run(begin, end);
             });
             continue;
         }

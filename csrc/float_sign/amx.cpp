@@ -1,7 +1,6 @@
 // Products of rows of floats with a binary weight by AMX. Rounded rows take one byte for each entry, others three: an
 // entry becomes the nearest whole number of steps, so that sums of bytes are exact. The step is 2^-22 times the power
 // of two at or below the row's largest entry. Rows without such a step go to AVX-512's tables.
-#include "epilogue/block_affine.hpp"
 #include "epilogue/steps.hpp"
 #include "float_sign/kernels.hpp"
 #include "isa/amx.hpp"
@@ -150,30 +149,22 @@ template <class Form>
 struct Writer {
     const FloatOutputs& o;
     const Bytes& bytes;
-    int64_t at;
-    BlockAffine<BLOCK> affine;
-
-    Writer(const FloatOutputs& outputs, const Bytes& rows, int64_t panel)
-        : o(outputs), bytes(rows), at(panel * PANEL), affine(o.affine, at, width()) {}
-
-    int64_t width() const { return least(BLOCK, least(o.n, o.last * PANEL) - at); }
+    int64_t panel;
 
     template <int ROWS>
     void put_rows(const int32_t* sums, int64_t row) const {
+        const int64_t at = panel * PANEL, width = least(BLOCK, least(o.n, o.last * PANEL) - at);
         Block<Avx512, ROWS, BLOCK> block;
+        block.channel = o.channel + at;
         block.fill([&](int r, int part) ALWAYS_INLINE {
             const __m512 sum = Form::sum(sums + r * BLOCK + part * LANES);
             const __m512 product = _mm512_mul_ps(sum, _mm512_set1_ps(bytes.steps[row + r]));
-            const __m512 scaled = _mm512_mul_ps(product, _mm512_load_ps(affine.scale + part * LANES));
-            return (Floats<Avx512>)_mm512_add_ps(scaled, _mm512_load_ps(affine.bias + part * LANES));
+            return (Floats<Avx512>)product * block.of_channels(o.then.output.scale, part) +
+                   block.of_channels(o.then.output.bias, part);
         });
-        float* to[ROWS];
-        for (int r = 0; r < ROWS; ++r) to[r] = o.y + (row + r) * o.stride + at;
-        if (o.then == nullptr) return block.store(to, width());
         int64_t places[ROWS];
-        for (int r = 0; r < ROWS; ++r) places[r] = to[r] - o.then->y;
-        block.channel = places[0] % o.then->channels;
-        finish(block, *o.then, places, width());
+        for (int r = 0; r < ROWS; ++r) places[r] = row_of(o, row + r) + at - o.then.y;
+        finish(block, o.then, places, width);
     }
 
     void put(const int32_t* sums, int64_t row) const {
@@ -215,7 +206,7 @@ template <class Form>
 void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
         spread_block(o, panel, bytes.words, 0, bytes.words, weight);
-        const Writer<Form> writer(o, bytes, panel);
+        const Writer<Form> writer = {o, bytes, panel};
         multiply_then_put<Form::planes * BLOCK * BLOCK>(
             bytes.rows, BLOCK,
             [&](int64_t row, int32_t* sums) { multiply_planes<Form>(bytes, row, 0, bytes.words, weight, sums); },
@@ -236,7 +227,7 @@ void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
             spread_block(o, panel, bytes.words, j, end, weight);
             multiply_planes<Form>(bytes, 0, j, end, weight, sums);
         }
-        Writer<Form>(o, bytes, panel).put(sums, 0);
+        Writer<Form>{o, bytes, panel}.put(sums, 0);
     }
 }
 

@@ -122,15 +122,11 @@ struct Rows {
         const int64_t count = panels_of(n), width = words_of(entries);
         auto* const patches = static_cast<float*>(scratch<Rows>(least(BLOCK, end - begin) * entries * sizeof(float)));
         for (int64_t group = 0; group < g.groups; ++group) {
-            const Output& o = here.output;
-            const Affine affine = {n, o.scale + group * n, o.bias + group * n};
             const uint64_t* const weight = panels + group * count * width * PANEL;
-            const Outputs* const steps = here.step_count > 0 ? &here : nullptr;
+            const FloatOutputs outputs = {weight, 0, count, n, here, group * n};
             if (suits_tables()) {
                 const PixelRows inputs = {image.pixels + group * (g.channels / g.groups), image.stride};
-                float* const first = here.y + (here.first - begin) * g.out_channels + group * n;
-                const FloatOutputs outputs = {weight, 0, count, n, affine, first, g.out_channels, steps};
-                kernels.weight_only->convolve(inputs, g, begin, end, outputs);
+                kernels.weight_only->convolve(inputs, g, begin, end, from_row(outputs, -begin));
                 continue;
             }
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
@@ -141,10 +137,9 @@ struct Rows {
                 } else {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
-                float* const to = here.y + (here.first + pixel - begin) * g.out_channels + group * n;
-                const FloatOutputs outputs = {weight, 0, count, n, affine, to, g.out_channels, steps};
-                rounds && spreads(kernels, g) ? multiply_as_bytes(kernels, rows, outputs, 1)
-                                              : kernels.weight_only->multiply(rows, outputs);
+                const FloatOutputs to = from_row(outputs, pixel - begin);
+                rounds && spreads(kernels, g) ? multiply_as_bytes(kernels, rows, to, 1)
+                                              : kernels.weight_only->multiply(rows, to);
             }
         }
     }
@@ -176,8 +171,7 @@ Status convolve_signs(const Kernels& kernels, bool rounds, const float* x, const
 
 Status convolve_scaled(const Kernels& kernels, bool rounds, const float* x, const Geometry& g, const uint64_t* panels,
                        const Affine& affine, float* y, int32_t threads) {
-    const Output output = {NEVER, 8, 1, affine.scales, affine.scale, affine.bias};
-    const Outputs then = outputs_of(with_all_channels(output, g.out_channels), g.out_channels, y);
+    const Outputs then = outputs_of(with_all_channels(affine, g.out_channels), g.out_channels, y);
     return convolve_signs(kernels, rounds, x, nullptr, g, panels, nullptr, then, threads);
 }
 

@@ -53,6 +53,7 @@ struct Neon {
     }
 
     static constexpr auto pack_block = proxconnect::pack_block;
+    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
 
     static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
                                         Vectors<outputs>::Floats c) {
@@ -85,6 +86,6 @@ struct NeonFloats : Lanes<4> {
 
 }  // namespace
 
-const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, portable_int8);
+const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, int8_with<Neon, add_bytes>);
 
 }  // namespace proxconnect

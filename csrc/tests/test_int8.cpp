@@ -237,7 +237,7 @@ bool adds(const Add& add, int64_t count, int64_t blocks, int64_t length) {
     for (int8_t& byte : panels) byte = static_cast<int8_t>(random() % 4 == 0 ? -128 : static_cast<int>(random() % 256));
     const ByteRows rows = {x.data(), count, stride, steps.data(), step_count, nullptr, 0};
     std::vector<int32_t> expected(static_cast<size_t>((count + BLOCK) * TILE)), found = expected;
-    portable_int8.add(rows, panels.data(), blocks, expected.data());
+    add_bytes(rows, panels.data(), blocks, expected.data());
     add(rows, panels.data(), blocks, found.data());
     return found == expected;
 }
