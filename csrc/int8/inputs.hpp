@@ -44,6 +44,7 @@ inline void put_words(const typename Vectors<N>::Words& words, int64_t count, in
 // Write all bytes of words of up to four channels, one after the other. V::put_pixels is this or a faster version.
 template <int N>
 inline void put_pixels(const typename Vectors<N>::Words& words, int64_t channels, int64_t count, uint8_t* to) {
+    if (channels == 3) return put_words<N>(words, count, 3, 3, to);  // a constant, so that no memcpy is called
     put_words<N>(words, count, channels, channels, to);
 }
 

@@ -67,7 +67,7 @@ struct Int8Kernels {
 };
 
 // The forms of `add`. AVX2's takes one of two, the second if the processor has AVX-VNNI.
-AddBytes add_bytes, add_by_avx2, add_pairs, add_by_avx_vnni, add_by_avx512, add_by_tiles;
+AddBytes add_bytes, add_by_avx2, add_pairs, add_by_avx_vnni, add_by_avx512, add_by_tiles, add_by_dot_products;
 
 // Multiply rows by any number of blocks.
 void multiply_bytes(const Int8Kernels& kernels, const ByteRows& rows, const ByteOutputs& outputs);

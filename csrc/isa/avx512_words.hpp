@@ -57,6 +57,10 @@ struct Avx512Words : Avx512 {
         _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
     }
 
+    static void spread_panels(const uint64_t* words, int8_t* to) {
+        proxconnect::spread_panels(load(words), load(words + 8), fours_of_bits(-1, 1), to, STEP);
+    }
+
     // Channels lie too far apart for the processor to predict the next pixels. These may be beyond the last.
     static void prefetch(const float* from, uintptr_t ahead) {
         const uintptr_t there = reinterpret_cast<uintptr_t>(from) + ahead * sizeof(float);
