@@ -17,14 +17,6 @@ using namespace proxconnect;
 
 namespace {
 
-// Drop the pixels between strides: a kernel of 1 x 1 reads only every stride-th pixel.
-Geometry without_strides(Geometry g) {
-    if (g.kernel[0] * g.kernel[1] != 1 || g.padding[0] + g.padding[1] != 0 || g.channel_stride != 1) return g;
-    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
-    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
-    return g;
-}
-
 // Memory of this thread, from a cache line on, for `count` entries. Each Tag has its own.
 template <class Entry, class Tag>
 Entry* kept(int64_t count) {
@@ -167,7 +159,7 @@ double words_of_image(const Geometry& g, bool is_thin) {
 // Convolve all images: whole images for each thread, then the rest shared. Return true if one contains NaN.
 bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
                   const Outputs& outputs, int32_t threads) {
-    const Geometry g = without_strides(geometry);
+    const Geometry g = geometry.channel_stride == 1 ? without_strides(geometry) : geometry;
     const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
     const double work = words_of_image(g, is_thin);
     std::atomic<bool> has_nan{false};

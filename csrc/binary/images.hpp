@@ -8,8 +8,8 @@ namespace {
 
 constexpr int64_t PIXELS = 16;
 
-// Pack up to 64 channels of PIXELS pixels that are adjacent in memory, one word for each pixel. V::pack_block is this or
-// a faster version.
+// Pack up to 64 channels of PIXELS pixels that are adjacent in memory, one word for each pixel. V::pack_block is this
+// or a faster version.
 inline void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
     for (int64_t i = 0; i < PIXELS; ++i) words[i] = nan[i] = 0;
     for (int64_t c = 0; c < channels; ++c, from += channel_stride) {

@@ -12,21 +12,6 @@ namespace {
 
 constexpr int64_t BLOCK = 2 * TILE_ROWS, WORD = TILE_ROW_BYTES, LANES = 16;  // BLOCK rows by BLOCK outputs at once
 
-uint32_t largest_of(const float* x, int64_t count) {
-    __m512i most[2] = {};
-    int64_t k = 0;
-    for (; k + 2 * LANES <= count; k += 2 * LANES) {
-        for (int i = 0; i < 2; ++i) {
-            most[i] = _mm512_max_epu32(most[i], magnitudes_of(_mm512_loadu_si512(x + k + i * LANES)));
-        }
-    }
-    for (; k < count; k += LANES) {
-        const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - k), x + k);
-        most[0] = _mm512_max_epu32(most[0], magnitudes_of(rest));
-    }
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(most[0], most[1]));
-}
-
 // Rows as bytes, padded with zeros to whole words, plane by plane. The highest plane is first, and alone is signed.
 // Sums of row r are multiplied by steps[r].
 struct Bytes {
@@ -70,7 +55,7 @@ struct Rounded {
     static constexpr int planes = 1;
 
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
-        const Quantum quantum = quantum_of(largest_of(x, entries));
+        const Quantum quantum = quantum_of(proxconnect::largest(x, entries));
         to.steps[r] = quantum.step;
         each_word(x, entries, quantum.inverse, [&](int64_t word, const __m512i (&v)[4]) {
             const __m512i low = _mm512_packs_epi32(v[0], v[1]), high = _mm512_packs_epi32(v[2], v[3]);
@@ -87,7 +72,7 @@ struct Exact {
 
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
         constexpr uint32_t EXPONENT = 0x7f800000, LEAST = 0x0d800000;  // 2^-100, whose inverse step is finite
-        const uint32_t largest = largest_of(x, entries), power = largest > LEAST ? largest & EXPONENT : LEAST;
+        const uint32_t largest = proxconnect::largest(x, entries), power = largest > LEAST ? largest & EXPONENT : LEAST;
         if (power == EXPONENT || (largest < LEAST && largest != 0)) return false;
         const uint32_t step_bits = power - (22u << 23), inverse_bits = (254u << 23) - step_bits;
         float inverse;

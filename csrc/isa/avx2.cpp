@@ -87,13 +87,9 @@ struct Avx2 {
     }
 };
 
-struct Avx2Floats : Lanes<8> {
-    static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-};
-
 }  // namespace
 
 const Kernels avx2_kernels =
-    kernels_with<Avx2, Avx2Floats>(avx2_weight_only, int8_with<Avx2, add_by_avx2>, &avx2_attention, multiply_floats<Avx2>);
+    kernels_with<Avx2, LanesOf<Avx2>>(avx2_weight_only, int8_with<Avx2, add_by_avx2>, &avx2_attention, multiply_floats<Avx2>);
 
 }  // namespace proxconnect

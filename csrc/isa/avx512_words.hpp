@@ -100,9 +100,7 @@ struct Avx512Words : Avx512 {
     }
 };
 
-struct Avx512Floats : Lanes<16> {
-    static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-
+struct Avx512Floats : LanesOf<Avx512> {
     static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // v where it is NaN
 
     static Floats inverse(Floats v) {  // to an ulp

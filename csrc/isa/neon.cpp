@@ -97,15 +97,11 @@ struct Neon {
     }
 };
 
-struct NeonFloats : Lanes<4> {
-    static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
-};
-
 }  // namespace
 
-const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, int8_with<Neon, add_bytes>);
+const Kernels neon_kernels = kernels_with<Neon, LanesOf<Neon>>(portable_weight_only, int8_with<Neon, add_bytes>);
 #if defined(PROXCONNECT_DOT_PRODUCTS)
-const Kernels dot_product_kernels = kernels_with<Neon, NeonFloats>(
+const Kernels dot_product_kernels = kernels_with<Neon, LanesOf<Neon>>(
     rounded_as_bytes, int8_with<Neon, add_by_dot_products>, nullptr, nullptr, spread_signs<Neon>);
 #endif
 

@@ -14,6 +14,13 @@
 namespace proxconnect {
 namespace {
 
+// The vectors of layer norms and the quantizer.
+template <class V>
+struct LanesOf : Lanes<V::outputs> {
+    using typename Lanes<V::outputs>::Floats;
+    static Floats fma(Floats a, Floats b, Floats c) { return V::fma(a, b, c); }
+};
+
 template <class V, AddBytes ADD>
 constexpr Int8Kernels int8_with = {round_bytes, round_planes<V>, mean<V>, ADD, finish_sums<V>, pool_sums<V>, nullptr};
 
