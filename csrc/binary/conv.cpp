@@ -6,6 +6,7 @@
 
 #include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
+#include "epilogue/planes.hpp"
 #include "isa/kernels.hpp"
 #include "runtime/scratch.hpp"
 #include "runtime/sizes.hpp"
@@ -15,14 +16,6 @@
 using namespace proxconnect;
 
 namespace {
-
-// Drop the pixels between strides: a kernel of 1 x 1 reads only every stride-th pixel.
-Geometry without_strides(Geometry g) {
-    if (g.kernel[0] * g.kernel[1] != 1 || g.padding[0] + g.padding[1] != 0 || g.channel_stride != 1) return g;
-    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
-    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
-    return g;
-}
 
 // Memory of this thread, from a cache line on, for `count` entries. Each Tag has its own.
 template <class Entry, class Tag>
@@ -80,44 +73,12 @@ class Packing {
     bool has_nan_ = false;
 };
 
-// Call work(begin, end) for bands of output pixels whose bytes or planes fit a core's cache.
-template <class Work>
-void in_bands(const Geometry& g, int64_t begin, int64_t end, const Work& work) {
-    constexpr int64_t PIXELS = 512;
-    const int64_t band = ceil_div(PIXELS, g.out_size[1]) * g.out_size[1];
-    for (int64_t first = begin; first < end; first += band) work(first, std::min(end, first + band));
-}
-
-// y[c][p] = x[p][c]. Channels of y are `plane` floats apart.
-void put_planes(const float* x, int64_t pixels, int64_t channels, float* y, int64_t plane) {
-    constexpr int64_t LINE = 16;  // floats, of which a cache line holds so many
-    for (int64_t first = 0; first < pixels; first += LINE) {
-        const int64_t count = std::min(LINE, pixels - first);
-        for (int64_t c = 0; c < channels; ++c) {
-            const float* const from = x + first * channels + c;
-            float* const to = y + c * plane + first;
-            for (int64_t i = 0; i < count; ++i) to[i] = from[i * channels];
-        }
-    }
-}
-
-// Set signs and NaN marks to 0.
+// Set signs and NaN marks, if any, to 0.
 void clear(const Outputs& outputs, int64_t first, int64_t last) {
+    if (outputs.signs == nullptr) return;
     const int64_t width = words_of(outputs.channels), at = outputs.first + first;
     std::memset(outputs.words + at * width, 0, static_cast<size_t>((last - first) * width) * sizeof(uint64_t));
     if (outputs.nan != nullptr) std::memset(outputs.nan + at, 0, static_cast<size_t>(last - first));
-}
-
-// Let write(to) write output pixels [first, last). If y has planes, move them there while they are in the cache.
-template <class Write>
-void put(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
-    if (outputs.signs != nullptr) clear(outputs, first, last);
-    if (!g.has_planes) return write(outputs);
-    Outputs pixels = outputs;
-    pixels.y = kept<float, struct Pixels>((last - first) * g.out_channels), pixels.first = -first;
-    write(pixels);
-    const int64_t plane = g.out_size[0] * g.out_size[1];
-    put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);
 }
 
 // Convolve one image. Return true if it contains NaN.
@@ -132,7 +93,8 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
         Packing packing(kernels, g, from, g.padding[1], has_upper);
         const auto convolve_band = [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
-            put(g, outputs, first, last, [&](const Outputs& to) {
+            clear(outputs, first, last);
+            write_pixels(g, outputs, first, last, [&](const Outputs& to) {
                 kernels.binary_conv(image, panels, g, to, scratch, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
@@ -168,7 +130,8 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
                 kernels.spread_image(rows, g, begin_row, end_row, bytes);
             };
             const ThinImage image = {from, weight, bytes, packing.pack(first, last, spread).nan};
-            put(g, outputs, first, last, [&](const Outputs& to) {
+            clear(outputs, first, last);
+            write_pixels(g, outputs, first, last, [&](const Outputs& to) {
                 kernels.thin_conv(image, g, to, scratch, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
@@ -196,7 +159,7 @@ double words_of_image(const Geometry& g, bool is_thin) {
 // Convolve all images: whole images for each thread, then the rest shared. Return true if one contains NaN.
 bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& geometry, const uint64_t* panels,
                   const Outputs& outputs, int32_t threads) {
-    const Geometry g = without_strides(geometry);
+    const Geometry g = geometry.channel_stride == 1 ? without_strides(geometry) : geometry;
     const bool is_thin = g.groups > 1 && g.channels / g.groups < 64 && g.out_channels / g.groups < 32;
     const double work = words_of_image(g, is_thin);
     std::atomic<bool> has_nan{false};

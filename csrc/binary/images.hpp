@@ -6,15 +6,15 @@
 namespace proxconnect {
 namespace {
 
-constexpr int64_t BLOCK = 16;
+constexpr int64_t PIXELS = 16;
 
-// Pack up to 64 channels of BLOCK pixels that are adjacent in memory, one word for each pixel. V::pack_block is this or
-// a faster version.
+// Pack up to 64 channels of PIXELS pixels that are adjacent in memory, one word for each pixel. V::pack_block is this
+// or a faster version.
 inline void pack_block(const float* from, int64_t channel_stride, int64_t channels, uint64_t* words, uint64_t* nan) {
-    for (int64_t i = 0; i < BLOCK; ++i) words[i] = nan[i] = 0;
+    for (int64_t i = 0; i < PIXELS; ++i) words[i] = nan[i] = 0;
     for (int64_t c = 0; c < channels; ++c, from += channel_stride) {
-        for (int64_t i = 0; i < BLOCK; ++i) words[i] |= static_cast<uint64_t>(from[i] >= 0.0f) << c;
-        for (int64_t i = 0; i < BLOCK; ++i) nan[i] |= from[i] != from[i];
+        for (int64_t i = 0; i < PIXELS; ++i) words[i] |= static_cast<uint64_t>(from[i] >= 0.0f) << c;
+        for (int64_t i = 0; i < PIXELS; ++i) nan[i] |= from[i] != from[i];
     }
 }
 
@@ -40,10 +40,10 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
         const float* const shift = g.input_shift == nullptr ? nullptr : g.input_shift + 64 * k;
         const bool are_joined = shift == nullptr && g.pixel_stride == 1 && g.row_stride == g.size[1];
         int64_t pixel = begin;
-        for (; are_joined && pixel + BLOCK <= end; pixel += BLOCK) {
-            uint64_t packed[BLOCK], unknown[BLOCK];
+        for (; are_joined && pixel + PIXELS <= end; pixel += PIXELS) {
+            uint64_t packed[PIXELS], unknown[PIXELS];
             V::pack_block(from + pixel, g.channel_stride, channels, packed, unknown);
-            for (int64_t i = 0; i < BLOCK; ++i) {
+            for (int64_t i = 0; i < PIXELS; ++i) {
                 words[(pixel - begin + i) * width + k] = packed[i];
                 nan[pixel + i] |= unknown[i] != 0;
             }

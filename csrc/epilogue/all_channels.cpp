@@ -11,12 +11,15 @@ namespace {
 struct Scales;
 struct Biases;
 
-// Return memory of this thread that holds `count` times `value`. It begins at a cache line: if vectors of AVX-512 cross
-// lines, a product of short rows takes up to 18 % longer.
+// Return `values`, or copies of `all` if they are null, and the first again, in memory of this thread. It begins at a
+// cache line: if vectors of AVX-512 cross lines, a product of short rows takes up to 18 % longer.
 template <class Tag>
-float* filled(int64_t count, float value) {
+float* whole(const float* values, int64_t channels, float all) {
+    const int64_t count = channels + BEYOND;
     auto* const memory = static_cast<float*>(scratch<Tag>(count * static_cast<int64_t>(sizeof(float))));
-    std::fill_n(memory, count, value);
+    if (values == nullptr) return std::fill_n(memory, count, all), memory;
+    std::copy_n(values, channels, memory);
+    for (int64_t i = 0; i < BEYOND; ++i) memory[channels + i] = memory[i];
     return memory;
 }
 
@@ -24,14 +27,15 @@ float* filled(int64_t count, float value) {
 
 Output with_all_channels(const Output& output, int64_t channels) {
     constexpr float NO_BIAS = -0.0f;  // the one number that changes none when it is added
-    float* const scale = filled<Scales>(channels + BEYOND, output.scales == 1 ? *output.scale : 1.0f);
-    float* const bias = filled<Biases>(channels + BEYOND, NO_BIAS);
-    if (output.scale != nullptr && output.scales != 1) std::copy_n(output.scale, channels, scale);
-    if (output.bias != nullptr) std::copy_n(output.bias, channels, bias);
-    for (int64_t i = 0; i < BEYOND; ++i) scale[channels + i] = scale[i], bias[channels + i] = bias[i];
-    Output whole = output;
-    whole.scale = scale, whole.bias = bias;
-    return whole;
+    const bool has_one = output.scales == 1;
+    Output all = output;
+    all.scale = whole<Scales>(has_one ? nullptr : output.scale, channels, has_one ? *output.scale : 1.0f);
+    all.bias = whole<Biases>(output.bias, channels, NO_BIAS);
+    return all;
+}
+
+Output with_all_channels(const Affine& affine, int64_t channels) {
+    return with_all_channels(Output{NEVER, 8, 1, affine.scales, affine.scale, affine.bias}, channels);
 }
 
 }  // namespace proxconnect

@@ -57,10 +57,11 @@ void put_affine(const Numbers& numbers, int64_t rows, int64_t c, int64_t channel
 template <class V, int PARTS, int ROWS = 4, class Numbers>
 void put_finished(const Numbers& numbers, int64_t rows, int64_t channel, int64_t count, const Outputs& then) {
     if (then.step_count == 0 || (then.step_count == 1 && then.steps->kind == AFFINE)) {
-        constexpr std::integral_constant<int64_t, PARTS * V::outputs> whole;
+        constexpr int WIDE = 4;  // vectors; narrower columns of wide outputs displace each other in the first cache
+        constexpr std::integral_constant<int64_t, WIDE * V::outputs> whole;
         for (int64_t c = 0; c < count; c += whole) {
-            if (count - c >= whole) put_affine<V, PARTS>(numbers, rows, c, channel + c, whole, then);
-            else put_affine<V, PARTS>(numbers, rows, c, channel + c, count - c, then);
+            if (count - c >= whole) put_affine<V, WIDE>(numbers, rows, c, channel + c, whole, then);
+            else put_affine<V, WIDE>(numbers, rows, c, channel + c, count - c, then);
         }
         return;
     }

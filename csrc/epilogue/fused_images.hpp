@@ -2,6 +2,7 @@
 #pragma once
 
 #include "epilogue/image_means.hpp"
+#include "epilogue/planes.hpp"
 #include "epilogue/pooled_rows.hpp"
 
 namespace proxconnect {
@@ -20,10 +21,22 @@ struct FusedImages {
 
 namespace {
 
+// Compute rows [begin, end) of the pooled image at `to`, by pooling floats after all steps.
+template <class Product>
+void pool_outputs(const Product& product, const Kernels& kernels, const Geometry& g, const Window& pool, int64_t begin,
+                  int64_t end, const Outputs& then, float* to) {
+    const auto convolve_row = [&](int64_t row, float* place) {
+        Outputs here = then;
+        here.y = place;
+        product.run(row * g.out_size[1], (row + 1) * g.out_size[1], here);
+    };
+    pool_floats(kernels, pool, g.out_channels, begin, end, convolve_row, to);
+}
+
 // Product has: GRAIN, the least number of pixels for a thread; take(x, threads), which prepares an image, or returns
 // false; Hold, which lives during many runs in one thread; run(begin, end, then), which computes output pixels of that
 // image, the first at the begin of `then`; and run_pooled(begin, end, to), which computes rows of the pooled image that
-// begins at `to`.
+// begins at `to`, or returns false if pooling outputs is as fast.
 template <class Product>
 Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
     const Geometry& g = images.g;
@@ -38,31 +51,26 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
         if (pool == nullptr) {
             in_parallel(pixels, Product::GRAIN, threads, [&](int64_t begin, int64_t end) {
                 const typename Product::Hold hold(product);
-                Outputs here = then;
-                here.first = k * pixels + begin;
-                product.run(begin, end, here);
+                Outputs all = then;
+                all.first = k * pixels;
+                const auto run = [&](int64_t first, int64_t last) {
+                    write_pixels(g, all, first, last, [&](Outputs to) {
+                        to.first += first;
+                        product.run(first, last, to);
+                    });
+                };
+                g.has_planes ? in_bands(g, begin, end, run) : run(begin, end);
             });
             continue;
         }
         float* const to = images.y + k * pool->out_size[0] * pool->out_size[1] * n;
         in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
             const typename Product::Hold hold(product);
-            product.run_pooled(begin, end, to);
+            if (product.run_pooled(begin, end, to)) return;
+            pool_outputs(product, images.kernels, g, *pool, begin, end, then, to);
         });
     }
     return DONE;
-}
-
-// Compute rows [begin, end) of the pooled image at `to`, by pooling floats after all steps.
-template <class Product>
-void pool_outputs(const Product& product, const Kernels& kernels, const Geometry& g, const Window& pool, int64_t begin,
-                  int64_t end, const Outputs& then, float* to) {
-    const auto convolve_row = [&](int64_t row, float* place) {
-        Outputs here = then;
-        here.y = place;
-        product.run(row * g.out_size[1], (row + 1) * g.out_size[1], here);
-    };
-    pool_floats(kernels, pool, g.out_channels, begin, end, convolve_row, to);
 }
 
 }  // namespace

@@ -17,8 +17,6 @@ struct FixedPoint {
     const Kernels& kernels;
     const Geometry& g;
     const int8_t* panels;
-    const Window* pool;
-    const Outputs& then;
     Geometry in_bytes = of_bytes(g, DIGITS);
     ByteImage image{in_bytes};
     Patches patches{image};
@@ -55,9 +53,7 @@ struct FixedPoint {
         });
     }
 
-    void run_pooled(int64_t begin, int64_t end, float* y) const {
-        pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
-    }
+    bool run_pooled(int64_t, int64_t, float*) const { return false; }
 
   private:
     Extent extent_of(const float* x, int32_t threads) const {
@@ -99,10 +95,10 @@ int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, c
         const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
         const FusedImages images = {kernels, x, mean, *geometry, g, pool, y, threads};
         if (kernels.digits == nullptr) {
-            FloatingPoint product = {kernels, g, static_cast<const float*>(panels), pool, then};
+            FloatingPoint product = {kernels, g, static_cast<const float*>(panels)};
             return convolve(images, then, product);
         }
-        FixedPoint product = {kernels, g, static_cast<const int8_t*>(panels), pool, then};
+        FixedPoint product = {kernels, g, static_cast<const int8_t*>(panels)};
         return convolve(images, then, product);
     });
 }

@@ -1,7 +1,6 @@
 // Products of rows of floats with a binary weight by AMX. Rounded rows take one byte for each entry, others three: an
 // entry becomes the nearest whole number of steps, so that sums of bytes are exact. The step is 2^-22 times the power
 // of two at or below the row's largest entry. Rows without such a step go to AVX-512's tables.
-#include "epilogue/block_affine.hpp"
 #include "epilogue/steps.hpp"
 #include "float_sign/kernels.hpp"
 #include "isa/amx.hpp"
@@ -12,21 +11,6 @@ namespace proxconnect {
 namespace {
 
 constexpr int64_t BLOCK = 2 * TILE_ROWS, WORD = TILE_ROW_BYTES, LANES = 16;  // BLOCK rows by BLOCK outputs at once
-
-uint32_t largest_of(const float* x, int64_t count) {
-    __m512i most[2] = {};
-    int64_t k = 0;
-    for (; k + 2 * LANES <= count; k += 2 * LANES) {
-        for (int i = 0; i < 2; ++i) {
-            most[i] = _mm512_max_epu32(most[i], magnitudes_of(_mm512_loadu_si512(x + k + i * LANES)));
-        }
-    }
-    for (; k < count; k += LANES) {
-        const __m512i rest = _mm512_maskz_loadu_epi32(first_lanes(count - k), x + k);
-        most[0] = _mm512_max_epu32(most[0], magnitudes_of(rest));
-    }
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(most[0], most[1]));
-}
 
 // Rows as bytes, padded with zeros to whole words, plane by plane. The highest plane is first, and alone is signed.
 // Sums of row r are multiplied by steps[r].
@@ -71,7 +55,7 @@ struct Rounded {
     static constexpr int planes = 1;
 
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
-        const Quantum quantum = quantum_of(largest_of(x, entries));
+        const Quantum quantum = quantum_of(proxconnect::largest(x, entries));
         to.steps[r] = quantum.step;
         each_word(x, entries, quantum.inverse, [&](int64_t word, const __m512i (&v)[4]) {
             const __m512i low = _mm512_packs_epi32(v[0], v[1]), high = _mm512_packs_epi32(v[2], v[3]);
@@ -88,7 +72,7 @@ struct Exact {
 
     static bool fill(const float* x, int64_t entries, const Bytes& to, int64_t r) {
         constexpr uint32_t EXPONENT = 0x7f800000, LEAST = 0x0d800000;  // 2^-100, whose inverse step is finite
-        const uint32_t largest = largest_of(x, entries), power = largest > LEAST ? largest & EXPONENT : LEAST;
+        const uint32_t largest = proxconnect::largest(x, entries), power = largest > LEAST ? largest & EXPONENT : LEAST;
         if (power == EXPONENT || (largest < LEAST && largest != 0)) return false;
         const uint32_t step_bits = power - (22u << 23), inverse_bits = (254u << 23) - step_bits;
         float inverse;
@@ -150,30 +134,22 @@ template <class Form>
 struct Writer {
     const FloatOutputs& o;
     const Bytes& bytes;
-    int64_t at;
-    BlockAffine<BLOCK> affine;
-
-    Writer(const FloatOutputs& outputs, const Bytes& rows, int64_t panel)
-        : o(outputs), bytes(rows), at(panel * PANEL), affine(o.affine, at, width()) {}
-
-    int64_t width() const { return least(BLOCK, least(o.n, o.last * PANEL) - at); }
+    int64_t panel;
 
     template <int ROWS>
     void put_rows(const int32_t* sums, int64_t row) const {
+        const int64_t at = panel * PANEL, width = least(BLOCK, least(o.n, o.last * PANEL) - at);
         Block<Avx512, ROWS, BLOCK> block;
+        block.channel = o.channel + at;
         block.fill([&](int r, int part) ALWAYS_INLINE {
             const __m512 sum = Form::sum(sums + r * BLOCK + part * LANES);
             const __m512 product = _mm512_mul_ps(sum, _mm512_set1_ps(bytes.steps[row + r]));
-            const __m512 scaled = _mm512_mul_ps(product, _mm512_load_ps(affine.scale + part * LANES));
-            return (Floats<Avx512>)_mm512_add_ps(scaled, _mm512_load_ps(affine.bias + part * LANES));
+            return (Floats<Avx512>)product * block.of_channels(o.then.output.scale, part) +
+                   block.of_channels(o.then.output.bias, part);
         });
-        float* to[ROWS];
-        for (int r = 0; r < ROWS; ++r) to[r] = o.y + (row + r) * o.stride + at;
-        if (o.then == nullptr) return block.store(to, width());
         int64_t places[ROWS];
-        for (int r = 0; r < ROWS; ++r) places[r] = to[r] - o.then->y;
-        block.channel = places[0] % o.then->channels;
-        finish(block, *o.then, places, width());
+        for (int r = 0; r < ROWS; ++r) places[r] = row_of(o, row + r) + at - o.then.y;
+        finish(block, o.then, places, width);
     }
 
     void put(const int32_t* sums, int64_t row) const {
@@ -215,7 +191,7 @@ template <class Form>
 void multiply_rows(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
     for (int64_t panel = o.first; panel < o.last; panel += BLOCK / PANEL) {
         spread_block(o, panel, bytes.words, 0, bytes.words, weight);
-        const Writer<Form> writer(o, bytes, panel);
+        const Writer<Form> writer = {o, bytes, panel};
         multiply_then_put<Form::planes * BLOCK * BLOCK>(
             bytes.rows, BLOCK,
             [&](int64_t row, int32_t* sums) { multiply_planes<Form>(bytes, row, 0, bytes.words, weight, sums); },
@@ -236,7 +212,7 @@ void multiply_few(const Bytes& bytes, const FloatOutputs& o, int8_t* weight) {
             spread_block(o, panel, bytes.words, j, end, weight);
             multiply_planes<Form>(bytes, 0, j, end, weight, sums);
         }
-        Writer<Form>(o, bytes, panel).put(sums, 0);
+        Writer<Form>{o, bytes, panel}.put(sums, 0);
     }
 }
 

@@ -14,7 +14,7 @@ struct Permuted {
     using Vector = __m256;
     using Bits = __m256i;
     static constexpr int64_t lanes = 8, groups = 11;  // ten of three entries and one of two
-    static constexpr int rows = 1, vectors = 4, halves = 1;
+    static constexpr int rows = 2, vectors = 4, halves = 1;
 
     static Vector load(const float* from) { return _mm256_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }

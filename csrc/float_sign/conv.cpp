@@ -7,34 +7,11 @@
 #include "epilogue/outputs_of.hpp"
 #include "float_sign/kernels.hpp"
 #include "int8/image.hpp"
-#include "isa/four_floats.hpp"
 #include "runtime/status.hpp"
 
 using namespace proxconnect;
 
 namespace {
-
-// Copy a row of pixels to channels last.
-void put_channels_last(const float* from, const Geometry& g, float* to) {
-    int64_t p = 0;
-    for (; g.pixel_stride == 1 && p + 4 <= g.size[1]; p += 4) {
-        int64_t c = 0;
-        for (; c + 4 <= g.channels; c += 4) {
-            FourFloats v[4];
-            const float* const corner = from + c * g.channel_stride + p;
-            for (int64_t i = 0; i < 4; ++i) v[i] = loaded<FourFloats>(corner + i * g.channel_stride);
-            transpose(v);
-            for (int64_t i = 0; i < 4; ++i) std::memcpy(to + (p + i) * g.channels + c, &v[i], sizeof v[i]);
-        }
-        for (; c < g.channels; ++c) {
-            for (int64_t i = 0; i < 4; ++i) to[(p + i) * g.channels + c] = from[c * g.channel_stride + p + i];
-        }
-    }
-    for (; p < g.size[1]; ++p) {
-        const float* const pixel = from + p * g.pixel_stride;
-        for (int64_t c = 0; c < g.channels; ++c) to[p * g.channels + c] = pixel[c * g.channel_stride];
-    }
-}
 
 // Copy taps [first, last) of a row of a patch, from `from` on, `step` floats apart. The others of `count` taps are 0.
 void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int64_t count, int64_t channels,
@@ -66,19 +43,6 @@ void gather(const PixelRows& image, const Geometry& g, int64_t group, int64_t pi
     }
 }
 
-// Return true if a patch is one pixel.
-bool reads_pixels(const Geometry& g) {
-    return g.kernel[0] * g.kernel[1] == 1 && g.padding[0] + g.padding[1] == 0;
-}
-
-// Leave out the pixels that a kernel of one pixel skips.
-Geometry without_skipped(Geometry g) {
-    if (!reads_pixels(g)) return g;
-    g.row_stride *= g.stride[0], g.pixel_stride *= g.stride[1];
-    for (int i = 0; i < 2; ++i) g.size[i] = g.out_size[i], g.stride[i] = 1;
-    return g;
-}
-
 // Return true if the weight may be spread to bytes.
 bool spreads(const Kernels& kernels, const Geometry& g) {
     return kernels.spread_signs != nullptr && g.channels / g.groups * g.kernel[0] * g.kernel[1] <= MOST_AS_BYTES;
@@ -91,8 +55,6 @@ struct Rows {
     const Kernels& kernels;
     const Geometry& g;
     const uint64_t* panels;
-    const Window* pool;
-    const Outputs& then;
     bool rounds;
     PixelRows image = {};
     float inverse[BLOCK] = {}, quantum[BLOCK] = {};
@@ -122,15 +84,11 @@ struct Rows {
         const int64_t count = panels_of(n), width = words_of(entries);
         auto* const patches = static_cast<float*>(scratch<Rows>(least(BLOCK, end - begin) * entries * sizeof(float)));
         for (int64_t group = 0; group < g.groups; ++group) {
-            const Output& o = here.output;
-            const Affine affine = {n, o.scale + group * n, o.bias + group * n};
             const uint64_t* const weight = panels + group * count * width * PANEL;
-            const Outputs* const steps = here.step_count > 0 ? &here : nullptr;
+            const FloatOutputs outputs = {weight, 0, count, n, here, group * n};
             if (suits_tables()) {
                 const PixelRows inputs = {image.pixels + group * (g.channels / g.groups), image.stride};
-                float* const first = here.y + (here.first - begin) * g.out_channels + group * n;
-                const FloatOutputs outputs = {weight, 0, count, n, affine, first, g.out_channels, steps};
-                kernels.weight_only->convolve(inputs, g, begin, end, outputs);
+                kernels.weight_only->convolve(inputs, g, begin, end, from_row(outputs, -begin));
                 continue;
             }
             for (int64_t pixel = begin; pixel < end; pixel += BLOCK) {
@@ -141,17 +99,14 @@ struct Rows {
                 } else {
                     for (int64_t r = 0; r < rows.count; ++r) gather(image, g, group, pixel + r, patches + r * entries);
                 }
-                float* const to = here.y + (here.first + pixel - begin) * g.out_channels + group * n;
-                const FloatOutputs outputs = {weight, 0, count, n, affine, to, g.out_channels, steps};
-                rounds && spreads(kernels, g) ? multiply_as_bytes(kernels, rows, outputs, 1)
-                                              : kernels.weight_only->multiply(rows, outputs);
+                const FloatOutputs to = from_row(outputs, pixel - begin);
+                rounds && spreads(kernels, g) ? multiply_as_bytes(kernels, rows, to, 1)
+                                              : kernels.weight_only->multiply(rows, to);
             }
         }
     }
 
-    void run_pooled(int64_t begin, int64_t end, float* y) const {
-        pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
-    }
+    bool run_pooled(int64_t, int64_t, float*) const { return false; }
 
   private:
     // Return the image, channels last, in memory of this thread.
@@ -159,7 +114,7 @@ struct Rows {
         const int64_t row = g.size[1] * g.channels;
         auto* const copy = static_cast<float*>(scratch<PixelRows>(g.size[0] * row * sizeof(float)));
         in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) put_channels_last(x + i * g.row_stride, g, copy + i * row);
+            for (int64_t i = begin; i < end; ++i) put_channels_last(g, x + i * g.row_stride, copy + i * row);
         });
         return copy;
     }
@@ -167,17 +122,16 @@ struct Rows {
 
 Status convolve_signs(const Kernels& kernels, bool rounds, const float* x, const Window* mean, const Geometry& geometry,
                       const uint64_t* panels, const Window* pool, const Outputs& then, int32_t threads) {
-    const Geometry g = without_skipped(mean == nullptr ? geometry : of_means(geometry));
+    const Geometry g = without_strides(mean == nullptr ? geometry : of_means(geometry));
     const FusedImages images = {kernels, x, mean, geometry, g, pool, then.y, threads};
     if (rounds && g.groups == 1 && spreads(kernels, g)) return convolve_bytes(images, nullptr, panels, then);
-    Rows product = {kernels, g, panels, pool, then, rounds};
+    Rows product = {kernels, g, panels, rounds};
     return convolve(images, then, product);
 }
 
 Status convolve_scaled(const Kernels& kernels, bool rounds, const float* x, const Geometry& g, const uint64_t* panels,
                        const Affine& affine, float* y, int32_t threads) {
-    const Output output = {NEVER, 8, 1, affine.scales, affine.scale, affine.bias};
-    const Outputs then = outputs_of(with_all_channels(output, g.out_channels), g.out_channels, y);
+    const Outputs then = outputs_of(with_all_channels(affine, g.out_channels), g.out_channels, y);
     return convolve_signs(kernels, rounds, x, nullptr, g, panels, nullptr, then, threads);
 }
 

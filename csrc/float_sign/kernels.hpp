@@ -23,15 +23,13 @@ struct FloatRows {
     const float *inverse = nullptr, *quantum = nullptr;
 };
 
-// Panels [first, last) of a weight of n rows, and the outputs: y is (rows, …), `stride` floats from row to row, times a
-// scale plus a bias. `then`, if not null, has epilogue steps and the begin of the outputs.
+// Panels [first, last) of a weight of n rows, whose outputs are channels from `channel` on. Row r becomes row
+// then.first + row + r.
 struct FloatOutputs {
     const uint64_t* panels;
     int64_t first, last, n;
-    Affine affine;
-    float* y;
-    int64_t stride;
-    const Outputs* then = nullptr;
+    const Outputs& then;
+    int64_t channel = 0, row = 0;
 };
 
 // An image with adjacent channels. Pixels are `stride` floats apart.
@@ -95,8 +93,13 @@ inline FloatRows from_row(FloatRows rows, int64_t row) {
 }
 
 inline FloatOutputs from_row(FloatOutputs outputs, int64_t row) {
-    outputs.y += row * outputs.stride;
+    outputs.row += row;
     return outputs;
+}
+
+// Return the outputs of a row.
+inline float* row_of(const FloatOutputs& o, int64_t row) {
+    return o.then.y + (o.then.first + o.row + row) * o.then.channels + o.channel;
 }
 
 // Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "runtime/row_blocks.hpp"
 #include "runtime/status.hpp"
@@ -19,11 +20,10 @@ Quantum quantum_of(uint32_t largest) {
 }
 
 void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& o) {
-    if (o.then == nullptr) return;
     const int64_t first = o.first * PANEL, last = least(o.n, o.last * PANEL);
-    for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = o.y + r * o.stride - o.then->y;
-        kernels.finish(o.then->y, *o.then, row + first, row + last);
+    for (int64_t r = 0; r < (o.then.step_count == 0 ? 0 : rows); ++r) {
+        const int64_t row = row_of(o, r) - o.then.y;
+        kernels.finish(o.then.y, o.then, row + first, row + last);
     }
 }
 
@@ -75,7 +75,8 @@ Status multiply(const Kernels& kernels, const FloatRows& rows, const FloatOutput
 int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
         return multiply(kernels, {x, m, entries, stride, false}, outputs, threads);
     });
 }
@@ -83,7 +84,8 @@ int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t en
 int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
                                const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const FloatOutputs outputs = {panels, 0, panels_of(n), n, *affine, y, n};
+        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
         return multiply(kernels, {x, m, entries, stride, true}, outputs, threads);
     });
 }
@@ -93,8 +95,7 @@ int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64
                               float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-        const Affine affine = {n, fused->output.scale, fused->output.bias};
-        const FloatOutputs outputs = {panels, 0, panels_of(n), n, affine, y, n, then.step_count > 0 ? &then : nullptr};
+        const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
         return multiply(kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
     });
 }

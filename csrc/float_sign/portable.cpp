@@ -18,5 +18,8 @@ void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
 }  // namespace
 
 const WeightOnlyKernels portable_weight_only = {multiply, largest};
+#if defined(__aarch64__)
+const WeightOnlyKernels rounded_as_bytes = {multiply, largest, nullptr, 1};
+#endif
 
 }  // namespace proxconnect

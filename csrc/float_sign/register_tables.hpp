@@ -44,18 +44,11 @@ struct Tile {
         }
     }
 
-    Vector load(const float* from, int v) const { return V::load_part(from + v * V::lanes, count - v * V::lanes); }
-
-    Vector given(const float* values, bool is_one, float otherwise, int v) const {
-        if (values == nullptr || is_one) return Vector{} + (values == nullptr ? otherwise : *values);
-        return load(values + at, v);
-    }
-
     ALWAYS_INLINE void scale(Sums& sums) const {
-        const Affine& a = o.affine;
+        const int64_t channel = o.channel + at;
         unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-            const Vector scale = given(a.scales == 0 ? nullptr : a.scale, a.scales == 1, 1.0f, v);
-            const Vector bias = given(a.bias, false, 0.0f, v);
+            const Vector scale = V::load(o.then.output.scale + channel + v * V::lanes);
+            const Vector bias = V::load(o.then.output.bias + channel + v * V::lanes);
             unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
                 if (quantum != nullptr) sums[r][v] *= quantum[r];
                 sums[r][v] = sums[r][v] * scale + bias;
@@ -91,10 +84,13 @@ struct Tile {
     void add(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, bool is_last) const {
         constexpr int AT_ONCE = ROWS <= 2 ? V::halves : 1;  // half words whose bits fit the registers
         Sums sums = {};
-        float* const y = o.y + at;
+        float* const y = row_of(o, 0) + at;
+        const int64_t stride = o.then.channels;
         if (begin > 0) {
             unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = load(y + r * o.stride, v); });
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                    sums[r][v] = V::load_part(y + r * stride + v * V::lanes, count - v * V::lanes);
+                });
             });
         }
         int64_t half = begin;
@@ -103,7 +99,7 @@ struct Tile {
         if (is_last) scale(sums);
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
             unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                V::store_part(y + r * o.stride + v * V::lanes, sums[r][v], count - v * V::lanes);
+                V::store_part(y + r * stride + v * V::lanes, sums[r][v], count - v * V::lanes);
             });
         });
     }

@@ -13,14 +13,6 @@ namespace {
 constexpr int64_t TABLE_BYTES = 1 << 15;  // at once, which leaves room in the first cache
 constexpr int64_t PANELS_AT_ONCE = 128;   // whose sums stay in the second
 
-// Return COUNT values from `at` on, or COUNT copies of that one; `otherwise` if values are null.
-template <int COUNT>
-inline FourFloats given(const float* values, int64_t at, bool is_one, float otherwise) {
-    float four[4] = {otherwise, otherwise, otherwise, otherwise};
-    for (int i = 0; i < COUNT && values != nullptr; ++i) four[i] = values[at + (is_one ? 0 : i)];
-    return FourFloats{four[0], four[1], four[2], four[3]};
-}
-
 // Floats without rounding.
 template <class V>
 struct Exact {
@@ -151,9 +143,10 @@ struct RowTables {
     // Write outputs [n, n + HERE) of every row. HERE is at most 4.
     template <int HERE>
     static void put(const typename E::Sum* sums, const FloatRows& rows, const FloatOutputs& o, int64_t n) {
-        const FourFloats scale = given<HERE>(o.affine.scale, o.affine.scales == 1 ? 0 : n, o.affine.scales == 1, 1.0f);
-        const FourFloats bias = given<HERE>(o.affine.bias, n, false, 0.0f);
-        const int64_t count = least(ROWS, rows.count);
+        const FourFloats scale = loaded<FourFloats>(o.then.output.scale + o.channel + n);
+        const FourFloats bias = loaded<FourFloats>(o.then.output.bias + o.channel + n);
+        const int64_t count = least(ROWS, rows.count), stride = o.then.channels;
+        float* const to = row_of(o, 0) + n;
         for (int64_t row = 0; row < count; row += 4) {
             FourFloats v[4];
             for (int64_t i = 0; i < 4; ++i) v[i] = E::values(sums + i * ROWS + row);
@@ -162,7 +155,7 @@ struct RowTables {
                 FourFloats y = v[r - row];
                 if (rows.quantum != nullptr) y *= rows.quantum[r];
                 y = y * scale + bias;
-                std::memcpy(o.y + r * o.stride + n, &y, HERE * sizeof(float));
+                std::memcpy(to + r * stride, &y, HERE * sizeof(float));
             }
         }
     }

@@ -9,13 +9,20 @@ namespace {
 struct AvxVnni {
     using Vector = __m256i;
     static constexpr int64_t vector_outputs = 8;
+    static constexpr int fours = 1, rows = 6;
 
-    static Vector zero() { return _mm256_setzero_si256(); }
+    static Vector first_sums(const void*) { return _mm256_setzero_si256(); }
     static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
     static void store(void* to, Vector v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
-    static Vector broadcast(int32_t four) { return _mm256_set1_epi32(four); }
+
+    static Vector entries(const uint8_t* from) {
+        int32_t four;
+        std::memcpy(&four, from, sizeof four);
+        return _mm256_set1_epi32(four);
+    }
 
     // With an intrinsic, GCC 12 keeps the sums in memory.
+    template <int>
     static Vector add_products(Vector sums, Vector x, Vector weight) {
         asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(x), "x"(weight));
         return sums;
@@ -25,9 +32,7 @@ struct AvxVnni {
 }  // namespace
 
 void add_by_avx_vnni(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
-        add_rows<AvxVnni, 1>(rows, panels, sums);
-    }
+    add_by_block<AvxVnni>(rows, panels, blocks, sums);
 }
 
 }  // namespace proxconnect

@@ -1,7 +1,8 @@
-// Products of rows of bytes by vpdpbusd, which multiplies four pairs of bytes for each output of a vector.
+// Products of rows of bytes by instructions that multiply four pairs of bytes for each output of a vector.
 //
-// V has: `Vector`, of `vector_outputs` sums or four bytes for each, zero, load, store, broadcast (of four bytes) and
-// add_products.
+// V has: `Vector`, of `vector_outputs` sums or four bytes for each, load and store; `first_sums`, which are 0, or 128
+// times the sums of the weight if its entries are q instead of q + 128; `entries`, `fours` groups of four entries of a
+// row, and `add_products` of one of them; `rows`, whose sums of one tile fit the registers.
 #pragma once
 
 #include "int8/kernels.hpp"
@@ -13,27 +14,29 @@ namespace {
 // Sum ROWS rows with COUNT blocks. Sums are TILE apart.
 template <class V, int ROWS, int COUNT>
 void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
-    constexpr int64_t SIZE = V::vector_outputs, PARTS = BLOCK / SIZE;
+    constexpr int64_t SIZE = V::vector_outputs, PARTS = BLOCK / SIZE, FOURS = 4 * BLOCK;
     constexpr int VECTORS = COUNT * PARTS;
     const int64_t apart = block_bytes(rows.step_count);
     typename V::Vector sums[ROWS][VECTORS];
-    unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-        unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = V::zero(); });
+    unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+        const int8_t* const totals = panels + (v / PARTS + 1) * apart - TOTALS_BYTES;
+        sums[0][v] = V::first_sums(totals + v % PARTS * 4 * SIZE);
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE { sums[r][v] = sums[0][v]; });
     });
     for (int64_t j = 0; j < rows.step_count; ++j, panels += STEP_BYTES) {
         const uint8_t* x = rows.x + row * rows.stride + rows.steps[j].at;
-        const int8_t* four_of_all = panels;
-        for (int64_t k = 0; k < rows.steps[j].fours; ++k, x += 4, four_of_all += 4 * BLOCK) {
-            typename V::Vector weight[VECTORS];
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                weight[v] = V::load(four_of_all + v / PARTS * apart + v % PARTS * 4 * SIZE);
-            });
-            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-                int32_t four;
-                std::memcpy(&four, x + r * rows.stride, sizeof four);
-                const typename V::Vector entries = V::broadcast(four);
+        const int8_t* weights = panels;
+        for (int64_t k = 0; k < rows.steps[j].fours; k += V::fours, x += 4 * V::fours, weights += V::fours * FOURS) {
+            unrolled<V::fours>([&](auto four) ALWAYS_INLINE {
+                typename V::Vector weight[VECTORS];
                 unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                    sums[r][v] = V::add_products(sums[r][v], entries, weight[v]);
+                    weight[v] = V::load(weights + four * FOURS + v / PARTS * apart + v % PARTS * 4 * SIZE);
+                });
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                    const auto entries = V::entries(x + r * rows.stride);
+                    unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                        sums[r][v] = V::template add_products<four>(sums[r][v], entries, weight[v]);
+                    });
                 });
             });
         }
@@ -43,22 +46,28 @@ void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* 
     });
 }
 
+// The same for `count` rows, at most ROWS.
+template <class V, int COUNT, int ROWS>
+void add_tile_of(int64_t count, const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
+    if (count == ROWS) return add_tile<V, ROWS, COUNT>(rows, row, panels, to);
+    if constexpr (ROWS > 1) add_tile_of<V, COUNT, ROWS - 1>(count, rows, row, panels, to);
+}
+
 // Divide the rows into tiles of almost equal heights: a tile of one row takes more than half as long as one of six.
 template <class V, int COUNT>
 void add_rows(const ByteRows& rows, const int8_t* panels, int32_t* sums) {
-    constexpr int MOST_ROWS = 6;
-    const int64_t tiles = ceil_div(rows.count, MOST_ROWS);
+    const int64_t tiles = ceil_div(rows.count, V::rows);
     for (int64_t tile = 0, row = 0, end; tile < tiles; ++tile, row = end) {
         end = rows.count * (tile + 1) / tiles;
-        int32_t* const to = sums + row * TILE;
-        switch (end - row) {
-            case 1: add_tile<V, 1, COUNT>(rows, row, panels, to); break;
-            case 2: add_tile<V, 2, COUNT>(rows, row, panels, to); break;
-            case 3: add_tile<V, 3, COUNT>(rows, row, panels, to); break;
-            case 4: add_tile<V, 4, COUNT>(rows, row, panels, to); break;
-            case 5: add_tile<V, 5, COUNT>(rows, row, panels, to); break;
-            default: add_tile<V, MOST_ROWS, COUNT>(rows, row, panels, to);
-        }
+        add_tile_of<V, COUNT, V::rows>(end - row, rows, row, panels, sums + row * TILE);
+    }
+}
+
+// The same for any number of blocks, one after the other.
+template <class V>
+void add_by_block(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
+    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
+        add_rows<V, 1>(rows, panels, sums);
     }
 }
 

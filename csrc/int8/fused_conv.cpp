@@ -2,6 +2,7 @@
 #include <cfloat>
 #include <cmath>
 
+#include "epilogue/all_channels.hpp"
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/image.hpp"
@@ -80,14 +81,14 @@ struct WholeNumbers {
         each_tile([&](const int8_t* tile, int64_t block, int64_t last) {
             patches.each(rounded_image, quantum, begin, end, [&](const ByteRows& rows, int64_t pixel) {
                 here.first = first + pixel;
-                bytes.multiply(rows, {tile, block, last, n, {}, nullptr, 0, 0, &here});
+                multiply_bytes(bytes, rows, {tile, block, last, n, here});
             });
         });
     }
 
-    void run_pooled(int64_t begin, int64_t end, float* y) const {
+    bool run_pooled(int64_t begin, int64_t end, float* y) const {
         if (is_ordered) pool_sums(begin, end, y);
-        else pool_outputs(*this, kernels, g, *pool, begin, end, then, y);
+        return is_ordered;
     }
 
   private:
@@ -117,7 +118,7 @@ struct WholeNumbers {
                     bytes.pool(rows, count, *pool, flips.data() + block * BLOCK, largest);
                     here.first = row * pool->out_size[1];
                     const ByteRows pooled = {nullptr, pool->out_size[1], 0, nullptr, steps, &quantum, 0};
-                    bytes.finish(pooled, {tile, block, last, n, {}, nullptr, 0, 0, &here}, largest);
+                    bytes.finish(pooled, {tile, block, last, n, here}, largest);
                 });
         });
     }
@@ -129,6 +130,15 @@ Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* pane
                                    const Outputs& then) {
     WholeNumbers product = {images.kernels, images.g, {images.kernels, images.g, panels, signs}, images.pool, then};
     return convolve(images, then, product);
+}
+
+int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
+                       const Affine* affine, float* y, int32_t threads) {
+    return status_of(isa, [&](const Kernels& kernels) {
+        const int64_t n = geometry->out_channels;
+        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
+        return convolve_bytes({kernels, x, nullptr, *geometry, *geometry, nullptr, y, threads}, panels, nullptr, then);
+    });
 }
 
 int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,

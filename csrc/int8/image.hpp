@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "epilogue/planes.hpp"
 #include "int8/kernels.hpp"
 #include "runtime/threads.hpp"
 
@@ -19,21 +20,6 @@ struct ByteImage {
     // The bytes that may be read after the image too: a whole tile of pixels, and a whole step.
     int64_t readable = size + BLOCK * g.stride[1] * g.channels + STEP;
 };
-
-// Call work(floats, count) for adjacent pieces of a row of pixels, in memory order.
-template <class Work>
-void for_pieces(const Geometry& g, const float* row, const Work& work) {
-    if (g.channel_stride == 1 && g.pixel_stride == g.channels) return work(row, g.size[1] * g.channels);
-    if (g.channel_stride == 1) {
-        for (int64_t i = 0; i < g.size[1]; ++i) work(row + i * g.pixel_stride, g.channels);
-    } else if (g.pixel_stride == 1) {
-        for (int64_t c = 0; c < g.channels; ++c) work(row + c * g.channel_stride, g.size[1]);
-    } else {
-        for (int64_t i = 0; i < g.size[1]; ++i) {
-            for (int64_t c = 0; c < g.channels; ++c) work(row + i * g.pixel_stride + c * g.channel_stride, 1);
-        }
-    }
-}
 
 // Let put(row, to) write the bytes of each row of the image at x, and write the border around them.
 template <class Put>

@@ -33,14 +33,21 @@ inline Words<V> of_planes(const float* x, int64_t planes, int64_t apart, float i
 }
 
 // Write the first bytes of `count` words, `apart` bytes from word to word.
-template <class V>
-inline void put_words(const Words<V>& words, int64_t count, int64_t bytes, int64_t apart, uint8_t* to) {
-    uint32_t each[V::outputs];
+template <int N>
+inline void put_words(const typename Vectors<N>::Words& words, int64_t count, int64_t bytes, int64_t apart,
+                      uint8_t* to) {
+    uint32_t each[N];
     std::memcpy(each, &words, sizeof words);
     for (int64_t k = 0; k < count; ++k, to += apart) std::memcpy(to, each + k, static_cast<size_t>(bytes));
 }
 
-// V::put_pixels(words, channels, count, to) writes all bytes of words of up to four channels, one after the other.
+// Write all bytes of words of up to four channels, one after the other. V::put_pixels is this or a faster version.
+template <int N>
+inline void put_pixels(const typename Vectors<N>::Words& words, int64_t channels, int64_t count, uint8_t* to) {
+    if (channels == 3) return put_words<N>(words, count, 3, 3, to);  // a constant, so that no memcpy is called
+    put_words<N>(words, count, channels, channels, to);
+}
+
 template <class V>
 void round_planes(const float* x, int64_t channels, int64_t apart, int64_t count, float inverse, uint8_t* to) {
     for (int64_t c = 0; c < channels; c += 4, x += 4 * apart) {
@@ -54,8 +61,8 @@ void round_planes(const float* x, int64_t channels, int64_t apart, int64_t count
                                    [&](const float* from) { return loaded_part<Floats<V>>(from, pixels); });
             uint8_t* const bytes = to + i * channels + c;
             if (channels <= 4) V::put_pixels(words, channels, pixels, bytes);
-            else if (planes == 4) put_words<V>(words, pixels, 4, channels, bytes);
-            else put_words<V>(words, pixels, planes, channels, bytes);
+            else if (planes == 4) put_words<V::outputs>(words, pixels, 4, channels, bytes);
+            else put_words<V::outputs>(words, pixels, planes, channels, bytes);
         }
     }
 }

@@ -34,21 +34,21 @@ struct ByteRows {
     int64_t apart;
 };
 
-// Blocks [first, last) of a weight of n outputs. Rows and outputs of y are row_stride and output_stride floats apart;
-// one of them is 1. `then`, if not null, has the epilogue steps and the place of rows instead.
+// Blocks [first, last) of a weight of n outputs, which are channels from `channel` on. Row r becomes row then.first + r.
 struct ByteOutputs {
     const int8_t* panels;
     int64_t first, last, n;
-    Affine affine;
-    float* y;
-    int64_t row_stride, output_stride;
-    const Outputs* then = nullptr;
+    Outputs then;
+    int64_t channel = 0;
 };
 
 // The part of a window inside the image. Pixels and rows are this far apart; the channels of a pixel are adjacent.
 struct MeanWindow {
     int64_t rows, columns, channels, row_stride, pixel_stride;
 };
+
+// Sum all rows with up to four blocks of a weight. Sums are TILE apart, in memory of whole tiles of 16 rows.
+using AddBytes = void(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
 
 struct Int8Kernels {
     // Round entries to 128 + the nearest whole number to x·inverse, which is within ±127.
@@ -57,11 +57,8 @@ struct Int8Kernels {
     void (*round_planes)(const float* x, int64_t channels, int64_t apart, int64_t count, float inverse, uint8_t* to);
     // Average `channels` floats over one window of `rows` · `columns` pixels.
     void (*mean)(const float* x, const MeanWindow& window, float* to);
-    void (*multiply)(const ByteRows& rows, const ByteOutputs& outputs);
-    // The two halves of `multiply`, for up to four blocks of the weight. `add` writes the sums of all rows, TILE apart,
-    // to memory of whole tiles of 16. `finish` makes outputs of such sums for blocks [first, last), and applies the
-    // steps.
-    void (*add)(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
+    AddBytes* add;
+    // Make outputs of such sums for blocks [first, last), and apply the steps.
     void (*finish)(const ByteRows& rows, const ByteOutputs& outputs, const int32_t* sums);
     // Find the largest sums under the windows of one row, TILE for each pixel, after flipping the bits of `flips`.
     void (*pool)(const int32_t* const* rows, int64_t count, const Window& window, const int32_t* flips, int32_t* to);
@@ -69,9 +66,11 @@ struct Int8Kernels {
     void (*hold)(bool holds);
 };
 
-// Two forms of `add` for AVX2, which takes the second if the processor has AVX-VNNI.
-void add_pairs(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
-void add_by_avx_vnni(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums);
+// The forms of `add`. AVX2's takes one of two, the second if the processor has AVX-VNNI.
+AddBytes add_bytes, add_by_avx2, add_pairs, add_by_avx_vnni, add_by_avx512, add_by_tiles, add_by_dot_products;
+
+// Multiply rows by any number of blocks.
+void multiply_bytes(const Int8Kernels& kernels, const ByteRows& rows, const ByteOutputs& outputs);
 
 // Keeps the tiles of this thread, if any, configured for its lifetime.
 class Held {

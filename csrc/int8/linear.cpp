@@ -21,13 +21,6 @@ Geometry of_rows(int64_t rows, int64_t entries, int64_t n) {
     return g;
 }
 
-// Return outputs with all steps, if they are rows of whole outputs.
-Outputs with_steps(const FloatOutputs& o) {
-    if (o.then != nullptr) return *o.then;
-    const Output output = {NEVER, 8, 1, o.affine.scales, o.affine.scale, o.affine.bias};
-    return outputs_of(with_all_channels(output, o.n), o.n, o.y);
-}
-
 // Rows of floats times a weight in panels of bytes or, if those are null, the outputs' binary weight.
 struct Int8Product {
     const Kernels& kernels;
@@ -36,9 +29,8 @@ struct Int8Product {
     FloatOutputs outputs;
     int64_t step_count = ceil_div(from.entries, STEP), width = step_count * STEP;
     Geometry geometry = of_rows(from.count, from.entries, outputs.n);
-    bool looks_up = panels == nullptr && outputs.stride == outputs.n && kernels.weight_only->suits_sums != nullptr &&
-                    kernels.weight_only->suits_sums(geometry);
-    Outputs then = looks_up ? with_steps(outputs) : Outputs{};
+    bool looks_up = panels == nullptr && outputs.then.channels == outputs.n &&
+                    kernels.weight_only->suits_sums != nullptr && kernels.weight_only->suits_sums(geometry);
     std::vector<Stretch> steps = {};
 
     // Multiply rows [begin, end).
@@ -87,24 +79,21 @@ struct Int8Product {
     // Multiply rows [row, end), which become outputs from `begin` + row on, with blocks [first, last).
     void multiply(const ByteRows& all, int64_t row, int64_t end, int64_t begin, int64_t first, int64_t last) const {
         if (looks_up) {
-            Outputs here = then;
-            here.first = begin;
+            Outputs here = outputs.then;
+            here.first += outputs.row + begin;
             const BytePixels pixels = {all.x, width, width, all.quantum, 1};
             const SignOutputs weight = {outputs.panels, first * BLOCK, least(last * BLOCK, outputs.n)};
             return kernels.weight_only->look_up(pixels, geometry, row, end, weight, here);
         }
         ByteRows rows = all;
         rows.x += row * width, rows.count = end - row, rows.quantum += row;
-        const FloatOutputs& o = outputs;
-        Outputs then;
-        if (o.then != nullptr) then = *o.then, then.first = begin + row;
-        ByteOutputs to = {panels, first, last, o.n, o.affine, o.y + (begin + row) * o.stride, o.stride, 1};
-        to.then = o.then == nullptr ? nullptr : &then;
-        if (panels != nullptr) return kernels.int8->multiply(rows, to);
-        const WeightTiles weight = {kernels, geometry, nullptr, o.panels};
+        ByteOutputs to = {panels, first, last, outputs.n, outputs.then, outputs.channel};
+        to.then.first += outputs.row + begin + row;
+        if (panels != nullptr) return multiply_bytes(*kernels.int8, rows, to);
+        const WeightTiles weight = {kernels, geometry, nullptr, outputs.panels};
         weight.each(first, last, step_count, [&](const int8_t* tile, int64_t block, int64_t end_block) {
             to.panels = tile, to.first = block, to.last = end_block;
-            kernels.int8->multiply(rows, to);
+            multiply_bytes(*kernels.int8, rows, to);
         });
     }
 };
@@ -123,18 +112,31 @@ Status multiply(Int8Product product, int32_t threads) {
 
 void proxconnect::multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                                     int32_t threads) {
-    FloatOutputs to = outputs;
-    const bool is_all = to.then != nullptr && to.y == to.then->y && to.stride == to.n;  // not a group or later pixels
-    if (!is_all) to.then = nullptr;
-    multiply({kernels, rows, nullptr, to}, threads);
-    if (!is_all) take_steps(kernels, rows.count, outputs);
+    multiply({kernels, rows, nullptr, outputs}, threads);
+}
+
+void proxconnect::multiply_bytes(const Int8Kernels& kernels, const ByteRows& rows, const ByteOutputs& outputs) {
+    constexpr int64_t ROWS = 48;  // whose sums stay in the first cache
+    auto* const sums = static_cast<int32_t*>(scratch<ByteRows>(ROWS * TILE * static_cast<int64_t>(sizeof(int32_t))));
+    ByteRows some = rows;
+    ByteOutputs tile = outputs;
+    for (int64_t block = outputs.first; block < outputs.last; block += BLOCKS) {
+        tile.first = block, tile.last = least(block + BLOCKS, outputs.last);
+        const int8_t* const panels = outputs.panels + block * block_bytes(rows.step_count);
+        for (int64_t row = 0; row < rows.count; row += ROWS) {
+            some.x = rows.x + row * rows.stride, some.quantum = rows.quantum + row * rows.apart;
+            some.count = least(ROWS, rows.count - row), tile.then.first = outputs.then.first + row;
+            kernels.add(some, panels, tile.last - block, sums);
+            kernels.finish(some, tile, sums);
+        }
+    }
 }
 
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
                        int64_t n, const Affine* affine, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const FloatOutputs outputs = {nullptr, 0, 0, n, *affine, y, n};
-        return multiply({kernels, {x, m, entries, stride, true}, panels, outputs}, threads);
+        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
+        return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, 0, n, then}}, threads);
     });
 }
 
@@ -143,7 +145,6 @@ int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t ent
                              int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs then = outputs_of(*fused, n, others, y, nullptr);
-        const FloatOutputs outputs = {nullptr, 0, 0, n, {}, y, n, &then};
-        return multiply({kernels, {x, m, entries, stride, true}, panels, outputs}, threads);
+        return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, 0, n, then}}, threads);
     });
 }

@@ -1,34 +1,60 @@
-// Binary weights as the panels of int8 products. V counts bits, as for binary products.
+// Binary weights as the panels of int8 products.
+//
+// V counts bits, as for binary products. V::spread_panels writes one word of each of sixteen rows as bytes of 1 or -1:
+// four entries of all rows, then the next four.
 #pragma once
 
-#include "binary/byte_signs.hpp"
 #include "int8/steps.hpp"
+#include "isa/unrolled.hpp"
+#include "isa/vectors.hpp"
 
 namespace proxconnect {
 namespace {
 
-// Spread two panels, of sixteen outputs, to one block.
+typedef uint64_t PanelWords __attribute__((vector_size(8 * PANEL)));  // one of each row
+
+// Write `count` bits of each row of a panel, from `bit` on. `last` is the panel's last word.
+ALWAYS_INLINE inline void read_bits(const uint64_t* panel, int64_t bit, int64_t count, int64_t last, PanelWords& to) {
+    const int64_t word = bit / 64, shift = bit % 64;
+    to = loaded<PanelWords>(panel + word * PANEL);
+    if (shift != 0) to = to >> shift | loaded<PanelWords>(panel + least(word + 1, last) * PANEL) << (64 - shift);
+    to &= ~uint64_t{0} >> (64 - count);
+}
+
+// Set the bytes of a step after the first `count` entries to 0.
+inline void clear_after(int64_t count, int8_t* to) {
+    for (int64_t four = count / 4; four < STEP / 4; ++four) {
+        const int64_t kept = most(0, count - 4 * four);
+        for (int64_t n = 0; n < BLOCK; ++n) std::memset(to + (four * BLOCK + n) * 4 + kept, 0, 4 - kept);
+    }
+}
+
+// Spread two panels to one block.
 template <class V>
-int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], const Pieces& pieces, int8_t* to) {
-    __m512i ones[2] = {};
+int8_t* spread_block(const uint64_t* low, const uint64_t* high, const Pieces& pieces, int8_t* to) {
+    const int64_t entries = pieces.count * pieces.length, last = words_of(entries) - 1;
+    constexpr int VECTORS = 2 * PANEL / V::lanes;
+    PanelWords words[2];
+    typename V::Vector ones[VECTORS];
+    for (auto& count : ones) count = V::none();
     for (int64_t begin = 0, i = 0; i < pieces.count; ++i, begin += pieces.length) {
         for (int64_t k = 0; k < pieces.length; k += STEP, to += STEP_BYTES) {
             const int64_t here = least(STEP, pieces.length - k);
-            const __m512i kept = _mm512_set1_epi64(static_cast<long long>(~uint64_t{0} >> (STEP - here)));
-            __m512i words[2];
-            for (int p = 0; p < 2; ++p) {
-                words[p] = weight.words(of[p], begin + k);
-                const __m512i word = _mm512_and_si512(words[p], kept);
-                ones[p] = V::add(ones[p], V::totals(V::add_differing(V::zero(), word, V::none())));
+            read_bits(low, begin + k, here, last, words[0]);
+            read_bits(high, begin + k, here, last, words[1]);
+            for (int v = 0; v < VECTORS; ++v) {
+                const auto word = V::load(reinterpret_cast<const uint64_t*>(words) + v * V::lanes);
+                ones[v] = V::add(ones[v], V::totals(V::add_differing(V::zero(), word, V::none())));
             }
-            SpreadWeight::spread(words[0], words[1], here, to);
+            V::spread_panels(reinterpret_cast<const uint64_t*>(words), to);
+            if (here < STEP) clear_after(here, to);
         }
     }
-    for (int p = 0; p < 2; ++p, to += TOTALS_BYTES / 2) {  // 128 times the sum of each output
-        const __m512i entries = _mm512_set1_epi64(pieces.count * pieces.length);
-        const __m512i sums = _mm512_sub_epi64(_mm512_add_epi64(ones[p], ones[p]), entries);
-        const __m256i totals = _mm512_cvtepi64_epi32(_mm512_slli_epi64(sums, 7));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(to), totals);
+    int64_t counts[2 * PANEL];
+    for (int v = 0; v < VECTORS; ++v) V::store(counts + v * V::lanes, ones[v]);
+    for (int64_t n = 0; n < 2 * PANEL; ++n, to += sizeof(int32_t)) {  // 128 times the sum of each output
+        const auto total = static_cast<int32_t>(128 * (2 * counts[n] - entries));
+        std::memcpy(to, &total, sizeof total);
     }
     return to;
 }
@@ -37,10 +63,9 @@ int8_t* spread_block(const SpreadWeight& weight, const int64_t (&of)[2], const P
 template <class V>
 void spread_signs(const uint64_t* panels, const Geometry& g, int64_t first, int64_t last, int8_t* to) {
     const Pieces pieces(g);
-    const int64_t count = panels_of(g.out_channels);
-    const SpreadWeight weight(panels, count, words_of(pieces.count * pieces.length));
+    const int64_t end = panels_of(g.out_channels) - 1, size = words_of(pieces.count * pieces.length) * PANEL;
     for (int64_t block = first; block < last; ++block) {
-        to = spread_block<V>(weight, {2 * block, least(2 * block + 1, count - 1)}, pieces, to);
+        to = spread_block<V>(panels + 2 * block * size, panels + least(2 * block + 1, end) * size, pieces, to);
     }
 }
 

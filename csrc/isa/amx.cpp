@@ -32,7 +32,8 @@ bool has_bfloat_tiles() { return has_feature(22); }
 #endif
 
 Kernels with_tiles(Kernels kernels) {
-    static const Int8Kernels int8 = with_tiles(*kernels.int8);
+    static Int8Kernels int8 = *kernels.int8;
+    int8.add = add_by_tiles, int8.hold = hold_tiles;
     kernels.binary_linear = linear_by_amx, kernels.binary_conv = conv_by_amx;
     kernels.weight_only = &amx_weight_only, kernels.int8 = &int8, kernels.digits = &digit_kernels;
     if (has_bfloat_tiles()) kernels.attention = &amx_attention;

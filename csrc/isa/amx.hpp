@@ -13,7 +13,6 @@ bool has_amx();
 
 // Return AVX-512's kernels, with those replaced that tiles do faster.
 const Kernels* amx_kernels();
-Int8Kernels with_tiles(Int8Kernels kernels);
 
 // The replacements of binary_linear and binary_conv.
 void linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,

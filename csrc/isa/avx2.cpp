@@ -59,6 +59,7 @@ struct Avx2 {
     static Vector add_bits(Vector count, Vector a, Vector b) { return _mm256_add_epi8(count, _mm256_xor_si256(a, b)); }
     static constexpr auto add_ones = add_differing;
     static constexpr auto pack_block = proxconnect::pack_block;
+    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
 
     static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
                                         Vectors<outputs>::Floats c) {
@@ -86,13 +87,9 @@ struct Avx2 {
     }
 };
 
-struct Avx2Floats : Lanes<8> {
-    static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-};
-
 }  // namespace
 
 const Kernels avx2_kernels =
-    kernels_with<Avx2, Avx2Floats>(avx2_weight_only, avx2_int8, &avx2_attention, multiply_floats<Avx2>);
+    kernels_with<Avx2, LanesOf<Avx2>>(avx2_weight_only, int8_with<Avx2, add_by_avx2>, &avx2_attention, multiply_floats<Avx2>);
 
 }  // namespace proxconnect

@@ -9,6 +9,25 @@
 namespace proxconnect {
 namespace {
 
+// How the first 1 to 4 bytes of each word become adjacent: the places of bytes of each quarter of a vector, then the
+// places of words. (VBMI has one instruction for both, but Cascade Lake lacks it.) Functions of a std::array would have
+// linkage.
+struct alignas(64) FirstBytes {
+    uint8_t bytes[4][64] = {};
+    uint32_t words[4][16] = {};
+
+    constexpr FirstBytes() {
+        for (int count = 1; count <= 4; ++count) {
+            for (int i = 0; i < 64; ++i) {
+                const int at = i % 16;
+                bytes[count - 1][i] = static_cast<uint8_t>(at < 4 * count ? at / count * 4 + at % count : 0);
+            }
+            for (int i = 0; i < 4 * count; ++i) words[count - 1][i] = static_cast<uint32_t>(i / count * 4 + i % count);
+        }
+    }
+};
+constexpr FirstBytes FIRST_BYTES;
+
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
     using Tables = NoTables;
@@ -31,6 +50,16 @@ struct Avx512Words : Avx512 {
     static void spread(uint64_t bits, uint8_t* to) { store(to, _mm512_maskz_set1_epi8(bits, 1)); }
     static Vector none() { return _mm512_setzero_si512(); }
     static Vector add_bits(Vector count, Vector a, Vector b) { return _mm512_add_epi8(count, _mm512_xor_si512(a, b)); }
+
+    static void put_pixels(const Vectors<outputs>::Words& words, int64_t channels, int64_t count, uint8_t* to) {
+        const __m512i first = _mm512_shuffle_epi8((__m512i)words, _mm512_load_si512(FIRST_BYTES.bytes[channels - 1]));
+        const __m512i bytes = _mm512_permutexvar_epi32(_mm512_load_si512(FIRST_BYTES.words[channels - 1]), first);
+        _mm512_mask_storeu_epi8(to, ~uint64_t{0} >> (64 - channels * count), bytes);
+    }
+
+    static void spread_panels(const uint64_t* words, int8_t* to) {
+        proxconnect::spread_panels(load(words), load(words + 8), fours_of_bits(-1, 1), to, STEP);
+    }
 
     // Channels lie too far apart for the processor to predict the next pixels. These may be beyond the last.
     static void prefetch(const float* from, uintptr_t ahead) {
@@ -71,9 +100,7 @@ struct Avx512Words : Avx512 {
     }
 };
 
-struct Avx512Floats : Lanes<16> {
-    static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-
+struct Avx512Floats : LanesOf<Avx512> {
     static Floats at_most(Floats v, float bound) { return _mm512_min_ps(all(bound), v); }  // v where it is NaN
 
     static Floats inverse(Floats v) {  // to an ulp
@@ -85,7 +112,7 @@ struct Avx512Floats : Lanes<16> {
 // V is Avx512Words with a way to count.
 template <class V>
 constexpr Kernels kernels_that_count() {
-    return kernels_with<V, Avx512Floats>(avx512_weight_only, avx512_int8, &avx512_attention, multiply_floats<V>,
+    return kernels_with<V, Avx512Floats>(avx512_weight_only, int8_with<V, add_by_avx512>, &avx512_attention, multiply_floats<V>,
                                          spread_signs<V>);
 }
 

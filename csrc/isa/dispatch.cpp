@@ -2,6 +2,10 @@
 #include "isa/amx.hpp"
 #include "isa/kernels.hpp"
 
+#if defined(PROXCONNECT_DOT_PRODUCTS) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace proxconnect {
 namespace {
 
@@ -21,6 +25,10 @@ bool has_avx512() {
     return has_avx512_vnni() && __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
            __builtin_cpu_supports("avx512vbmi");
 }
+#elif defined(PROXCONNECT_DOT_PRODUCTS) && defined(__linux__)
+bool has_dot_products() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#elif defined(PROXCONNECT_DOT_PRODUCTS)
+bool has_dot_products() { return true; }  // every Mac of ARM
 #endif
 
 }  // namespace
@@ -36,7 +44,11 @@ const Kernels* kernels_of(int32_t isa) {
         case AMX: return has_avx512() && has_amx() ? amx_kernels() : nullptr;
 #endif
 #elif defined(__aarch64__)
+#if defined(PROXCONNECT_DOT_PRODUCTS)
+        case NEON: return has_dot_products() ? &dot_product_kernels : &neon_kernels;
+#else
         case NEON: return &neon_kernels;
+#endif
 #endif
         default: return nullptr;
     }

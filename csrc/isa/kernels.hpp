@@ -116,15 +116,14 @@ struct Kernels {
 
 extern const Kernels portable_kernels;
 extern const WeightOnlyKernels portable_weight_only;
-extern const Int8Kernels portable_int8;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels, avx512_vnni_kernels, avx512_kernels;
 // AVX-512's tables need no more than AVX512_VNNI.
 extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
-extern const Int8Kernels avx2_int8, avx512_int8;
 extern const AttentionKernel avx2_attention, avx512_attention, amx_attention;
 #elif defined(__aarch64__)
-extern const Kernels neon_kernels;
+extern const Kernels neon_kernels, dot_product_kernels;  // NEON, and with the dot products of ARMv8.2
+extern const WeightOnlyKernels rounded_as_bytes;         // portable, but never for rounded rows of few entries
 #endif
 
 // Return the kernels of an instruction set, or null if this machine lacks it.

@@ -1,6 +1,7 @@
 // NEON, which every 64-bit ARM has. vcnt counts the bits of each byte.
 #include <arm_neon.h>
 
+#include "int8/sign_panels.hpp"
 #include "isa/table.hpp"
 
 namespace proxconnect {
@@ -53,6 +54,23 @@ struct Neon {
     }
 
     static constexpr auto pack_block = proxconnect::pack_block;
+    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
+
+    static void spread_panels(const uint64_t* words, int8_t* to) {
+        const uint8x16_t rows = {0, 0, 0, 0, 8, 8, 8, 8, 16, 16, 16, 16, 24, 24, 24, 24};  // the first byte of each
+        const uint8x16_t low = vreinterpretq_u8_u32(vdupq_n_u32(0x08040201)), high = vshlq_n_u8(low, 4);
+        const auto put = [](uint8x16_t bits, int8_t* place) {
+            vst1q_s8(place, vbslq_s8(bits, vdupq_n_s8(1), vdupq_n_s8(-1)));
+        };
+        for (int four = 0; four < 4; ++four, words += 4, to += 16) {  // rows
+            const uint8x16x2_t all = {{vreinterpretq_u8_u64(load(words)), vreinterpretq_u8_u64(load(words + 2))}};
+            for (uint8_t k = 0; k < 8; ++k) {
+                const uint8x16_t bytes = vqtbl2q_u8(all, vaddq_u8(rows, vdupq_n_u8(k)));
+                put(vtstq_u8(bytes, low), to + 2 * k * STEP);
+                put(vtstq_u8(bytes, high), to + (2 * k + 1) * STEP);
+            }
+        }
+    }
 
     static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
                                         Vectors<outputs>::Floats c) {
@@ -79,12 +97,12 @@ struct Neon {
     }
 };
 
-struct NeonFloats : Lanes<4> {
-    static Floats fma(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
-};
-
 }  // namespace
 
-const Kernels neon_kernels = kernels_with<Neon, NeonFloats>(portable_weight_only, portable_int8);
+const Kernels neon_kernels = kernels_with<Neon, LanesOf<Neon>>(portable_weight_only, int8_with<Neon, add_bytes>);
+#if defined(PROXCONNECT_DOT_PRODUCTS)
+const Kernels dot_product_kernels = kernels_with<Neon, LanesOf<Neon>>(
+    rounded_as_bytes, int8_with<Neon, add_by_dot_products>, nullptr, nullptr, spread_signs<Neon>);
+#endif
 
 }  // namespace proxconnect

@@ -54,6 +54,7 @@ struct Portable {
     static Vector add_bits(Vector count, Vector a, Vector b) { return count + (a ^ b); }
     static constexpr auto add_ones = add_differing;
     static constexpr auto pack_block = proxconnect::pack_block;
+    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
 
     static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
                                         Vectors<outputs>::Floats c) {
@@ -85,6 +86,6 @@ struct PortableFloats : Lanes<4> {
 
 }  // namespace
 
-const Kernels portable_kernels = kernels_with<Portable, PortableFloats>(portable_weight_only, portable_int8);
+const Kernels portable_kernels = kernels_with<Portable, PortableFloats>(portable_weight_only, int8_with<Portable, add_bytes>);
 
 }  // namespace proxconnect

@@ -7,12 +7,24 @@
 #include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
 #include "epilogue/pixel_means.hpp"
+#include "int8/inputs.hpp"
+#include "int8/outputs.hpp"
 #include "quantizer/quantizer.hpp"
 
 namespace proxconnect {
 namespace {
 
-// V has the vectors of binary layers and epilogues, F those of layer norms and the quantizer. The file of each template
+// The vectors of layer norms and the quantizer.
+template <class V>
+struct LanesOf : Lanes<V::outputs> {
+    using typename Lanes<V::outputs>::Floats;
+    static Floats fma(Floats a, Floats b, Floats c) { return V::fma(a, b, c); }
+};
+
+template <class V, AddBytes ADD>
+constexpr Int8Kernels int8_with = {round_bytes, round_planes<V>, mean<V>, ADD, finish_sums<V>, pool_sums<V>, nullptr};
+
+// V has the vectors of binary and 8-bit layers and epilogues, F those of layer norms and the quantizer. The file of each template
 // lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,

@@ -1,4 +1,5 @@
 // Int8 products against sums of integers, one entry at a time.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
@@ -222,8 +223,7 @@ bool convolves_fused(int32_t isa, const Geometry& of_x, bool takes_means, bool p
     return y == expected;
 }
 
-#if defined(__x86_64__)
-// Compare sums of `add` with portable ones. Of AVX2's two forms, its kernels take the one that this processor prefers.
+// Compare sums of `add` with portable ones.
 template <class Add>
 bool adds(const Add& add, int64_t count, int64_t blocks, int64_t length) {
     using namespace proxconnect;
@@ -232,25 +232,22 @@ bool adds(const Add& add, int64_t count, int64_t blocks, int64_t length) {
     const int64_t step_count = static_cast<int64_t>(steps.size()), stride = step_count * STEP;
     std::mt19937_64 random(static_cast<unsigned>(count + 31 * blocks + 977 * length));
     std::vector<uint8_t> x(static_cast<size_t>((count + BLOCK) * stride));
-    std::vector<int8_t> panels(static_cast<size_t>(blocks * block_bytes(step_count)));
+    const Weight weight(blocks * BLOCK, 1, length);
     for (uint8_t& byte : x) byte = static_cast<uint8_t>(random() % 4 == 0 ? 255 : random());
-    for (int8_t& byte : panels) byte = static_cast<int8_t>(random() % 4 == 0 ? -128 : static_cast<int>(random() % 256));
     const ByteRows rows = {x.data(), count, stride, steps.data(), step_count, nullptr, 0};
     std::vector<int32_t> expected(static_cast<size_t>((count + BLOCK) * TILE)), found = expected;
-    portable_int8.add(rows, panels.data(), blocks, expected.data());
-    add(rows, panels.data(), blocks, found.data());
-    return found == expected;
+    add_bytes(rows, weight.panels.data(), blocks, expected.data());
+    add(rows, weight.panels.data(), blocks, found.data());
+    return std::equal(expected.begin(), expected.begin() + count * TILE, found.begin());
 }
 
-bool both_forms_add(int64_t count, int64_t blocks, int64_t length) {
-#if defined(PROXCONNECT_AVX_VNNI)
-    if (__builtin_cpu_supports("avxvnni") && !adds(proxconnect::add_by_avx_vnni, count, blocks, length)) return false;
+// The same for the kernels' form. Of AVX2's two, its kernels take the one that this processor prefers.
+bool all_forms_add(int32_t isa, int64_t count, int64_t blocks, int64_t length) {
+#if defined(__x86_64__)
+    if (isa == AVX2 && !adds(proxconnect::add_pairs, count, blocks, length)) return false;
 #endif
-    return adds(proxconnect::add_pairs, count, blocks, length);
+    return adds(proxconnect::kernels_of(isa)->int8->add, count, blocks, length);
 }
-#else
-bool both_forms_add(int64_t, int64_t, int64_t) { return true; }
-#endif
 
 bool nan_stays_in_its_row(int32_t isa) {
     for (const float what : {NAN, INFINITY, -INFINITY}) {
@@ -303,7 +300,7 @@ int check_int8(int32_t isa, int& runs) {
     }
     for (const int64_t count : {1, 2, 3, 4, 5, 6, 13, 50}) {
         const int64_t blocks = 1 + count % 4;
-        if (isa == AVX2) check(both_forms_add(count, blocks, 70), "forms of AVX2's sums", count, blocks, 70);
+        check(all_forms_add(isa, count, blocks, 70), "sums of bytes", count, blocks, 70);
     }
     check(nan_stays_in_its_row(isa), "NaN of an 8-bit weight", 40, 9, 70);
     return failures;

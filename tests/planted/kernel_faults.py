@@ -77,6 +77,8 @@ CONVOLUTIONS: tuple[Fault, ...] = (
         "planes-of-a-band", "outputs in planes: every band of pixels is written over the first", f"{CONV}",
         ("csrc/binary/conv.cpp", "outputs.first * g.out_channels + first, plane)",
          "outputs.first * g.out_channels, plane)"),
+        ("csrc/epilogue/planes.hpp", "outputs.first * g.out_channels + first, plane)",
+         "outputs.first * g.out_channels, plane)"),
     ),
 )  # fmt: skip
 
@@ -138,6 +140,7 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
         "totals-of-later-tiles", "8-bit outputs from 64 on subtract the weight sums of the first 64",
         "kernels/test_int8.py kernels/test_fused_int8_linear.py",
         ("csrc/int8/outputs.hpp", "(block + i) * block_bytes(steps) + steps", "i * block_bytes(steps) + steps"),
+        ("csrc/int8/outputs.hpp", "o.panels + (block + 1)", "o.panels + (block - o.first + 1)"),
     ),
     fault(
         "order-reversed-twice", "8-bit sums are pooled as reversed though two negative factors keep their order",
