@@ -7,21 +7,23 @@
 #include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
 #include "epilogue/pixel_means.hpp"
+#include "float_conv/depthwise.hpp"
 #include "quantizer/quantizer.hpp"
 
 namespace proxconnect {
 namespace {
 
-// V has the vectors of binary layers and epilogues, F those of layer norms and the quantizer. The file of each template
+// V has the vectors of binary layers and epilogues, F those of layer norms, depthwise convolutions and the quantizer. The file of each template
 // lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,
                                const AttentionKernel* attention = nullptr,
                                decltype(Kernels::multiply_floats) multiply = nullptr,
                                decltype(Kernels::spread_signs) spread_signs = nullptr) {
-    return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
-            thin_conv<V>, finish_floats<V>, pool_row<V>,      pixel_means<V>, layer_norm<F>,    quantize<F>,
-            slope<F>,     &weight_only,     &int8,            attention,      multiply,         spread_signs};
+    return {pack_row<V>,     binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>,
+            spread_image<V>, thin_conv<V>,     finish_floats<V>, pool_row<V>,    pixel_means<V>,
+            layer_norm<F>,   quantize<F>,      slope<F>,         depthwise<V, F>, &weight_only,
+            &int8,           attention,        multiply,         spread_signs};
 }
 
 }  // namespace
