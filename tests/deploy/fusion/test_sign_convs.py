@@ -14,6 +14,8 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.remainder import SignConv
 from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 from proxconnect.deploy.packed.layers.one_bit import set_inputs
+from proxconnect.kernels import fused_conv
+from proxconnect.kernels.prepacked import depthwise_panels
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 
@@ -143,3 +145,9 @@ def test_depthwise_and_narrow_ones(inputs: str, size: int) -> None:
     if kernels.has_float_conv():
         assert model.flat[0] in layers
         assert (model.wide[0] in layers) == (inputs == "exact")
+
+
+def test_the_proof_finds_exchanged_taps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_conv, "depthwise_panels", lambda weight, n: depthwise_panels(weight.mT, n))
+    with pytest.raises(pc.ProofError, match="layers deep.0, deep.1, deep.2 "):
+        pc.pack(binary(Inverted(), activations=None), example=torch.randn(2, 3, 12, 12))
