@@ -238,7 +238,10 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
 // channels, 16 outputs), 0 after the last output. Products are added in this order, each sum rounded once. Rows of the
 // weight have no bound. Return LACKS_INSTRUCTIONS for PORTABLE and NEON.
 //
-// For AMX, image and weight are in fixed point of three bytes, with signed digits: q = d2·2^16 + d1·2^8 + d0. An image
+// Several groups must have one channel and one output each. Their weight is (height · width, channels) for every
+// instruction set, with the channels filled up to a multiple of 16. PORTABLE rounds products before it adds them.
+//
+// For AMX and one group, image and weight are in fixed point of three bytes, with signed digits: q = d2·2^16 + d1·2^8 + d0. An image
 // has a step of max |x| / 8355710. Each block of outputs of a weight w is four blocks of whole numbers. They have three
 // channels for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0). `scale`
 // is 2^8 times the weight's steps. At most 2^15 entries are summed. Return NOT_TAKEN for an image that contains inf or

@@ -1,8 +1,9 @@
 // Float convolutions, in one pass with means before and steps and a pool after: in fixed point with AMX, else by
-// multiply-adds.
+// multiply-adds, as are depthwise ones.
 #include <vector>
 
 #include "epilogue/outputs_of.hpp"
+#include "float_conv/depthwise_images.hpp"
 #include "float_conv/digits.hpp"
 #include "float_conv/floating_point.hpp"
 #include "runtime/status.hpp"
@@ -90,10 +91,14 @@ int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, c
                               const void* panels, const Fused* fused, const float* const* others, const Window* pool,
                               float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        if (kernels.multiply_floats == nullptr) return LACKS_INSTRUCTIONS;
+        if (geometry->groups == 1 && kernels.multiply_floats == nullptr) return LACKS_INSTRUCTIONS;
         const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
         const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
         const FusedImages images = {kernels, x, mean, *geometry, g, pool, y, threads};
+        if (g.groups > 1) {
+            Depthwise product = {kernels, g, static_cast<const float*>(panels)};
+            return convolve(images, then, product);
+        }
         if (kernels.digits == nullptr) {
             FloatingPoint product = {kernels, g, static_cast<const float*>(panels)};
             return convolve(images, then, product);

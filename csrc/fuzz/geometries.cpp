@@ -53,6 +53,15 @@ Geometry geometry(Draws& draws, bool has_groups, Lies lies, int64_t products) {
     return g;
 }
 
+Geometry depthwise_geometry(Draws& draws, int64_t products) {
+    Geometry g = geometry(draws, false, Lies::ANYHOW, products);
+    g.channels = std::max<int64_t>(g.channels, 2);
+    if (draws.below(16) == 0) g.channels += 256;
+    g.groups = g.out_channels = g.channels;
+    lay_out(draws, g, Lies::ANYHOW);
+    return g;
+}
+
 int64_t extent(const Geometry& g) {
     return g.batch == 0 ? 0 : place(g, g.batch - 1, g.size[0] * g.size[1] - 1, g.channels - 1) + 1;
 }

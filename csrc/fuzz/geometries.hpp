@@ -12,6 +12,9 @@ enum class Lies { AS_GEOMETRY_SAYS, IN_ROWS, ANYHOW };  // which strides an entr
 // Draw a convolution of at most `most` products of entries, with one group unless several are allowed.
 Geometry geometry(Draws& draws, bool has_groups, Lies lies, int64_t products);
 
+// Draw one with a channel and an output in each of at least two groups.
+Geometry depthwise_geometry(Draws& draws, int64_t products);
+
 void find_out_size(Geometry& g);
 
 // Return one more than the distance of the last entry of the images from the first, or 0 if there are none.

@@ -52,6 +52,20 @@ struct ThinImage {
     const uint8_t *weight, *pixels, *nan;  // NaN as above
 };
 
+// A tap of a depthwise convolution: the offset of the first pixel that it reads, and its weight for all channels.
+struct Tap {
+    int64_t at;
+    const float* weight;
+};
+
+// Output pixels of a depthwise convolution, which read pixels of x that are `apart` floats apart through the same taps.
+struct DepthwisePixels {
+    const float* x;
+    int64_t apart, count;
+    const Tap* taps;
+    int64_t tap_count;
+};
+
 // Where outputs go, and how sums become outputs. Row r begins at y[(first + r)·channels]. With `signs` it begins at
 // words[(first + r)·⌈channels/64⌉], which are 0 before, and nan[first + r], if not null, marks rows that are NaN.
 struct Outputs {
@@ -102,6 +116,8 @@ struct Kernels {
     // Process rows [first, last) of latents, or of gradients.
     void (*quantize)(const Quantization& quantization, int64_t first, int64_t last);
     void (*slope)(const Slope& slope, int64_t first, int64_t last);
+    // Compute channels [first, last) of pixels of a depthwise convolution of floats.
+    void (*depthwise)(const DepthwisePixels& pixels, int64_t first, int64_t last, const Outputs& then);
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
     const AttentionKernel* attention = nullptr;  // null without AVX2

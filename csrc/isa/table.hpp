@@ -7,6 +7,7 @@
 #include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
 #include "epilogue/pixel_means.hpp"
+#include "float_conv/depthwise.hpp"
 #include "int8/inputs.hpp"
 #include "int8/outputs.hpp"
 #include "quantizer/quantizer.hpp"
@@ -24,16 +25,17 @@ struct LanesOf : Lanes<V::outputs> {
 template <class V, AddBytes ADD>
 constexpr Int8Kernels int8_with = {round_bytes, round_planes<V>, mean<V>, ADD, finish_sums<V>, pool_sums<V>, nullptr};
 
-// V has the vectors of binary and 8-bit layers and epilogues, F those of layer norms and the quantizer. The file of each template
-// lists its needs.
+// V has the vectors of binary and 8-bit layers and epilogues, F those of layer norms, depthwise convolutions and the
+// quantizer. The file of each template lists its needs.
 template <class V, class F>
 constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8Kernels& int8,
                                const AttentionKernel* attention = nullptr,
                                decltype(Kernels::multiply_floats) multiply = nullptr,
                                decltype(Kernels::spread_signs) spread_signs = nullptr) {
-    return {pack_row<V>,  binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>, spread_image<V>,
-            thin_conv<V>, finish_floats<V>, pool_row<V>,      pixel_means<V>, layer_norm<F>,    quantize<F>,
-            slope<F>,     &weight_only,     &int8,            attention,      multiply,         spread_signs};
+    return {pack_row<V>,     binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>,
+            spread_image<V>, thin_conv<V>,     finish_floats<V>, pool_row<V>,    pixel_means<V>,
+            layer_norm<F>,   quantize<F>,      slope<F>,         depthwise<V, F>, &weight_only,
+            &int8,           attention,        multiply,         spread_signs};
 }
 
 }  // namespace

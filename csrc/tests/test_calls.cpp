@@ -104,6 +104,11 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
     const auto floats = [=, &s](const float* x, float* y, int32_t threads) {
         return px_fused_float_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
     };
+    const auto thin = [=, &s](const float* x, float* y, int32_t threads) {
+        const Fused fused = {s.fused.output, 1, s.fused.steps, nullptr};
+        return px_fused_float_conv2d(isa, x, nullptr, &s.depthwise, s.bytes.data(), &fused, nullptr, nullptr, y,
+                                     threads);
+    };
     const int64_t inputs = inputs_of(s.image), outputs = outputs_of(s.image);
     const int64_t fewer = s.pool.out_size[0] * s.pool.out_size[1] * s.image.out_channels;
     std::vector<Call> calls = {{"images times signs", inputs, outputs, exact},
@@ -111,7 +116,8 @@ std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
                                {"rounded images times signs with a pool", inputs, fewer, fused_signs},
                                {"8-bit convolution", inputs, outputs, levels},
                                {"fused 8-bit convolution", inputs, outputs, fused},
-                               {"8-bit convolution with a pool", inputs, fewer, pooled}};
+                               {"8-bit convolution with a pool", inputs, fewer, pooled},
+                               {"depthwise convolution", inputs_of(s.depthwise), outputs_of(s.depthwise), thin}};
     if (isa != PORTABLE && isa != NEON) calls.push_back({"float convolution", inputs, outputs, floats});
     return calls;
 }

@@ -1,4 +1,4 @@
-// Float convolutions, in fixed point with AMX, against sums of doubles.
+// Float convolutions, in fixed point with AMX, against sums of doubles, and depthwise ones against integers.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -106,11 +106,57 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     return true;
 }
 
+// Return true if a depthwise convolution of integers by signs, through `max(·, 0)`, is equal to sums of integers.
+bool convolves_depthwise(int32_t isa, Geometry g, int32_t threads) {
+    const int64_t n = g.groups = g.out_channels = g.channels, taps = g.kernel[0] * g.kernel[1];
+    const int64_t width = (n + 15) / 16 * 16, pixels = g.out_size[0] * g.out_size[1];
+    std::mt19937_64 random(static_cast<unsigned>(n));
+    std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride)), weight(static_cast<size_t>(taps * width));
+    for (float& value : x) value = static_cast<float>(static_cast<int64_t>(random() % 511) - 255);
+    for (float& value : weight) value = random() % 2 ? 1.0f : -1.0f;
+    const std::vector<float> scale(static_cast<size_t>(n + 80), 0.5f), bias(static_cast<size_t>(n + 80), 3);
+    const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
+    const Fused fused = {{NEVER, 8, 1, n, scale.data(), bias.data()}, 1, &step, nullptr};
+    std::vector<float> y(static_cast<size_t>(g.batch * pixels * n), NAN);
+    if (px_fused_float_conv2d(isa, x.data(), nullptr, &g, weight.data(), &fused, nullptr, nullptr, y.data(), threads)) {
+        return false;
+    }
+    for (int64_t i = 0; i < g.batch * pixels * n; ++i) {
+        const int64_t image = i / (pixels * n), pixel = i / n % pixels, c = i % n;
+        float sum = 0;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+            const int64_t met = pixel_met(g, pixel, tap);
+            const int64_t from = image * g.image_stride + c * g.channel_stride + met * g.pixel_stride;
+            if (met >= 0) sum += x[static_cast<size_t>(from)] * weight[static_cast<size_t>(tap * width + c)];
+        }
+        if (y[static_cast<size_t>(i)] != std::fmax(sum / 2 + 3, 0.0f)) return false;
+    }
+    return true;
+}
+
+int check_depthwise(int32_t isa, int& runs) {
+    int failures = 0;
+    for (const int64_t channels : {2, 16, 35, 300}) {
+        for (const int64_t step : {1, 2, 3}) {
+            for (const bool is_large : {false, true}) {
+                ++runs;
+                const Geometry g = is_large ? larger_images(channels, channels, step, step == 2)
+                                            : small_images(channels, channels, 1, step, step == 2);
+                if (convolves_depthwise(isa, g, static_cast<int32_t>(step))) continue;
+                ++failures;
+                std::printf("isa %d: depthwise convolution: %lld %lld %d\n", isa, (long long)channels, (long long)step,
+                            is_large);
+            }
+        }
+    }
+    return failures;
+}
+
 }  // namespace
 
 int check_float_conv(int32_t isa, int& runs) {
-    if (isa == PORTABLE || isa == NEON) return 0;
-    int failures = 0;
+    int failures = check_depthwise(isa, runs);
+    if (isa == PORTABLE || isa == NEON) return failures;
     for (const int64_t channels : {1, 3, 35}) {
         for (const int64_t outputs : {1, 9, 70}) {
             for (const int64_t step : {1, 2, 3}) {

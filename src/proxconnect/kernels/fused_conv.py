@@ -21,10 +21,11 @@ from proxconnect.kernels.arguments import (
 )
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, padded, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, convolution, window_of
-from proxconnect.kernels.library import NUMBERS, CGeometry, CWindow, has_float_conv, loaded
+from proxconnect.kernels.library import NUMBERS, CGeometry, CWindow, has_float_conv, is_built, loaded
 from proxconnect.kernels.prepacked import (
     can_be_fixed,
     conv_panels_shape,
+    depthwise_panels,
     fixed_point_panels,
     float_panels,
     int8_panels_shape,
@@ -257,11 +258,13 @@ class FusedInt8Conv2d(_FusedImageConv):
         super().__init__((kernels.px_fused_int8_conv2d, number), panels, how, scale, bias, then, mean, pool)
 
 
-def can_convolve_floats(weight: Tensor) -> bool:
+def can_convolve_floats(weight: Tensor, groups: int = 1) -> bool:
     """Return True if `FusedFloatConv2d` supports the shape and the values of a weight on this machine.
 
     The weight may have any shape. It must be float32 on the CPU, which this does not check.
     """
+    if groups != 1:
+        return is_built() and is_finite_weight(weight) and weight.shape[:2] == (groups, 1)
     if not has_float_conv():
         return False
     return can_be_fixed(weight) if loaded(None)[1] == NUMBERS["amx"] else is_finite_weight(weight)
@@ -270,7 +273,7 @@ def can_convolve_floats(weight: Tensor) -> bool:
 class FusedFloatConv2d(_FusedImageConv):
     """A callable for an average pool, `conv2d`, epilogue steps and a max pool in one pass, about as precise as torch.
 
-    Call it as `FusedInt8Conv2d`. With AVX2 and AVX-512, products are added as float32.
+    Call it as `FusedInt8Conv2d`. With AVX2 and AVX-512, and in depthwise convolutions, products are added as float32.
 
     With AMX, each image, and the weight of each output, is rounded to whole numbers within ±8355711 times a step. Sums
     are exact in four parts, which are added as floats. Each product omits less than 2^-32 of the largest product. The
@@ -278,15 +281,16 @@ class FusedFloatConv2d(_FusedImageConv):
     either beyond 2^±60 or more than 256 times the mean |x|.
 
     Args:
-        weight: float32 (out, in, height, width) on the CPU, finite. With AMX, the largest entry of each output is 0 or
-            within 2^±60, and an output has at most 2^15 entries.
+        weight: float32 (out, in/groups, height, width) on the CPU, finite. With AMX, in one group, the largest entry of
+            each output is 0 or within 2^±60, and an output has at most 2^15 entries.
         stride, padding, dilation: for height and width; the padding holds zeros.
         bias: float32 (out,).
         then, mean, pool: as in `FusedInt8Conv2d`.
+        groups: 1, or the number of channels of a depthwise convolution, which has as many outputs.
 
     Raises:
         ValueError: shapes that do not fit, other pools, other weights. TypeError: another dtype or device.
-            RuntimeError: `has_float_conv()` is False.
+            RuntimeError: the kernels are not built, or `has_float_conv()` is False and there is one group.
     """
 
     def __init__(
@@ -299,17 +303,22 @@ class FusedFloatConv2d(_FusedImageConv):
         then: tuple[Step, ...] = (),
         mean: nn.AvgPool2d | None = None,
         pool: nn.MaxPool2d | None = None,
+        groups: int = 1,
     ) -> None:
         require_float32("weight", weight)
-        weight = weight.detach()
+        weight, scale = weight.detach(), None
         kernels, number = loaded(None)
-        if not has_float_conv():
+        if groups != 1:
+            panels = depthwise_panels(weight, groups)
+        elif not has_float_conv():
             raise RuntimeError("this machine has no kernels for float convolutions, which take AVX2, AVX-512 or AMX")
-        has_digits = number == NUMBERS["amx"]
-        panels, scale = fixed_point_panels(weight, dilation) if has_digits else (float_panels(weight), None)
+        elif number == NUMBERS["amx"]:
+            panels, scale = fixed_point_panels(weight, dilation)
+        else:
+            panels = float_panels(weight)
         require_weight(panels, tuple(panels.shape), len(weight), scale, bias, panels.dtype)
         how = weight.shape, stride, padding, dilation
-        super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool)
+        super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool, groups)
 
 
 def _plan_of_image(

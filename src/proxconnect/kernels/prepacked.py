@@ -155,6 +155,19 @@ def float_panels(weight: Tensor) -> Tensor:
     return blocks
 
 
+def depthwise_panels(weight: Tensor, channels: int) -> Tensor:
+    """Prepack a float weight (channels, 1, height, width) as float32 (height·width, ⌈channels/16⌉·16).
+
+    Entries after the last channel are 0. ValueError for other shapes and weights that are not finite.
+    """
+    if not is_finite_weight(weight) or weight.shape[:2] != (channels, 1):
+        raise ValueError(
+            f"a weight in several groups is finite and (groups, 1, height, width); got {tuple(weight.shape)} and "
+            f"{channels} groups"
+        )
+    return functional.pad(weight.flatten(1).T, (0, -channels % _BLOCK)).contiguous()
+
+
 def can_be_fixed(weight: Tensor) -> bool:
     """Return True if `fixed_point_panels` supports a weight: (out, in, height, width), none of them 0.
 

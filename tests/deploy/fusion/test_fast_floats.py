@@ -239,7 +239,7 @@ def test_what_is_neither() -> None:
 
 
 def test_a_machine_without_such_kernels_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxconnect.deploy.fusion.remainder.can_convolve_floats", lambda _: False)
+    monkeypatch.setattr("proxconnect.deploy.fusion.remainder.can_convolve_floats", lambda *_: False)
     model, x = packed(), image(40)
     assert not fast_calls(model)
     assert torch.equal(model(x), by_layers(model, x))

@@ -173,8 +173,8 @@ def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) ->
 
 def fast(patch: Callable[..., None], call: Callable[..., Tensor]) -> Any:
     """Float convolutions by a kernel, on whatever machine."""
-    patch(remainder, "can_convolve_floats", lambda _: True)
-    patch(remainder, "FusedFloatConv2d", lambda *_: None)
+    patch(remainder, "can_convolve_floats", lambda *_: True)
+    patch(remainder, "FusedFloatConv2d", lambda *_, **__: None)
     patch(FloatConv, "__call__", call)
     return packed(floats="fast")
 

@@ -1,15 +1,21 @@
 """Convolutions of floats with binary weights in one pass with what stands around them, against the layers."""
 
+from typing import Any
+
 import pytest
 import torch
 from nets import binary, folds_norms
 from torch import Tensor, nn
 
 import proxconnect as pc
+from proxconnect import kernels
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.remainder import SignConv
+from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 from proxconnect.deploy.packed.layers.one_bit import set_inputs
+from proxconnect.kernels import fused_conv
+from proxconnect.kernels.prepacked import depthwise_panels
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 
@@ -106,3 +112,42 @@ def test_a_rounded_image_keeps_its_bound() -> None:
     error = (pc.pack(nn.Sequential(layer), inputs="int8")(x) - layer(x)).abs()
     step = x.abs().amax((1, 2, 3), keepdim=True) / 127
     assert bool((error <= layer.binary_weight.abs().amax((1, 2, 3)).view(1, -1, 1, 1) * 32 * 9 * step / 2).all())
+
+
+class Inverted(nn.Module):
+    """A block of MobileNet: a narrow convolution, a depthwise one, and one to few outputs, beside a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 20, 3, padding=1)
+        self.wide = nn.Sequential(nn.Conv2d(20, 40, 1, bias=False), nn.BatchNorm2d(40), nn.ReLU6())
+        self.deep = nn.Sequential(nn.Conv2d(40, 40, 3, padding=1, groups=40), nn.BatchNorm2d(40), nn.ReLU6())
+        self.flat = nn.Sequential(nn.Conv2d(40, 20, 1, bias=False), nn.BatchNorm2d(20))
+        self.strided = nn.Conv2d(20, 20, 5, stride=2, dilation=2, groups=20)
+        self.head = nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.flat(self.deep(self.wide(x))) + x
+        return self.head(self.strided(x).mean((-2, -1)))
+
+
+@pytest.mark.parametrize("inputs", ["exact", "int8"])
+@pytest.mark.parametrize("size", [19, 96])  # small and large images are rounded differently
+def test_depthwise_and_narrow_ones(inputs: str, size: int) -> None:
+    model: Any = pc.pack(binary(Inverted(), activations=None), inputs=inputs, example=torch.randn(2, 3, size, size))  # type: ignore[arg-type]  # one of the two
+    x = torch.randn(2, 3, size, size)
+    for _ in range(2):
+        torch.testing.assert_close(model(x), by_layers(model, x))
+    assert not graph_forward(model)._is_given_up  # type: ignore[union-attr]  # there is one
+    layers = {call.layer for call in fused(model) if isinstance(call, SignConvByFloats)}
+    assert {model.deep[0], model.strided} <= layers
+    if kernels.has_float_conv():
+        assert model.flat[0] in layers
+        assert (model.wide[0] in layers) == (inputs == "exact")
+
+
+def test_the_proof_finds_exchanged_taps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_conv, "depthwise_panels", lambda weight, n: depthwise_panels(weight.mT, n))
+    with pytest.raises(pc.ProofError, match=r"layers deep\.0, deep\.1, deep\.2 "):
+        pc.pack(binary(Inverted(), activations=None), example=torch.randn(2, 3, 12, 12))

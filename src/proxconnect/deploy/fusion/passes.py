@@ -12,13 +12,14 @@ from proxconnect.deploy.fusion.layer_norm import LayerNorm
 from proxconnect.deploy.fusion.operation import SHIFTED, Operation, Rewriting, origins, set_origins
 from proxconnect.deploy.fusion.pixel_means import PixelMeans
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows, SignConv
+from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 from proxconnect.deploy.fusion.sizes import CHECKS
 from proxconnect.deploy.fusion.steps import is_nothing
 from proxconnect.deploy.fusion.writes import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
 OPERATIONS: tuple[type[Operation], ...] = (
-    BinaryProduct, OverwritingGelu, SignConv, Int8Rows, Int8Conv, FloatConv, ImageNorm, PixelMeans,
+    BinaryProduct, OverwritingGelu, SignConvByFloats, SignConv, Int8Rows, Int8Conv, FloatConv, ImageNorm, PixelMeans,
     LayerNorm, Attention,
 )  # fmt: skip
 """The classes of fused operations, in the order in which they are matched. The first match takes a node."""

@@ -167,7 +167,7 @@ class Int8Conv(ImageConv):
     @classmethod
     def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
         """Return the `stride` and the maker of an 8-bit kernel, as in `ImageConv`; None if none can run the layer."""
-        if not isinstance(layer, Int8Conv2d) or not _has_even_zeros(layer) or not _may_be_turned(work, node):
+        if not isinstance(layer, Int8Conv2d) or not has_even_zeros(layer) or not _may_be_turned(work, node):
             return None
         if not has_kernels(layer) or layer.prepacked is None:
             return None
@@ -195,7 +195,7 @@ class SignConv(ImageConv):
         """Return the `stride` and the maker of a kernel, as in `ImageConv`; None if torch is faster or none fits."""
         if not isinstance(layer, KernelConv) or layer.has_binary_input or len(layer.kernel_size) != 2:
             return None
-        if not _has_even_zeros(layer) or not layer.is_worth_tables():
+        if not has_even_zeros(layer) or not layer.is_worth_tables():
             return None
         if not has_kernels(layer) or layer.prepacked is None:
             return None
@@ -212,8 +212,10 @@ class SignConv(ImageConv):
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return a bound on the absolute rounding error of each sum: a share of |sum| for integers, else of Σ |x·w|."""
-        if self._inputs == "int8":
-            return super().rounding(input, sums)
+        return super().rounding(input, sums) if self._inputs == "int8" else self.order_rounding(input)
+
+    def order_rounding(self, input: Tensor) -> Tensor:
+        """Return a bound on the absolute error of each sum from another order of additions: a share of Σ |x·w|."""
         mean = input if self.mean is None else self.mean(input)
         sizes: Tensor = self.layer.multiply(mean.abs(), self.layer.weight.abs(), None)
         return sizes * ORDER
@@ -230,19 +232,20 @@ class FloatConv(ImageConv):
         """Return the `stride` and the maker of a float kernel, as in `ImageConv`; None if none may run the layer."""
         if not work.has_fast_floats or not _may_be_turned(work, node):
             return None
-        if type(layer) is not nn.Conv2d or layer.groups != 1 or not _has_even_zeros(layer):
+        if type(layer) is not nn.Conv2d or not has_even_zeros(layer):
             return None
         weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", layer.weight)
         tensors = [tensor for tensor in (weight, bias) if tensor is not None]
         if weight is None or any(t.dtype is not torch.float32 or not t.is_cpu for t in tensors):
             return None
-        if not can_convolve_floats(weight):
+        if not can_convolve_floats(weight, layer.groups):
             return None
         padding = tuple(layer._reversed_padding_repeated_twice[::-2])
         is_one_pixel = layer.kernel_size == (1, 1) and not any(padding)
         before, stride = (layer.stride, (1, 1)) if is_one_pixel else ((1, 1), layer.stride)
         bias = None if layer.bias is None else layer.bias.detach()
-        return before, partial(FusedFloatConv2d, weight.detach(), stride, padding, layer.dilation, bias)
+        geometry = stride, padding, layer.dilation
+        return before, partial(FusedFloatConv2d, weight.detach(), *geometry, bias, groups=layer.groups)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return a bound on the absolute rounding error of each sum: `ORDER` · (Σ |x·w| + |bias|)."""
@@ -267,6 +270,7 @@ def _may_be_turned(work: Rewriting, conv: Node) -> bool:
     return work.has_images or all(user.target in _FLATTENING for user in conv.users)
 
 
-def _has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:
+def has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:
+    """Return True if a convolution pads with zeros, as many before the image as after it."""
     pad = layer._reversed_padding_repeated_twice
     return layer.padding_mode == "zeros" and pad[::2] == pad[1::2]
