@@ -11,6 +11,7 @@ import proxconnect as pc
 from proxconnect.deploy.fusion import ProofError, prove
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.remainder import ImageNorm
+from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 
 
 @folds_norms
@@ -130,21 +131,21 @@ class Ranking(nn.Module):
 
 @torch.no_grad()
 def ranking(monkeypatch: pytest.MonkeyPatch, noise: float) -> nn.Module:
-    """With such scores, in channels 4 and 5, and fused norms that round channel 5 otherwise than torch."""
+    """With such scores, in channels 4 and 5, and fused convolutions that round channel 5 otherwise than torch."""
     model: Any = binary(Ranking(), activations=None)
     norm = model.norm
     for tensor in (model.conv.latent, norm.weight, norm.bias, norm.running_mean, norm.running_var):
         tensor[5] = tensor[4]
     norm.weight[4:6] = torch.tensor([1.0, 1 + 1e-6])
     norm.bias[4:6] = 0
-    own = ImageNorm.__call__
+    own = SignConvByFloats.__call__
 
-    def noisy(self: ImageNorm, *args: Tensor) -> Tensor:
+    def noisy(self: SignConvByFloats, *args: Tensor) -> Any:
         answer = own(self, *args)
         answer[:, 5] *= 1 - noise
         return answer
 
-    monkeypatch.setattr(ImageNorm, "__call__", noisy)
+    monkeypatch.setattr(SignConvByFloats, "__call__", noisy)
     return model
 
 
@@ -163,9 +164,9 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
 @folds_norms
 def test_what_is_more_than_rounding_is_found_though_a_sort_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = ranking(monkeypatch, 1e-3), image()
-    with pytest.raises(ProofError, match="in the graph of the model, the fused operation of the layers norm and"):
+    with pytest.raises(ProofError, match="in the graph of the model, the fused operation of the layers conv, norm and"):
         pc.pack(model, example=x)
-    with pytest.warns(UserWarning, match="given up.*the fused operation of the layers norm"):
+    with pytest.warns(UserWarning, match="given up.*the fused operation of the layers conv, norm"):
         pc.pack(model)(x)
 
 
@@ -181,7 +182,7 @@ def test_rounding_that_a_norm_blows_up_is_no_fault(monkeypatch: pytest.MonkeyPat
     model[1].running_var.zero_()
     own = ImageNorm.__call__
     monkeypatch.setattr(ImageNorm, "__call__", lambda self, *args: own(self, *args) + 3e-5)
-    assert pc.pack(model, floats="torch", example=image()).packing.proof.operations == 1
+    assert pc.pack(model, floats="torch", example=image()).packing.proof.operations == 2
     monkeypatch.setattr(ImageNorm, "__call__", lambda self, *args: own(self, *args) + 1e-3)
     with pytest.raises(ProofError, match="layers 1, 2 and"):
         pc.pack(model, floats="torch", example=image())
