@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,12 +38,13 @@ import proxconnect as pc
 from proxconnect._support.example import tensors_in
 from proxconnect.cli.bench import peak_memory
 from proxconnect.cli.bench.benchmark import FILES, FLOAT, Contest
-from proxconnect.cli.bench.profile import SelfTime, by_kind, profile
+from proxconnect.cli.bench.profile import profile
 from proxconnect.cli.bench.tables import milliseconds
 from proxconnect.cli.bench.timing import Spread, interleaved, quotients, threads
 from proxconnect.cli.networks import FloatNetwork, difference, named, run, with_batch
 from proxconnect.inspection import plots
 from proxconnect.inspection.machine import Machine
+from shares import Shares
 
 SMALLEST = {"remainder": "int8", "vectors": "float16"}
 
@@ -119,7 +120,7 @@ class Result:
     batch: int
     limits: Mapping[str, float]
     """The least seconds of each packed form, if nothing but multiply-adds took time."""
-    parts: Mapping[str, tuple[SelfTime, ...]]
+    where: Mapping[str, Shares]
     """Where the time of each packed form goes."""
 
 
@@ -153,8 +154,8 @@ def contest(key: str, rounds: int) -> Result:
             contenders = held.contenders(example, (batch,))
         reached = limits.rates()
         least = {title: limits.seconds(form, example, reached) for title, form in packed.items()}
-        parts = {title: profile(form, example, 5) for title, form in packed.items()}
-    return Result(network.title, contenders, held.absent, batch, least, parts)
+        where = {title: Shares.of(profile(form, example, 5)) for title, form in packed.items()}
+    return Result(network.title, contenders, held.absent, batch, least, where)
 
 
 def scaling(key: str, rounds: int) -> Spread:
@@ -228,24 +229,13 @@ def table(result: Result) -> Table:
     return made
 
 
-def where(parts: Sequence[SelfTime]) -> str:
-    """What takes the time: products with binary weights, the remainder, and the model itself, which is Python."""
-    seconds = {"binary": 0.0, "Python": 0.0, "remainder": 0.0}
-    for part in parts:
-        seconds["binary" if part.is_binary else "remainder" if part.name else "Python"] += part.seconds.median
-    whole = sum(seconds.values())
-    told = [f"{kind} {100 * amount / whole:.0f} %" for kind, amount in seconds.items()]
-    longest = [f"{kind} {100 * s / whole:.0f} %" for kind, s in list(by_kind(parts).items())[:5]]
-    return f"{', '.join(told)} ({', '.join(longest)})"
-
-
 def show_contest(console: Console, key: str, rounds: int) -> Result:
     result: Result = fresh(contest, key, rounds if SUBJECTS[key].batch == 1 else max(1, rounds // 3), cores=1)
     console.print(table(result))
     for rival, reason in result.absent.items():
         console.print(f"Without {rival}: {reason}")
-    for title, parts in result.parts.items():
-        console.print(f"{title}: {where(parts)}")
+    for title, where in result.where.items():
+        console.print(f"{title}: {where}")
     console.print()
     return result
 
