@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t BAND = 48;  // queries: whole vectors, and a multiple of all ROWS of `answer`
 constexpr int64_t KEYS_AT_ONCE = 128;  // longer sums are less exact, and more values leave the first cache
 
-// Up to BAND queries of a head. V has `outputs` lanes, an `fma`, and registers for `sums` sums of up to `columns`
-// columns.
+// Up to BAND queries of a head. V has `outputs` lanes, an `fma`, and registers for `attention_sums` sums of up to
+// `attention_columns` columns.
 template <class V>
 class FloatBand {
   public:
@@ -41,7 +41,7 @@ class FloatBand {
   private:
     static constexpr int64_t LANES = V::outputs, LINE = 16;
 
-    static constexpr int rows_of(int columns) { return columns == 1 ? 12 : V::sums / columns; }
+    static constexpr int rows_of(int columns) { return columns == 1 ? 12 : V::attention_sums / columns; }
 
     // Scores are in powers of two. The last query fills the lanes after it.
     void transpose_queries(const float* q, int64_t count, int64_t lanes) {
@@ -166,6 +166,9 @@ bool attend(const Heads& heads, int64_t first, int64_t last) {
         return true;
     });
 }
+
+template <class V>
+constexpr AttentionKernel float_attention = {BAND, attend<V>};
 
 }  // namespace
 }  // namespace proxconnect

@@ -35,15 +35,15 @@ ALWAYS_INLINE inline void multiply(const FloatFactors& factors, FloatSums<V, ROW
     }
 }
 
-// Cover `lanes` lanes, at least one vector, by parts of up to V::columns whole vectors: call work(first, columns) with
+// Cover `lanes` lanes, at least one vector, by parts of up to V::attention_columns whole vectors: call work(first, columns) with
 // the first lane and a constant number of vectors. The last part overlaps the one before if lanes fill no vector.
 template <class V, class Work>
 ALWAYS_INLINE inline void in_columns(int64_t lanes, const Work& work) {
-    const int64_t count = ceil_div(lanes, V::outputs), most_columns = least(V::columns, lanes / V::outputs);
+    const int64_t count = ceil_div(lanes, V::outputs), most_columns = least(V::attention_columns, lanes / V::outputs);
     for (int64_t done = 0; done < count;) {
         const int64_t columns = ceil_div(count - done, ceil_div(count - done, most_columns));
         const int64_t first = least(done * V::outputs, lanes - columns * V::outputs);
-        unrolled<V::columns>([&](auto c) {
+        unrolled<V::attention_columns>([&](auto c) {
             if (columns == c + 1) work(first, std::integral_constant<int, c + 1>());
         });
         done += columns;

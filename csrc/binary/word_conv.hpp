@@ -132,13 +132,9 @@ class Gathered : public Taps {
     // Append up to 64 bits to each column's patch, at place `at`. They begin at place `from` for the first column.
     void append_columns(const uint64_t* row, int64_t from, int64_t bits, int64_t columns, int64_t at,
                         uint64_t* patches) const {
-        const int64_t distance = g.stride[1] * g.channels, shift = at % 64;
-        const uint64_t kept = shift == 0 ? 0 : ~uint64_t{0};
-        uint64_t* to = patches + at / 64;
-        for (int64_t c = 0; c < columns; ++c, from += distance, to += step) {
-            const uint64_t word = bits_at(row, from, bits);
-            to[0] = (to[0] & kept) | word << shift;
-            to[1] = (word >> 1) >> (63 - shift);
+        const int64_t distance = g.stride[1] * g.channels;
+        for (int64_t c = 0; c < columns; ++c, from += distance, patches += step) {
+            append(bits_at(row, from, bits), at, patches);
         }
     }
 

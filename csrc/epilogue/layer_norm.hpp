@@ -9,17 +9,6 @@
 namespace proxconnect {
 namespace {
 
-template <int N>
-inline float sum_of(typename Vectors<N>::Floats v) {
-    if constexpr (N == 1) {
-        return v[0];
-    } else {
-        typename Vectors<N / 2>::Floats halves[2];
-        std::memcpy(halves, &v, sizeof v);
-        return sum_of<N / 2>(halves[0] + halves[1]);
-    }
-}
-
 // Call work(offset, count) for each vector of a row. The last may have fewer floats than lanes.
 template <class I, class Work>
 inline void by_floats(int64_t width, const Work& work) {

@@ -54,7 +54,7 @@ void add_rows(const FloatPatches& patches, int64_t row, int64_t count, const flo
 }
 
 template <class V>
-struct FloatSums {
+struct TileOfFloats {
     const float* sums;
 
     Floats<V> of(int64_t row, int64_t c) const { return loaded<Floats<V>>(sums + row * TILE + c); }
@@ -71,7 +71,7 @@ void multiply_blocks(const FloatPatches& patches, int64_t count, const float* pa
     for (int64_t row = 0; row < patches.count; row += V::float_rows, then.first += V::float_rows) {
         const int64_t rows = least(V::float_rows, patches.count - row);
         add_rows<V, V::float_rows, COUNT>(patches, row, rows, panels, sums);
-        put_finished<V, 2, V::float_rows>(FloatSums<V>{sums}, rows, channel, width, then);
+        put_finished<V, 2, V::float_rows>(TileOfFloats<V>{sums}, rows, channel, width, then);
     }
 }
 

@@ -2,57 +2,43 @@
 // takes bytes, but its sums of two saturate at 2^15.)
 #include <immintrin.h>
 
-#include "int8/kernels.hpp"
+#include "int8/byte_vectors.hpp"
 
 namespace proxconnect {
 namespace {
 
-constexpr int64_t VECTORS = 4;  // of four outputs, in a block
+struct Pairs {
+    struct Vector {
+        __m256i low, high;  // two numbers for each of four outputs
+    };
+    static constexpr int64_t vector_outputs = 8;
+    static constexpr int fours = 1, rows = 2;
 
-// Sum ROWS rows with one block. Sums are TILE apart.
-template <int ROWS>
-void add_rows(const ByteRows& rows, int64_t row, const int8_t* panel, int32_t* to) {
-    __m256i sums[ROWS][VECTORS];
-    for (int r = 0; r < ROWS; ++r) {
-        for (int v = 0; v < VECTORS; ++v) sums[r][v] = _mm256_setzero_si256();
+    static Vector first_sums(const void*) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+
+    static Vector load(const void* from) {
+        const auto* const fours = static_cast<const __m128i*>(from);
+        return {_mm256_cvtepi8_epi16(_mm_loadu_si128(fours)), _mm256_cvtepi8_epi16(_mm_loadu_si128(fours + 1))};
     }
-    const uint8_t* const begin = rows.x + row * rows.stride;
-    for (int64_t j = 0; j < rows.step_count; ++j, panel += STEP_BYTES) {
-        const uint8_t* x = begin + rows.steps[j].at;
-        const int8_t* weight = panel;
-        for (int64_t k = 0; k < rows.steps[j].fours; ++k, x += 4, weight += 4 * BLOCK) {
-            __m256i entries[ROWS];
-            for (int r = 0; r < ROWS; ++r) {
-                int32_t four;
-                std::memcpy(&four, x + r * rows.stride, sizeof four);
-                entries[r] = _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
-            }
-            for (int v = 0; v < VECTORS; ++v) {
-                const auto* const from = reinterpret_cast<const __m128i*>(weight + 16 * v);
-                const __m256i of_four = _mm256_cvtepi8_epi16(_mm_loadu_si128(from));
-                for (int r = 0; r < ROWS; ++r) {
-                    sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(of_four, entries[r]));
-                }
-            }
-        }
+
+    static __m256i entries(const uint8_t* from) { return _mm256_cvtepu8_epi16(_mm_set1_epi32(loaded<int32_t>(from))); }
+
+    template <int>
+    static Vector add_products(Vector sums, __m256i x, Vector weight) {
+        return {_mm256_add_epi32(sums.low, _mm256_madd_epi16(weight.low, x)),
+                _mm256_add_epi32(sums.high, _mm256_madd_epi16(weight.high, x))};
     }
-    for (int r = 0; r < ROWS; ++r) {
-        for (int v = 0; v < VECTORS; v += 2) {
-            const __m256i mixed = _mm256_hadd_epi32(sums[r][v], sums[r][v + 1]);
-            const __m256i ordered = _mm256_permute4x64_epi64(mixed, 0xd8);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + r * TILE + 4 * v), ordered);
-        }
+
+    static void store(void* to, Vector sums) {
+        const __m256i ordered = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums.low, sums.high), 0xd8);
+        _mm256_storeu_si256(static_cast<__m256i*>(to), ordered);
     }
-}
+};
 
 }  // namespace
 
 void add_pairs(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-    for (int64_t i = 0; i < blocks; ++i, panels += block_bytes(rows.step_count), sums += BLOCK) {
-        int64_t r = 0;
-        for (; r + 2 <= rows.count; r += 2) add_rows<2>(rows, r, panels, sums + r * TILE);
-        if (r < rows.count) add_rows<1>(rows, r, panels, sums + r * TILE);
-    }
+    add_by_block<Pairs>(rows, panels, blocks, sums);
 }
 
 void add_by_avx2(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {

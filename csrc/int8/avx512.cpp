@@ -1,26 +1,10 @@
 // AVX-512. VNNI multiplies four pairs of bytes for each output in one instruction.
-#include <immintrin.h>
-
 #include "int8/byte_vectors.hpp"
 
 namespace proxconnect {
 namespace {
 
-struct Vnni {
-    using Vector = __m512i;
-    static constexpr int64_t vector_outputs = 16;
-    static constexpr int fours = 1, rows = 6;
-
-    static Vector first_sums(const void*) { return _mm512_setzero_si512(); }
-    static Vector load(const void* from) { return _mm512_loadu_si512(from); }
-    static void store(void* to, Vector v) { _mm512_storeu_si512(to, v); }
-
-    static Vector entries(const uint8_t* from) {
-        int32_t four;
-        std::memcpy(&four, from, sizeof four);
-        return _mm512_set1_epi32(four);
-    }
-
+struct Vnni : QuadVectors<16> {
     // With an intrinsic, GCC 12 keeps the sums in memory.
     template <int>
     static Vector add_products(Vector sums, Vector x, Vector weight) {

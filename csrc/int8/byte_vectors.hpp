@@ -7,9 +7,23 @@
 
 #include "int8/kernels.hpp"
 #include "isa/unrolled.hpp"
+#include "isa/vectors.hpp"
 
 namespace proxconnect {
 namespace {
+
+// The vectors of instructions that add to each of N sums the products of four bytes.
+template <int N>
+struct QuadVectors {
+    using Vector = typename Vectors<N>::Ints;
+    static constexpr int64_t vector_outputs = N;
+    static constexpr int fours = 1, rows = 6;
+
+    static Vector first_sums(const void*) { return Vector{}; }
+    static Vector load(const void* from) { return loaded<Vector>(from); }
+    static void store(void* to, const Vector& v) { std::memcpy(to, &v, sizeof v); }
+    static Vector entries(const uint8_t* from) { return Vector{} + loaded<int32_t>(from); }
+};
 
 // Sum ROWS rows with COUNT blocks. Sums are TILE apart.
 template <class V, int ROWS, int COUNT>

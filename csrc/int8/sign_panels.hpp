@@ -23,9 +23,11 @@ ALWAYS_INLINE inline void read_bits(const uint64_t* panel, int64_t bit, int64_t 
 
 // Set the bytes of a step after the first `count` entries to 0.
 inline void clear_after(int64_t count, int8_t* to) {
+    using Fours = Vectors<BLOCK>::Words;
     for (int64_t four = count / 4; four < STEP / 4; ++four) {
-        const int64_t kept = most(0, count - 4 * four);
-        for (int64_t n = 0; n < BLOCK; ++n) std::memset(to + (four * BLOCK + n) * 4 + kept, 0, 4 - kept);
+        const uint32_t kept = (1u << 8 * most(0, count - 4 * four)) - 1;
+        const Fours fours = loaded<Fours>(to + four * sizeof fours) & kept;
+        std::memcpy(to + four * sizeof fours, &fours, sizeof fours);
     }
 }
 

@@ -1,6 +1,7 @@
 // AVX2. vpshufb counts bits with a table of 16 bytes (Muła 2016, arXiv 1611.07612).
 #include <immintrin.h>
 
+#include "attention/float_band.hpp"
 #include "binary/nibble_tables.hpp"
 #include "float_conv/multiply_adds.hpp"
 #include "isa/table.hpp"
@@ -13,7 +14,7 @@ struct Avx2 {
     using Count = __m256i;  // a count in each byte
     using Tables = NibbleTables;
     static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8, float_rows = 6, float_blocks = 1;
-    static constexpr int at_once = 1;
+    static constexpr int at_once = 1, attention_sums = 12, attention_columns = 2;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
 
     static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
@@ -90,6 +91,7 @@ struct Avx2 {
 }  // namespace
 
 const Kernels avx2_kernels =
-    kernels_with<Avx2, LanesOf<Avx2>>(avx2_weight_only, int8_with<Avx2, add_by_avx2>, &avx2_attention, multiply_floats<Avx2>);
+    kernels_with<Avx2, LanesOf<Avx2>>(avx2_weight_only, int8_with<Avx2, add_by_avx2>, &float_attention<Avx2>,
+                                      multiply_floats<Avx2>);
 
 }  // namespace proxconnect

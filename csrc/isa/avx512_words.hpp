@@ -1,6 +1,7 @@
 // The table of both sets of AVX-512, which differ in how they count bits. The vectors need AVX-512 F, BW, VL and DQ.
 #pragma once
 
+#include "attention/float_band.hpp"
 #include "float_conv/multiply_adds.hpp"
 #include "int8/sign_panels.hpp"
 #include "isa/avx512.hpp"
@@ -31,7 +32,7 @@ constexpr FirstBytes FIRST_BYTES;
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
     using Tables = NoTables;
-    static constexpr int lanes = 8, float_rows = 6, float_blocks = 4;
+    static constexpr int lanes = 8, float_rows = 6, float_blocks = 4, attention_sums = 24, attention_columns = 4;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
     static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
@@ -112,8 +113,8 @@ struct Avx512Floats : LanesOf<Avx512> {
 // V is Avx512Words with a way to count.
 template <class V>
 constexpr Kernels kernels_that_count() {
-    return kernels_with<V, Avx512Floats>(avx512_weight_only, int8_with<V, add_by_avx512>, &avx512_attention, multiply_floats<V>,
-                                         spread_signs<V>);
+    return kernels_with<V, Avx512Floats>(avx512_weight_only, int8_with<V, add_by_avx512>, &float_attention<V>,
+                                         multiply_floats<V>, spread_signs<V>);
 }
 
 }  // namespace

@@ -136,7 +136,7 @@ extern const WeightOnlyKernels portable_weight_only;
 extern const Kernels avx2_kernels, avx512_vnni_kernels, avx512_kernels;
 // AVX-512's tables need no more than AVX512_VNNI.
 extern const WeightOnlyKernels avx2_weight_only, avx512_weight_only, amx_weight_only;
-extern const AttentionKernel avx2_attention, avx512_attention, amx_attention;
+extern const AttentionKernel amx_attention;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels, dot_product_kernels;  // NEON, and with the dot products of ARMv8.2
 extern const WeightOnlyKernels rounded_as_bytes;         // portable, but never for rounded rows of few entries

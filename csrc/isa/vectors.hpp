@@ -32,6 +32,17 @@ inline Vector loaded(const void* from) {
     return v;
 }
 
+template <int N>
+inline float sum_of(typename Vectors<N>::Floats v) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        typename Vectors<N / 2>::Floats halves[2];
+        std::memcpy(halves, &v, sizeof v);
+        return sum_of<N / 2>(halves[0] + halves[1]);
+    }
+}
+
 // Load up to `count` floats in place of the first ones of v.
 template <class Vector>
 inline Vector loaded_over(Vector v, const float* from, int64_t count) {

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "isa/kernels.hpp"
+#include "isa/vectors.hpp"
 #include "quantizer/curves.hpp"
 #include "quantizer/flush.hpp"
 #include "runtime/scratch.hpp"
@@ -72,15 +73,6 @@ template <class I, class T> INLINE void store(typename I::Floats v, typename T::
     std::copy_n(whole, count, y);
 }
 
-template <class I> inline double total(typename I::Floats v) {
-    float sums[I::lanes];
-    std::memcpy(sums, &v, sizeof sums);
-    for (int half = I::lanes / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
-    }
-    return static_cast<double>(sums[0]);
-}
-
 // Prefetch the entries that are `ahead` further on, to write or only to read. The cache is cold, because other work
 // filled it between two layers.
 template <class Entry> INLINE void fetch(const Entry* from, int64_t ahead) {
@@ -105,7 +97,7 @@ template <class I, class T> double magnitude(const typename T::Entry* x, int64_t
             for (int k = 0; k < 4; ++k) sums[k] += I::magnitude(T::template wide<I>(x + i + k * I::lanes));
         }
         by_vectors<I>(i, end, [&](int64_t at, int count) { sums[0] += I::magnitude(load<I, T>(x + at, count)); });
-        sum += total<I>(sums[0] + sums[1] + (sums[2] + sums[3]));
+        sum += sum_of<I::lanes>(sums[0] + sums[1] + (sums[2] + sums[3]));
     }
     return sum;
 }
@@ -140,7 +132,7 @@ double fit(const typename T::Entry* x, int64_t n, Stretch stretch, float jump, f
             const V inside = load<I, Float32>(f + at, count);  // 0 beyond the last entry, where C may jump
             products = I::fma(u, inside, products), squares = I::fma(inside, inside, squares);
         });
-        correlation += total<I>(products), energy += total<I>(squares);
+        correlation += sum_of<I::lanes>(products), energy += sum_of<I::lanes>(squares);
     }
     return energy == 0 ? correlation : correlation / energy;
 }
