@@ -41,7 +41,7 @@ class ForwardBackward(ABC):
     @property
     @abstractmethod
     def sharpness(self) -> Sharpness | None:
-        """The allowed sharpness μ, with its usual start and end; None if the pair does not depend on μ."""
+        """The allowed μ, its usual start and end, and its fixed value; None if the pair does not depend on μ."""
 
     @abstractmethod
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
