@@ -149,6 +149,8 @@ def _accuracies(name: str) -> Iterable[str]:
     yield f"From the ledger of the {study}, which says what was run and what it does not show.\n"
     yield markdown(table)
     yield f"{LEGEND}\n"
+    if (label := accuracies.label(name)) != name:
+        yield f"In all these runs μ moved from 0.1 to a tuned end, so the study calls them {label}.\n"
     yield from map(markdown, accuracies.compared(name))
 
 
