@@ -208,7 +208,7 @@ class Heuristic(ForwardBackward):
     Args:
         name: its name in messages, tables and `PAIRS`.
         forward, backward: F and B, elementwise; the attributes are `forward_map` and `backward_map`.
-        sharpness: the range of μ; None if neither map depends on μ.
+        sharpness: the range of μ, with its `fixed` value if μ does not usually move; None if neither map depends on μ.
         doc: the docstring of this pair.
 
     Raises:
