@@ -27,7 +27,7 @@ def choice(labels):
 
 @pytest.fixture(scope="module")
 def grids(tmp_path_factory):
-    """All grids and their rows, after each grid of trials chose its first trial of all."""
+    """The rows of all grids, and the core, after each grid of trials chose its last trial of all."""
     folder = tmp_path_factory.mktemp("study") / "cifar10"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("figures", "*.tuned.yaml", "tuned.yaml"))
     found = {}
@@ -35,9 +35,9 @@ def grids(tmp_path_factory):
         grid = Grid.read(folder / "tuning" / f"{name}.yaml")
         rows = found[name] = rows_of(grid)
         for file, modes in files.items():
-            first = {choice(row.labels): row for row in reversed(rows) if row.labels["mode"] in modes}
+            last = {choice(row.labels): row for row in rows if row.labels["mode"] in modes}
             settings = [{"when": dict(zip(CHOSEN, key, strict=True)), "set": tried(grid, row.labels)}
-                        for key, row in first.items()]  # fmt: skip
+                        for key, row in last.items()]  # fmt: skip
             (folder / "tuning" / file).write_text(yaml.safe_dump({"settings": settings}))
     core = Grid.read(folder / "core.yaml")
     return found | {"core": rows_of(core)}, core
