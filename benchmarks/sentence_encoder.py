@@ -121,7 +121,8 @@ def distilled(pair: str, sentences: list[str], steps: int, encoder: Encoder) -> 
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, LEARNING_RATE, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.05)
-    pc.Sharpening(optimizer, student, steps=steps, hold=steps // 2)
+    course = {"start": 0.1, "end": 30.0} if pair == "bnn+" else {}  # moved, as that of bnn++
+    pc.Sharpening(optimizer, student, steps=steps, hold=steps // 2, **course)
     for step, lot in enumerate(islice(batches(sentences), steps)):
         tokens = encoder.tokens(lot)
         with torch.autocast("cpu", torch.bfloat16):

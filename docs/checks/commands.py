@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from checks.pages import Block
@@ -14,6 +15,9 @@ from proxconnect.cli.verbs import train
 
 FOLDERS = ("recipes/", "studies/", "benchmarks/", "examples/", "docs/", "tests/")
 """What begins so in a command is a file of the repository."""
+
+OUTPUT = ("-o", "--output")
+"""Options whose file need not exist."""
 
 
 def said_by(parse: Callable[[], object]) -> str:
@@ -74,7 +78,8 @@ def wrong_commands(block: Block, root: Path) -> list[str]:
             words.pop(0)
         if not words:
             continue
-        missing = [word for word in words if word.startswith(FOLDERS) and not (root / word).exists()]
+        named = [word for before, word in pairwise(["", *words]) if before not in OUTPUT and word.startswith(FOLDERS)]
+        missing = [word for word in named if not (root / word).exists()]
         if words[0] not in CHECKED and words[0] not in OTHERS:
             fault = f"{words[0]} is no command that is checked"
         elif missing:

@@ -37,12 +37,12 @@ class Study:
         return cls(tuple(newest(read(root / "studies" / "fashion-mnist" / "ledger.jsonl"))))
 
     def chosen(self, labels: str) -> list[Entry]:
-        """The rows that have all of these labels, by the rule PC++ where none is named."""
+        """The rows whose labels have all of these words, by the rule PC++ where none is named."""
         wanted = labels.split()
         rules = {entry.labels.get("rule") for entry in self.entries}
         if not rules & set(wanted):
             wanted.append("PC++")
-        return [entry for entry in self.entries if set(wanted) <= set(entry.labels.values())]
+        return [entry for entry in self.entries if set(wanted) <= set(" ".join(entry.labels.values()).split())]
 
     def spread(self, labels: str, less: str = "") -> tuple[float, float]:
         """Mean and standard deviation of the accuracy in %, or of what it is above that of other rows, by seed."""

@@ -87,6 +87,12 @@ def test_a_block_that_nobody_could_run_is_found(tmp_path, kind, code, words):
     assert words in fault
 
 
+def test_the_file_of_an_output_need_not_exist(tmp_path):
+    page(tmp_path, ("sh", "python -m any tests/new.txt"), ("sh", "python -m any -o tests/new.txt"))
+    (fault,) = code_blocks.faults(tmp_path)
+    assert "there is no tests/new.txt" in fault
+
+
 def test_real_commands_have_no_fault(tmp_path):
     page(tmp_path, ("sh", "X=1 make demo  # a comment\npip install '.[demo]'\nproxconnect check \\\n  bnn+ --mu 1 2"))
     assert code_blocks.faults(tmp_path) == []

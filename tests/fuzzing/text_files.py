@@ -20,6 +20,7 @@ GRID = {
     },
     "blocks": [{"pair": ["bnn+"], "exclude": [{"start": "FT", "seed": [1]}], "set": {"a": 1e-3}}, {"pair": "fp"}],
     "compare": {"pair": [["bnn+", "fp"]]},
+    "ranks": {"pair": [["bnn+", "fp"]]},
 }  # fmt: skip
 WORDS: list[Any] = [
     "seed", "pair", "mode", "start", "fp", "E2E", "exclude", "set", "after", "checkpoint", "tuned_as", "class_path",

@@ -95,6 +95,37 @@ def test_usual_range_depends_on_the_scale():
     assert ends[None] == pytest.approx((1, 300))
 
 
+@pytest.mark.parametrize(
+    ("pair", "arguments", "first", "last"),
+    [
+        ("bnn+", {"steps": 4}, 1, 1),
+        ("bnn+", {"steps": 4, "hold": 1, "shape": "cosine"}, 1, 1),
+        ("bnn+", {"shape": "constant"}, 1, 1),
+        ("bnn+", {"shape": "cumulative"}, 1, 1),
+        ("bnn+", {"shape": "constant", "start": 5.0}, 5, 5),
+        ("bnn+", {"steps": 4, "end": 10.0}, 0.1, 10),
+        ("bnn+", {"steps": 4, "start": 0.5}, 0.5, 30),
+        ("bnn+", {"shape": "cumulative", "end": 1.5}, 1, 1.4),  # four steps at 0.1
+        ("erf", {"steps": 4}, 1, 1),
+        ("ede", {"steps": 4}, 0.1, 10),
+        ("bnn++", {"steps": 4}, 0.1, 30),
+    ],
+)
+def test_a_fixed_pair_moves_only_if_a_start_or_an_end_is_named(pair, arguments, first, last):
+    model = network(pair)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Sharpening(optimizer, model, **arguments)
+    assert mu(model) == pytest.approx(first)
+    step(model, optimizer, 4)
+    assert mu(model) == pytest.approx(last)
+
+
+def test_a_fixed_pair_has_its_mu_without_a_schedule():
+    model = network("bnn+", activations="bnn+")
+    assert mu(model) == mu(model, "input_quantizer") == 1
+    assert mu(network("bnn+", scale=None)) == pytest.approx(10)  # raw latents are ten times smaller
+
+
 def test_part_says_which_pairs_move():
     for part, moved in (
         ("weights", {"weight_quantizer"}),

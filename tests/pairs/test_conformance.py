@@ -314,6 +314,8 @@ def test_knows_its_usual_range(pair: AnyPair) -> None:
     if pair.sharpness is not None:
         assert 0 <= pair.sharpness.lowest <= pair.sharpness.start < pair.sharpness.end
         assert pair.sharpness.contains(pair.sharpness.start)
+        assert pair.sharpness.contains(pair.sharpness.unmoved)
+        assert pair.sharpness.fixed is None or pair.is_sign  # a soft F must become sharp
 
 
 @pytest.mark.parametrize("name", PAIRS)

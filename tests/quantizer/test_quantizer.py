@@ -271,7 +271,8 @@ def test_the_usual_start_allows_for_the_magnitude(name: str) -> None:
     assert quantizer.sharpness is not None
     assert quantizer.sharpness.end == pytest.approx(10 * usual.end)
     assert quantizer.sharpness.start == pytest.approx(usual.start * (1 if usual.start == usual.lowest else 10))
-    assert float(quantizer.mu) == pytest.approx(quantizer.sharpness.start)
+    unscaled = quantizer.sharpness.start if usual.fixed is None else 10 * usual.fixed
+    assert float(quantizer.mu) == pytest.approx(unscaled)
     assert Quantizer(name, "channel", magnitude=0.1).sharpness == usual
 
 

@@ -5,6 +5,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,7 +123,9 @@ def test_a_fixed_sharpness_is_mended_exactly_too() -> None:
 @every_surrogate
 def test_a_mended_surrogate_keeps_its_factor_to_the_bit(surrogate: Heuristic) -> None:
     mended = correct(surrogate)
-    assert (mended.name, mended.prox, mended.sharpness) == (f"{surrogate.name}+", prox.identity, surrogate.sharpness)
+    assert (mended.name, mended.prox) == (f"{surrogate.name}+", prox.identity)
+    assert mended.sharpness is not None
+    assert surrogate.sharpness == replace(mended.sharpness, fixed=surrogate.sharpness and surrogate.sharpness.fixed)
     for mu in domain(surrogate, 0.3, 1.0, 2.5, 20.0):
         for dtype in DTYPES:
             x = LINE.to(dtype)
@@ -179,6 +182,12 @@ def test_no_table_errs_by_more_than_it_says(B: Callable[[Tensor], Tensor]) -> No
     x = torch.cat([x, torch.logspace(-12, 6, 2000, dtype=torch.float64)])
     true = F(x)
     assert ((T(x, 1.0) - true).abs() / true.abs().clamp(min=1.0)).max() <= T.error < 1e-6
+
+
+def test_the_correction_of_a_heuristic_with_a_fixed_sharpness_moves() -> None:
+    fixed = Heuristic("bell", prox.sign, lambda x, mu: mu / (1 + (mu * x) ** 2) ** 1.5, Sharpness(0.0, 0.2, 20.0, 3.0))
+    assert correct(fixed).sharpness == Sharpness(0.0, 0.2, 20.0)
+    assert correct("bnn+").sharpness == PAIRS["bnn++"].sharpness
 
 
 @may_miss_signs

@@ -57,9 +57,15 @@ def _comparisons() -> list[DataFrame]:
     return comparisons(rows, grid)
 
 
+def label(pair: str) -> str:
+    """Return the label of a pair in the study, which is "bnn+ moved" for bnn+: its fixed μ moved in all rows."""
+    moved = f"{pair} moved"
+    return moved if moved in set(study()[1]["pair"]) else pair
+
+
 def _of(pair: str, cells: DataFrame) -> dict[tuple[str, ...], Any]:
     """Return the lines of a pair by network, mode, start and rule."""
-    found = cells[cells["pair"] == pair].itertuples()
+    found = cells[cells["pair"] == label(pair)].itertuples()
     return {tuple(getattr(cell, axis) for axis in AXES): cell for cell in found}
 
 
@@ -90,5 +96,7 @@ def _against(cell: Any) -> str:
 def compared(pair: str) -> list[Table]:
     """The paired differences from other pairs."""
     return [
-        difference_table(group) for group in _comparisons() if pair in (group["one"].iloc[0], group["other"].iloc[0])
+        difference_table(group)
+        for group in _comparisons()
+        if label(pair) in (group["one"].iloc[0], group["other"].iloc[0])
     ]

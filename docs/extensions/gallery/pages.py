@@ -122,10 +122,15 @@ def _why(verdict: Verdict) -> str:
 def _sharpness(pair: AnyPair) -> str:
     if pair.sharpness is None:
         return "The pair does not depend on μ, and a schedule passes over it."
-    domain = f"$\\mu \\geq {pair.sharpness.lowest:g}$" if pair.sharpness.lowest else "$\\mu > 0$"
+    usual = pair.sharpness
+    domain = f"$\\mu \\geq {usual.lowest:g}$" if usual.lowest else "$\\mu > 0$"
+    units = "These are values for a layer with a scale, in units of which F sees the weights."
+    moved = f"takes μ from {usual.start:g} to {usual.end:g}"
+    if usual.fixed is None:
+        return f"{domain}. By default, `pc.Sharpening` {moved}. {units}"
     return (
-        f"{domain}. Unless it is told otherwise, `pc.Sharpening` takes μ from {pair.sharpness.start:g} to "
-        f"{pair.sharpness.end:g} where the layer has a scale, in units of which F sees the weights."
+        f"{domain}. By default, μ stays at {usual.fixed:g}, also with `pc.Sharpening`. "
+        f"`pc.Sharpening(..., start={usual.start:g}, end={usual.end:g})` {moved}. {units}"
     )
 
 
@@ -144,6 +149,8 @@ def _accuracies(name: str) -> Iterable[str]:
     yield f"From the ledger of the {study}, which says what was run and what it does not show.\n"
     yield markdown(table)
     yield f"{LEGEND}\n"
+    if (label := accuracies.label(name)) != name:
+        yield f"In all these runs μ moved from 0.1 to a tuned end, so the study calls them {label}.\n"
     yield from map(markdown, accuracies.compared(name))
 
 

@@ -43,7 +43,8 @@ def binarize(
         model: a float model.
         weights: the pair of the weights: a name of `PAIRS`, a `Pair`, a `Heuristic`, or a mapping from glob patterns on
             qualified layer names to those, or to None for float. The first pattern that fits a layer decides, so write
-            `{"2": "bc", "*": "bnn"}`; a layer without a pattern stays float.
+            `{"2": "bc", "*": "bnn"}`; a layer without a pattern stays float. A heuristic by its name is the published
+            one: μ of "bnn+" is fixed unless you give `Sharpening` a start or an end.
         activations: the pair of the layers' inputs, in the same forms; None and "fp" leave them float.
         scale: "channel" for a scale per output channel, "tensor" for one per layer, "learned" for a trained one per
             channel, or None.

@@ -86,4 +86,6 @@ def _is_of_float_network(layer: BinaryLayer) -> bool:
 def _was_used(quantizer: Quantizer) -> bool:
     """Return True if training used the quantizer here, or a schedule has moved its μ before."""
     usual = quantizer.sharpness
-    return usual is not None and (quantizer.trained or not math.isclose(float(quantizer.mu), usual.start, rel_tol=1e-2))
+    if usual is None:
+        return False
+    return quantizer.trained or not math.isclose(float(quantizer.mu), usual.unmoved, rel_tol=1e-2)

@@ -12,6 +12,7 @@ from proxconnect._support.arguments import number, whole
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.living import SCHEDULES
 from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
+from proxconnect.pairs import Sharpness
 from proxconnect.quantizer import Quantizer
 
 Shape = Literal["exponential", "linear", "cosine", "constant", "cumulative"]
@@ -42,6 +43,9 @@ class Sharpening:
     `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for accumulated gradients or
     for several calls of a closure, and not if GradScaler skips it.
 
+    A pair with a fixed μ, such as bnn+, stays at it unless you name a start or an end. A missing one of the two is then
+    the usual one. Name both, as `start=0.1, end=30`, to train bnn+ with the schedule of bnn++.
+
     Weight decay acts on the latents w*, not on the ±α that the network uses. It pulls latents to 0, where signs flip.
 
     Args:
@@ -49,8 +53,8 @@ class Sharpening:
             optimizer holds; make one Sharpening per optimizer.
         model: the binarized model.
         steps: optimizer steps until μ reaches its end, `hold` included; not for "constant" and "cumulative".
-        start, end: the range of μ. None takes each quantizer's usual range; for "cumulative" the start is then 1, and
-            there is no end.
+        start, end: the range of μ. If both are None, pairs with a fixed μ do not move; see `Sharpness.fixed`. Otherwise
+            None takes each quantizer's usual value; for "cumulative" the start is then 1, and there is no end.
         shape: one of "exponential", "linear", "cosine", "constant", "cumulative".
         hold: the number of last `steps` that stay at `end`.
         part: the pairs that move: those of the "weights", of the "activations", or "both".
@@ -146,7 +150,7 @@ class Sharpening:
                 if quantizer.mu.is_meta:
                     raise ValueError(f"{name}: μ is on the meta device and cannot move: materialise the model first")
                 quantizer.require_plausible_mu()
-                usual = (1.0, None) if self.shape == "cumulative" else (domain.start, domain.end)
+                usual = self._usual_range(domain, is_named=start is not None or end is not None)
                 owner = f"{name}: pair {quantizer.pair.name!r}"
                 first = quantizer.require_mu(usual[0] if start is None else start, owner)
                 last = usual[1] if end is None else quantizer.require_mu(end, owner)
@@ -159,6 +163,12 @@ class Sharpening:
         if not quantised:
             raise ValueError("no layer has binary activations: pass activations= to binarize(), or part='weights'")
         return courses
+
+    def _usual_range(self, domain: Sharpness, is_named: bool) -> tuple[float, float | None]:
+        """Return the start and end for arguments that are None; `is_named` says that one of them is not."""
+        if domain.fixed is not None and not is_named:
+            return domain.fixed, domain.fixed
+        return (1.0, None) if self.shape == "cumulative" else (domain.start, domain.end)
 
     @torch.no_grad()
     def _apply(self) -> None:

@@ -1,5 +1,6 @@
 """The catalogue of forward-backward pairs, by name."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 
 from proxconnect.pairs import squashing
@@ -8,9 +9,13 @@ from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign
 from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polynomial, sign_swish
 
 
-def surrogate(name: str, transform: Transform, doc: str) -> Heuristic:
-    """Make the heuristic F = sign, B = T' of a transform T and its μ range; `Pair(name, transform=T)` corrects it."""
-    return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=transform.sharpness, doc=doc)
+def surrogate(name: str, transform: Transform, doc: str, fixed: float | None = None) -> Heuristic:
+    """Make the heuristic F = sign, B = T' of a transform T, with the range of μ of T and the fixed μ `fixed`.
+
+    `Pair(name, transform=T)` corrects it, and has no fixed μ, because its F must become sharp.
+    """
+    sharpness = None if transform.sharpness is None else replace(transform.sharpness, fixed=fixed)
+    return Heuristic(name, forward=sign, backward=transform.derivative, sharpness=sharpness, doc=doc)
 
 
 _CATALOGUE: tuple[AnyPair, ...] = (
@@ -97,7 +102,9 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         sign_swish,
         "BNN+: F(x) = sign(x), B(x) = SS'_μ(x), μ > 0.\n\n"
         "SS'_μ(x) = μ(2 - μx·tanh(μx/2))/(1 + cosh μx). It solves no prox problem: F and so P are flat, but B = T'(P) "
-        "varies. Darabi 2018 (arXiv 1812.11800).",
+        "varies. μ is fixed, as published: it stays at 1 unless you name a start or an end for `Sharpening`. Larq and "
+        "bitorch fix it at 5, for latents that no scale divides. Darabi 2018 (arXiv 1812.11800).",
+        fixed=1.0,
     ),
     surrogate(
         "poly",
@@ -109,13 +116,16 @@ _CATALOGUE: tuple[AnyPair, ...] = (
         "ede",
         error_decay,
         "IR-Net's error decay estimator: F(x) = sign(x), B(x) = k·t·(1 - tanh²(tx)), t = μ > 0, k = max(1/t, 1).\n\n"
-        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. Qin 2020 (arXiv 1909.10788).",
+        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. As published, t moves: `Sharpening` "
+        "takes it from 0.1 to 10. Qin 2020 (arXiv 1909.10788).",
     ),
     surrogate(
         "erf",
         squashing.gaussian_error,
         "The Gaussian surrogate: F(x) = sign(x), B(x) = (2μ/√π)·e^{-μ²x²}, of variance 1/(2μ²), μ > 0.\n\n"
-        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. Wu 2018 (arXiv 1706.02609).",
+        "It solves no prox problem: F and so P are flat, but B = T'(P) varies. μ is fixed, as published: it stays at 1 "
+        "unless you name a start or an end for `Sharpening`. Wu 2018 (arXiv 1706.02609).",
+        fixed=1.0,
     ),
 )
 
@@ -148,10 +158,17 @@ _SURROGATES: dict[str, tuple[Transform, str]] = {
 }
 """T and, as a formula with its source, B = T' of each surrogate."""
 
+_MOVING = {"rbnn", "dsq", "reste"}
+"""Surrogates whose authors move or learn μ. The others have a fixed width."""
+
 SURROGATES: dict[str, Heuristic] = {
-    name: surrogate(name, transform, f"F(x) = sign(x), B(x) = {doc}") for name, (transform, doc) in _SURROGATES.items()
+    name: surrogate(name, transform, f"F(x) = sign(x), B(x) = {doc}", fixed=None if name in _MOVING else 1.0)
+    for name, (transform, doc) in _SURROGATES.items()
 }
-"""Further surrogates of the literature, by name; use them like the pairs of `PAIRS`."""
+"""Further surrogates of the literature, by name; use them like the pairs of `PAIRS`.
+
+μ stays at 1 unless you name a start or an end for `Sharpening`. In rbnn, dsq and reste it moves, as in their papers.
+"""
 
 
 def resolve(pair: str | AnyPair) -> AnyPair:

@@ -41,7 +41,7 @@ class ForwardBackward(ABC):
     @property
     @abstractmethod
     def sharpness(self) -> Sharpness | None:
-        """The allowed sharpness μ, with its usual start and end; None if the pair does not depend on μ."""
+        """The allowed μ, its usual start and end, and its fixed value; None if the pair does not depend on μ."""
 
     @abstractmethod
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
@@ -208,7 +208,7 @@ class Heuristic(ForwardBackward):
     Args:
         name: its name in messages, tables and `PAIRS`.
         forward, backward: F and B, elementwise; the attributes are `forward_map` and `backward_map`.
-        sharpness: the range of μ; None if neither map depends on μ.
+        sharpness: the range of μ, with its `fixed` value if μ does not usually move; None if neither map depends on μ.
         doc: the docstring of this pair.
 
     Raises:

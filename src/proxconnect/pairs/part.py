@@ -19,6 +19,8 @@ class Sharpness:
         lowest: the lowest allowed μ. If it is 0, every positive μ is allowed.
         start: the μ with which training usually starts.
         end: the μ with which training usually ends.
+        fixed: the μ of a pair that its authors train at one μ; it then moves only if you name a start or an end.
+            None for a pair whose μ usually moves.
 
     Raises:
         ValueError: `lowest` is negative or not finite, or another number is not positive and finite.
@@ -28,13 +30,21 @@ class Sharpness:
     lowest: float = 0.0
     start: float = 1.0
     end: float = 1.0
+    fixed: float | None = None
 
     def __post_init__(self) -> None:
-        checked = number(self.lowest, "lowest"), positive(self.start, "start"), positive(self.end, "end")
-        for name, value in zip(("lowest", "start", "end"), checked, strict=True):
+        checked = {"lowest": number(self.lowest, "lowest")}
+        for name in ("start", "end") if self.fixed is None else ("start", "end", "fixed"):
+            checked[name] = positive(getattr(self, name), name)
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
         if not 0 <= self.lowest < math.inf:
             raise ValueError(f"lowest must be finite and not below 0; got {self.lowest:g}")
+
+    @property
+    def unmoved(self) -> float:
+        """The μ of a pair that no schedule moves: `fixed`, or `start` if that is None."""
+        return self.start if self.fixed is None else self.fixed
 
     def contains(self, mu: float) -> bool:
         """Return True if μ is finite, positive and not below `lowest`."""
@@ -52,9 +62,13 @@ class Sharpness:
         return given
 
     def for_magnitude(self, magnitude: float) -> "Sharpness":
-        """Return the range for inputs of mean `magnitude`, which divides `end` and a `start` other than `lowest`."""
+        """Return the range for inputs of mean `magnitude`.
+
+        It divides `end`, `fixed`, and a `start` other than `lowest`.
+        """
         start = self.start if self.start == self.lowest else self.start / magnitude
-        return Sharpness(self.lowest, start, self.end / magnitude)
+        fixed = None if self.fixed is None else self.fixed / magnitude
+        return Sharpness(self.lowest, start, self.end / magnitude, fixed)
 
 
 class Part(ABC):

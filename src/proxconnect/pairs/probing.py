@@ -31,17 +31,18 @@ class ProbeError(ValueError):
 def require_sound(pair: AnyPair) -> None:
     """Raise ProbeError, which names `pair`, unless F and B are finite and elementwise and leave their input alone.
 
-    They are tried once, on a few numbers in float32 on the CPU, at the usual start and end of μ; the pairs of the
-    catalogue are not. The values of B must fit the `slope` of the pair. F and B may be random, but must not depend on
-    tensors that require gradients, which would get none.
+    They are tried once, on a few numbers in float32 on the CPU, at the usual start and end of μ and at its fixed value;
+    the pairs of the catalogue are not. The values of B must fit the `slope` of the pair. F and B may be random, but
+    must not depend on tensors that require gradients, which would get none.
     """
     if PAIRS.get(pair.name) is pair or SURROGATES.get(pair.name) is pair or id(pair) in _sound:
         return
     if is_in_torch_dispatch_mode():  # tensors may have no values there
         return
-    ends = {1.0} if pair.sharpness is None else {pair.sharpness.start, pair.sharpness.end}
+    usual = pair.sharpness
+    mus = {1.0} if usual is None else {usual.start, usual.end, usual.unmoved}
     with torch.device("cpu"), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        for mu in sorted(ends):
+        for mu in sorted(mus):
             _try("F", pair, pair.forward, mu)
             slopes = _try("B", pair, pair.backward, mu)
             allowed = _VALUES.get(pair.slope)

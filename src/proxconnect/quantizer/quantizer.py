@@ -80,7 +80,7 @@ class Quantizer(nn.Module):
         scale: "channel" (entries with the same indices of `channel_dims` share ᾱ and α), "tensor" (all entries share
             them), "learned" (as "channel", but the quantised weight is multiplied by s/ᾱ, where s is the parameter
             `alpha`, which `start_scale` makes) or None (ᾱ = α = 1).
-        mu: the sharpness; None takes the usual start of the pair.
+        mu: the sharpness; None takes the fixed μ of the pair or, if it has none, the usual start.
         channel_dims: the dimensions of output channels; several if a tensor stacks the weights of many layers.
         magnitude: the mean magnitude of the inputs if `scale` is None; it sets the usual range of μ.
 
@@ -135,7 +135,7 @@ class Quantizer(nn.Module):
         domain = pair.sharpness
         self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
         if mu is None:
-            mu = self.sharpness.start if self.sharpness else 1.0
+            mu = self.sharpness.unmoved if self.sharpness else 1.0
         mu = self.require_mu(mu, f"pair {pair.name!r}")
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(mu))
@@ -195,12 +195,12 @@ class Quantizer(nn.Module):
         return super().train(mode)
 
     def is_soft_and_unmoved(self) -> bool:
-        """Return True if training used a soft F, with μ still at its start and no schedule: `eval()` changes F then."""
+        """Return True if training used a soft F, with μ as it was at first and no schedule: `eval()` changes F then."""
         return (
             self.trained
             and self.sharpness is not None
             and not self.scheduled
-            and math.isclose(float(self.mu), self.sharpness.start, rel_tol=1e-2)  # the buffer may be bfloat16
+            and math.isclose(float(self.mu), self.sharpness.unmoved, rel_tol=1e-2)  # the buffer may be bfloat16
             and self.pair.is_soft()
         )
 
@@ -312,7 +312,7 @@ class Quantizer(nn.Module):
         return ""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        start = torch.tensor(self.sharpness.start if self.sharpness else 1.0, dtype=self.mu.dtype)
+        start = torch.tensor(self.sharpness.unmoved if self.sharpness else 1.0, dtype=self.mu.dtype)
         has_value = not self.mu.is_meta and not self._fault(float(self.mu), "μ")
         loaded = state_dict.setdefault(prefix + "mu", self.mu if has_value else start)
         is_number = isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1

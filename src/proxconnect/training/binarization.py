@@ -75,7 +75,8 @@ class Course:
     """The options of a `Sharpening`: how the sharpness μ moves over a run.
 
     Args:
-        start: μ before the first step; null takes the pair's usual start, or 1 if the shape is cumulative.
+        start: μ before the first step; null takes the pair's usual start, or 1 if the shape is cumulative. If start and
+            end are null, pairs with a fixed μ, such as bnn+, do not move.
         end: μ at the end; null takes the pair's usual end, or no limit if cumulative. Leave it null if constant.
         shape: exponential, linear, cosine, constant or cumulative.
         hold: the last share of all steps, in [0, 1), in which μ stays at its end; ignored if constant or cumulative.
@@ -106,7 +107,7 @@ class Courses:
 
     Args:
         weights: how μ of the weights moves.
-        activations: how μ of soft activations moves; null keeps it at its usual start.
+        activations: how μ of the activations moves; null keeps it at the pair's fixed μ or, without one, usual start.
     """
 
     weights: Course = field(default_factory=Course)

@@ -14,7 +14,7 @@ from proxconnect.cli.parser import Exit, Parser, epilog, output_file, positive
 
 _EXAMPLES = """
 proxconnect study studies/fashion-mnist/core.yaml --list
-proxconnect study studies/fashion-mnist/core.yaml --only pair=bnn+,bnn++
+proxconnect study studies/fashion-mnist/core.yaml --only pair=bc,bnn++
 proxconnect study studies/fashion-mnist/core.yaml --limit 20 --workers 4
 proxconnect study studies/fashion-mnist/core.yaml --on ray
 proxconnect study studies/fashion-mnist/core.yaml --tables --json

@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -220,7 +220,8 @@ def _of_heuristic(heuristic: Heuristic) -> Transform:
                 f"the backward of {heuristic.name!r} is not μB(μx), so that one table cannot serve every μ: correct it "
                 f"at one sharpness, correct(pair.at({mu:g})), or give F_μ as a Transform with this derivative"
             )
-    return Sharpened(antiderivative(FixedMap(heuristic.backward_map, 1.0)), known or USUAL)
+    moving = USUAL if known is None else replace(known, fixed=None)  # F must become sharp
+    return Sharpened(antiderivative(FixedMap(heuristic.backward_map, 1.0)), moving)
 
 
 def _warn_of_reach(transform: Transform, name: str) -> None:

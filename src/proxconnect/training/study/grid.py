@@ -13,7 +13,7 @@ from proxconnect.training.study import yaml_files
 from proxconnect.training.study.rows import Configuration, Labels, StudyRow, described, overridden
 from proxconnect.training.study.yaml_files import GridError
 
-_KEYS = ("base", "axes", "blocks", "tuned", "compare", "tables", "folder", "run")
+_KEYS = ("base", "axes", "blocks", "tuned", "compare", "ranks", "tables", "folder", "run")
 
 _OF_BLOCKS = ("exclude", "set")
 
@@ -85,6 +85,8 @@ class Grid:
     tuned: list[Setting]
     compare: Mapping[str, Sequence[tuple[str, str]]]
     """By axis, the couples of labels whose results are compared."""
+    ranks: Mapping[str, Sequence[Sequence[str]]]
+    """By axis, the groups of labels that are ranked over all settings."""
     layout: TableLayout
 
     def tuned_for(self, labels: Labels) -> list[Setting]:
@@ -121,6 +123,10 @@ class Grid:
             compare={
                 str(axis): _couples(str(axis), couples, axes)
                 for axis, couples in _mapping(content.get("compare", {}), "compare").items()
+            },
+            ranks={
+                str(axis): _groups(str(axis), groups, axes)
+                for axis, groups in _mapping(content.get("ranks", {}), "ranks").items()
             },
             layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
@@ -205,6 +211,15 @@ def _couples(axis: str, couples: Any, axes: Axes) -> list[tuple[str, str]]:
             raise GridError(f"compare: {axis}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
         chosen_labels({axis: couple}, axes, "compare")
     return [(str(one), str(other)) for one, other in couples]
+
+
+def _groups(axis: str, groups: Any, axes: Axes) -> list[list[str]]:
+    require_known(axis, axes, "axis in ranks")
+    for group in _list(groups, f"ranks: {axis}"):
+        if not isinstance(group, list) or len(set(map(str, group))) < max(2, len(group)):
+            raise GridError(f"ranks: {axis}: {group!r} is no list of different labels, as [bnn++, bnn+, bc]")
+        chosen_labels({axis: group}, axes, "ranks")
+    return [[str(label) for label in group] for group in groups]
 
 
 def _layout(content: Mapping[Any, Any], axes: Axes) -> TableLayout:

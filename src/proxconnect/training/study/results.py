@@ -19,6 +19,7 @@ from proxconnect.inspection import plots
 from proxconnect.training.study import tables
 from proxconnect.training.study.grid import Grid, TableLayout, rows_of
 from proxconnect.training.study.ledger import Entry
+from proxconnect.training.study.ranks import Ranking, ranking, ranking_table
 from proxconnect.training.study.rows import described
 from proxconnect.training.study.tables import REESTIMATED, Table, axes, differences, frame, settings, spreads
 
@@ -31,6 +32,12 @@ def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
     found = [differences(rows, axis, *couple) for axis, couples in grid.compare.items() if axis in rows
              for couple in couples]  # fmt: skip
     return [group for group in found if len(group)]
+
+
+def rankings(rows: DataFrame, grid: Grid) -> list[Ranking]:
+    """Return the `ranking` of each group of labels in `ranks` of `grid` that has a setting with all of them."""
+    found = [ranking(rows, axis, group) for axis, groups in grid.ranks.items() if axis in rows for group in groups]
+    return [one for one in found if one is not None]
 
 
 def cells(rows: DataFrame) -> DataFrame:
@@ -53,6 +60,7 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     found += tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT)
     found += [table for quantity in tables.QUANTITIES[1:] for table in tables.by_setting(rows, layout, quantity)]
     found += map(tables.difference_table, compared)
+    found += map(ranking_table, rankings(rows, grid))
     texts = {
         "tables.md": "\n".join([*map(tables.markdown, found), *outdated(entries, grid), _versions(entries)]) + "\n",
         "cells.csv": _csv(cells(whole)),
@@ -109,10 +117,11 @@ def outdated(entries: Sequence[Entry], grid: Grid) -> list[str]:
 
 
 def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
-    """Return the results as `study --json` prints them: "cells", "differences" and "notes" (`outdated`).
+    """Return the results as `study --json` prints them: "cells", "differences", "ranks" and "notes" (`outdated`).
 
     Cells are dicts of setting (labels by axis), figure, seeds, mean and sd. Differences are dicts of axis, one, other,
-    setting, seeds, mean and interval (None for one seed).
+    setting, seeds, mean and interval (None for one seed). Ranks are dicts of axis, settings (their number), means by
+    label, critical_difference and p_value.
     """
     whole = frame(entries, grid.layout)
     return {
@@ -122,6 +131,10 @@ def figures(entries: Sequence[Entry], grid: Grid) -> dict[str, Any]:
             | {"interval": None if found["seeds"] == 1 else (found["low"], found["high"])}
             for group in comparisons(tables.telling(whole, grid.layout), grid)
             for found in _records(group, ["axis", "one", "other", "seeds", "mean", "low", "high"])
+        ],
+        "ranks": [
+            vars(found) | {"critical_difference": found.critical_difference, "p_value": found.p_value}
+            for found in rankings(tables.telling(whole, grid.layout), grid)
         ],
         "notes": outdated(entries, grid),
     }
@@ -135,7 +148,8 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
 def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
     """Print the tables of re-estimated accuracies and of comparisons, and what `outdated` returns, on `console`."""
     rows = tables.telling(frame(entries, grid.layout), grid.layout)
-    for table in (*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))):
+    found = [*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))]
+    for table in [*found, *map(ranking_table, rankings(rows, grid))]:
         for part in parts(table, console.width - 1):
             console.print(part.title, style="bold", markup=False, highlight=False)
             if part.lines:
