@@ -75,13 +75,14 @@ class Operator:
     def _multiply(
         self, input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, *rest: Any
     ) -> Tensor:
-        columns = input.shape[-1] if input.dim() else 0
+        size = input.shape
+        columns = size[-1] if size else 0
         shape = _checked_shape(self, out_features, columns)
         require_float32("input", input)
         require_weight(panels, shape, out_features, scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
-        output = input.new_empty((*input.shape[:-1], out_features))
+        output = input.new_empty((*size[:-1], out_features))
         words, nan = ((None, None), (None,)) if self.has_accumulator else ((), ())
         getattr(kernels, self.function)(
             number, *self.rounds, rows.data_ptr(), *words, rows.shape[0], columns, rows.stride(0), panels.data_ptr(),
