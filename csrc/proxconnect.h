@@ -25,8 +25,10 @@ enum Status {
 enum InstructionSet { PORTABLE = 0, AVX2 = 1, AVX512_VNNI = 5, AVX512 = 2, NEON = 3, AMX = 4 };
 enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
 
-// How the integer sum z of ±1 products becomes an output of channel n: the value of an accumulator of `bits` bits after
-// z, times scale[n], plus bias[n]. A null scale or bias is left out. `scales` is 1 if all channels share one scale.
+// How a sum becomes an output of channel n: times scale[n], plus bias[n]. Sums of ±1 products are integers. They become
+// the value of an accumulator of `bits` bits first. `scale` has `scales` entries: one for all channels, one for each, or
+// 80 more, which repeat the first. Then `bias` has as many, too, and the kernels read both where they are. Otherwise
+// they are copied for the call, and a null scale or bias is left out. `scales` is 0 for a null scale.
 struct Output {
     int32_t overflow;
     int32_t bits;
@@ -36,8 +38,8 @@ struct Output {
     const float* bias;
 };
 
-// Write the size of Output, Step, Signs, Fused, Window, Affine, Geometry, Attention and LayerNorm, each followed by the offsets of
-// its fields in order, but at most `count` numbers. Return how many numbers there are.
+// Write the size of Output, Step, Signs, Fused, Window, Geometry, Attention and LayerNorm, each followed by the offsets
+// of its fields in order, but at most `count` numbers. Return how many numbers there are.
 PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 
 // Return 1 if this machine runs an instruction set, else 0.
@@ -47,13 +49,6 @@ PROXCONNECT_API int32_t px_supports(int32_t isa);
 // panels are (groups, ⌈outputs/8⌉, words, 8), from rows (taps, channels) of fewer than 2^31 entries if taps > 1.
 PROXCONNECT_API int32_t px_prepack_signs(int32_t isa, const uint8_t* bits, int64_t groups, int64_t outputs,
                                          int64_t channels, int64_t taps, uint64_t* panels, int32_t threads);
-
-// Multiply the signs of x (m, entries), `stride` floats from row to row, by the n rows of a binary weight. y is (m, n),
-// through `output`. The weight is stored in panels of eight rows, (⌈n/8⌉, words, 8); rows after the last are 0.
-// sign(±0) = +1. A row that contains NaN, which has no sign, becomes NaN. `entries` must be below 2^31.
-PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                                         const uint64_t* panels, int64_t n, const Output* output, float* y,
-                                         int32_t threads);
 
 // A convolution over images of `channels` and size (height, width). Pairs are of height and width. Channels, pixels,
 // rows and images are channel_stride, pixel_stride, row_stride and image_stride floats apart. If channels are not
@@ -66,14 +61,6 @@ struct Geometry {
     int32_t border, has_planes;
     const float* input_shift;
 };
-
-// Convolve the signs of images x with a binary weight, through `output`. A row of the weight is (kernel height, kernel
-// width, channels of a group), in panels for each group, (groups, ⌈out/groups/8⌉, words, 8). With several groups of
-// fewer than 64 channels and 32 outputs each, the weight is instead (kernel height, kernel width, channels of a group,
-// ⌈out/64⌉): bits of all output channels. Every output that reads NaN is NaN. A row of the weight must have fewer than
-// 2^31 entries.
-PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
-                                         const Output* output, float* y, int32_t threads);
 
 // An epilogue step on a float v of channel n, after its bias. NaN stays NaN.
 enum StepKind {
@@ -99,8 +86,8 @@ struct Signs {
     const uint32_t* width;
 };
 
-// Outputs that become signs if `signs` is not null, and otherwise take the steps. Arrays with an entry for each channel
-// have 80 more entries, which repeat the first. This includes scale and bias, which must not be null.
+// Outputs that become signs if `signs` is not null, and otherwise take the steps, if any. Arrays with an entry for each
+// channel have 80 more entries, which repeat the first.
 struct Fused {
     Output output;
     int64_t step_count;
@@ -116,18 +103,28 @@ struct Signed {
     const uint8_t* nan;
 };
 
-// Like px_binary_linear and px_binary_conv2d, but with either kind of input and output. `output` is floats, or words in
-// the layout of inputs. `nan`, if not null, receives the rows or pixels of words that are NaN. Rows of words are
-// adjacent. Strides of images of words count words, and their channel_stride is 1. `others` has the begins of the
-// tensors that are added, in the layout of the output. `has_planes` must be 0. The bounds are those of the two
-// functions. Return NOT_TAKEN if words are written, inputs contain NaN and `nan` is null.
-PROXCONNECT_API int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
-                                        int64_t m, int64_t entries, int64_t stride, const uint64_t* panels, int64_t n,
-                                        const Fused* fused, const float* const* others, void* output, uint8_t* nan,
-                                        int32_t threads);
-PROXCONNECT_API int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
-                                        const Geometry* geometry, const uint64_t* panels, const Fused* fused,
-                                        const float* const* others, void* output, uint8_t* nan, int32_t threads);
+// Multiply the signs of x (m, entries), `stride` floats from row to row, by the n rows of a binary weight. The weight is
+// stored in panels of eight rows, (⌈n/8⌉, words, 8); rows after the last are 0. sign(±0) = +1. A row that contains NaN,
+// which has no sign, becomes NaN. `entries` must be below 2^31.
+//
+// `output` is (m, n) floats, or words in the layout of inputs. `nan`, if not null, receives the rows of words that are
+// NaN. Rows of words are adjacent. `others` has the begins of the tensors that are added, in the layout of the output.
+// Return NOT_TAKEN if words are written, inputs contain NaN and `nan` is null.
+PROXCONNECT_API int32_t px_binary_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                                         int64_t m, int64_t entries, int64_t stride, const uint64_t* panels, int64_t n,
+                                         const Fused* fused, const float* const* others, uint8_t* nan, void* output,
+                                         int32_t threads);
+
+// Convolve the signs of images with a binary weight. A row of the weight is (kernel height, kernel width, channels of a
+// group), in panels for each group, (groups, ⌈out/groups/8⌉, words, 8). With several groups of fewer than 64 channels
+// and 32 outputs each, the weight is instead (kernel height, kernel width, channels of a group, ⌈out/64⌉): bits of all
+// output channels. Every output that reads NaN is NaN. A row of the weight must have fewer than 2^31 entries.
+//
+// `others`, `output` and `nan` are those of px_binary_linear, with pixels for rows. Strides of images of words count
+// words, and their channel_stride is 1. If words are written or tensors are added, `has_planes` must be 0.
+PROXCONNECT_API int32_t px_binary_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                                         const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                                         const float* const* others, uint8_t* nan, void* output, int32_t threads);
 
 // y = the steps of x, both (m, channels), without scale and bias. y may be x.
 PROXCONNECT_API int32_t px_finish(int32_t isa, const float* x, int64_t m, int64_t channels, const Fused* fused,
@@ -159,80 +156,46 @@ PROXCONNECT_API int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_
 PROXCONNECT_API int32_t px_pixel_means(int32_t isa, const float* x, int64_t batch, int64_t pixels, int64_t channels,
                                        float* y, int32_t threads);
 
-// How a sum becomes an output of channel n: times scale[n], plus bias[n]. Null for none. `scales` is 0, 1 or all.
-struct Affine {
-    int64_t scales;
-    const float* scale;
-    const float* bias;
-};
-
 // Multiply floats x (m, entries), `stride` from row to row, by the n rows of a binary weight in panels as above. y is
-// (m, n), through `affine`. Floats are summed in any order, or after rounding to whole steps of their row: 2^-22 of the
-// power of two at or below the largest entry. `entries` has no bound.
-PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                                              const uint64_t* panels, int64_t n, const Affine* affine, float* y,
-                                              int32_t threads);
-
-// The same with x rounded: row x becomes s·q, with s = max(max |x|, 2^-100) / 127 and whole numbers q within ±127.
+// (m, n). `fused` has no signs and no accumulator, `others` is that of px_binary_linear. Floats are summed in any order,
+// or after rounding to whole steps of their row: 2^-22 of the power of two at or below the largest entry. `entries` has
+// no bound.
+//
+// If `rounds`, x is rounded: row x becomes s·q, with s = max(max |x|, 2^-100) / 127 and whole numbers q within ±127.
 // Their sums are exact, then multiplied by s. A row that contains inf or NaN becomes NaN. `entries` must be at most
 // 2^24.
-PROXCONNECT_API int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                                               const uint64_t* panels, int64_t n, const Affine* affine, float* y,
-                                               int32_t threads);
-
-// Either of them, with x rounded if `rounds`, and steps on the outputs. `fused` has no signs and no accumulator,
-// `others` is that of px_fused_linear. `entries` must be at most 2^24 if `rounds`.
-PROXCONNECT_API int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries,
+PROXCONNECT_API int32_t px_weight_only_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries,
                                               int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
                                               const float* const* others, float* y, int32_t threads);
 
-// Convolve floats of images with a binary weight, through `affine`. y is (batch, out height, out width, out channels).
-// The border is zeros, and `border` and `has_planes` must be 0. The weight is that of px_binary_conv2d, but in panels
-// for any groups. Strides may be any.
-PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry,
-                                              const uint64_t* panels, const Affine* affine, float* y, int32_t threads);
-
-// The same with x rounded as above, but by one step for each image, with the bound of px_dynamic_int8_linear. Pixels
-// that a kernel of one pixel without padding skips are not part of the image. All outputs of an image that contains inf
-// or NaN become NaN.
-PROXCONNECT_API int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry,
-                                               const uint64_t* panels, const Affine* affine, float* y,
-                                               int32_t threads);
-
-// Either of them, with x rounded if `rounds`, in one pass with means before and an epilogue after. `mean`, if not null,
-// has windows without a border whose means are convolved. `fused` has no signs and no accumulator, `others` is that of
-// px_fused_conv2d. `pool`, if not null, has windows whose largest outputs are written; then no step may add another
-// tensor. The geometry has the size of the means, but the strides of x.
-PROXCONNECT_API int32_t px_fused_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
-                                                    const Geometry* geometry, const uint64_t* panels,
-                                                    const Fused* fused, const float* const* others, const Window* pool,
-                                                    float* y, int32_t threads);
+// Convolve floats of images with a binary weight, in one pass with means before and an epilogue after. `mean`, if not
+// null, has windows without a border whose means are convolved. `pool`, if not null, has windows whose largest outputs
+// are written; then no step may add another tensor. y is (batch, out height, out width, out channels). The geometry has
+// the size of the means, but the strides of x, which may be any. The border is zeros, and `border` and `has_planes` must
+// be 0. The weight is that of px_binary_conv2d, but in panels for any groups.
+//
+// If `rounds`, x is rounded as above, but by one step for each image. Pixels that a kernel of one pixel without padding
+// skips are not part of the image. All outputs of an image that contains inf or NaN become NaN.
+PROXCONNECT_API int32_t px_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
+                                              const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                                              const float* const* others, const Window* pool, float* y,
+                                              int32_t threads);
 
 // Multiply floats x (m, entries), `stride` from row to row, rounded as above, by the n rows of a weight of whole
-// numbers within ±127, through `affine`. y is (m, n). The weight is stored in blocks of 16 outputs, (⌈length/64⌉, 16,
-// 16 outputs, 4) for each piece of a patch, 0 after the last entry and output. Here all entries are one piece. After
-// these follow 16 int32: 128 times each output's sum. `entries` must be at most 2^17.
+// numbers within ±127. y is (m, n). The weight is stored in blocks of 16 outputs, (⌈length/64⌉, 16, 16 outputs, 4) for
+// each piece of a patch, 0 after the last entry and output. Here all entries are one piece. After these follow 16 int32:
+// 128 times each output's sum. `entries` must be at most 2^17.
 PROXCONNECT_API int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                                       const int8_t* panels, int64_t n, const Affine* affine, float* y,
-                                       int32_t threads);
+                                       const int8_t* panels, int64_t n, const Fused* fused, const float* const* others,
+                                       float* y, int32_t threads);
 
-// The same with steps on the outputs. `fused` has no signs and no accumulator, `others` is that of px_fused_linear.
-// `entries` must be at most 2^17.
-PROXCONNECT_API int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                                             const int8_t* panels, int64_t n, const Fused* fused,
-                                             const float* const* others, float* y, int32_t threads);
-
-// Convolve images of floats, each rounded by one step, in one group with such a weight. The pieces of a patch are the
-// rows of the kernel, (kernel width, channels), or single taps if taps are dilated. `border` must be 0. A row of the
-// weight must have at most 2^17 entries.
-PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
-                                       const Affine* affine, float* y, int32_t threads);
-
-// The same in one pass with means before and an epilogue after, as in px_fused_weight_only_conv2d. The bound is the
-// same.
-PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                                             const int8_t* panels, const Fused* fused, const float* const* others,
-                                             const Window* pool, float* y, int32_t threads);
+// Convolve images of floats, each rounded by one step, in one group with such a weight, in one pass as
+// px_weight_only_conv2d. The pieces of a patch are the rows of the kernel, (kernel width, channels), or single taps if
+// taps are dilated. A row of the weight must have at most 2^17 entries. y may have planes if there is no pool and no
+// tensor is added.
+PROXCONNECT_API int32_t px_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
+                                       const int8_t* panels, const Fused* fused, const float* const* others,
+                                       const Window* pool, float* y, int32_t threads);
 
 // The same with a weight of floats. For AVX2 and AVX512 it is stored in blocks of 16 outputs, (height · width ·
 // channels, 16 outputs), 0 after the last output. Products are added in this order, each sum rounded once. Rows of the
@@ -246,9 +209,9 @@ PROXCONNECT_API int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const 
 // channels for each of the image, one after the other: (0, 0, w2), (0, w2, w1), (w2, w1, w0) and (w1, w0, 0). `scale`
 // is 2^8 times the weight's steps. At most 2^15 entries are summed. Return NOT_TAKEN for an image that contains inf or
 // NaN, or whose largest |x| is not 0 and either beyond 2^±60 or more than 256 times the mean |x|.
-PROXCONNECT_API int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                                              const void* panels, const Fused* fused, const float* const* others,
-                                              const Window* pool, float* y, int32_t threads);
+PROXCONNECT_API int32_t px_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
+                                        const void* panels, const Fused* fused, const float* const* others,
+                                        const Window* pool, float* y, int32_t threads);
 
 // Queries, keys and values of heads, with `width` adjacent entries each. Strides, in floats, are from batch to batch,
 // from head to head and from token to token.

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "epilogue/planes.hpp"
 #include "isa/kernels.hpp"
@@ -181,19 +180,9 @@ bool convolve_all(const Kernels& kernels, const Signed& from, const Geometry& ge
 
 }  // namespace
 
-int32_t px_binary_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
-                         const Output* output, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const int64_t n = geometry->out_channels;
-        const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-        convolve_all(kernels, {x, nullptr, nullptr}, *geometry, panels, outputs, threads);
-        return DONE;
-    });
-}
-
-int32_t px_fused_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
-                        const Geometry* geometry, const uint64_t* panels, const Fused* fused,
-                        const float* const* others, void* output, uint8_t* nan, int32_t threads) {
+int32_t px_binary_conv2d(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan,
+                         const Geometry* geometry, const uint64_t* panels, const Fused* fused,
+                         const float* const* others, uint8_t* nan, void* output, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(*fused, geometry->out_channels, others, output, nan);
         const bool has_nan = convolve_all(kernels, {x, words, input_nan}, *geometry, panels, outputs, threads);

@@ -1,7 +1,6 @@
 // Binary Linear: pack a block of rows, then share rows and panels of the weight among threads.
 #include <cstring>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "isa/kernels.hpp"
 #include "runtime/parts.hpp"
@@ -92,18 +91,9 @@ bool multiply(const Kernels& kernels, const Rows& rows, const uint64_t* panels, 
 
 }  // namespace
 
-int32_t px_binary_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                         const uint64_t* panels, int64_t n, const Output* output, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs outputs = outputs_of(with_all_channels(*output, n), n, y);
-        multiply(kernels, {{x, nullptr, nullptr}, m, entries, stride}, panels, outputs, threads);
-        return DONE;
-    });
-}
-
-int32_t px_fused_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan, int64_t m,
-                        int64_t entries, int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
-                        const float* const* others, void* output, uint8_t* nan, int32_t threads) {
+int32_t px_binary_linear(int32_t isa, const float* x, const uint64_t* words, const uint8_t* input_nan, int64_t m,
+                         int64_t entries, int64_t stride, const uint64_t* panels, int64_t n, const Fused* fused,
+                         const float* const* others, uint8_t* nan, void* output, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs outputs = outputs_of(*fused, n, others, output, nan);
         const Rows rows = {{x, words, input_nan}, m, entries, stride};

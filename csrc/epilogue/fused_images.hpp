@@ -13,10 +13,10 @@ struct FusedImages {
     const float* x;
     const Window* mean;
     const Geometry& geometry;
-    const Geometry& g;
+    Outputs then;
     const Window* pool;
-    float* y;
     int32_t threads;
+    Geometry g = mean == nullptr ? geometry : of_means(geometry);
 };
 
 namespace {
@@ -34,12 +34,13 @@ void pool_outputs(const Product& product, const Kernels& kernels, const Geometry
 }
 
 // Product has: GRAIN, the least number of pixels for a thread; take(x, threads), which prepares an image, or returns
-// false; Hold, which lives during many runs in one thread; run(begin, end, then), which computes output pixels of that
-// image, the first at the begin of `then`; and run_pooled(begin, end, to), which computes rows of the pooled image that
-// begins at `to`, or returns false if pooling outputs is as fast.
+// false; run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`; and
+// run_pooled(begin, end, to), which computes rows of the pooled image that begins at `to`, or returns false if pooling
+// outputs is as fast.
 template <class Product>
-Status convolve(const FusedImages& images, const Outputs& then, Product& product) {
+Status convolve(const FusedImages& images, Product& product) {
     const Geometry& g = images.g;
+    const Outputs& then = images.then;
     const Window* const pool = images.pool;
     const int64_t n = g.out_channels, pixels = g.out_size[0] * g.out_size[1];
     const double work = 1.0 * pixels * n * g.kernel[0] * g.kernel[1] * (g.channels / g.groups);
@@ -50,7 +51,7 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
         if (!product.take(from, threads)) return NOT_TAKEN;
         if (pool == nullptr) {
             in_parallel(pixels, Product::GRAIN, threads, [&](int64_t begin, int64_t end) {
-                const typename Product::Hold hold(product);
+                const Held held(*images.kernels.int8);
                 Outputs all = then;
                 all.first = k * pixels;
                 const auto run = [&](int64_t first, int64_t last) {
@@ -63,9 +64,9 @@ Status convolve(const FusedImages& images, const Outputs& then, Product& product
             });
             continue;
         }
-        float* const to = images.y + k * pool->out_size[0] * pool->out_size[1] * n;
+        float* const to = then.y + k * pool->out_size[0] * pool->out_size[1] * n;
         in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
-            const typename Product::Hold hold(product);
+            const Held held(*images.kernels.int8);
             if (product.run_pooled(begin, end, to)) return;
             pool_outputs(product, images.kernels, g, *pool, begin, end, then, to);
         });

@@ -10,7 +10,7 @@ int32_t px_finish_max_pool2d(int32_t isa, const float* x, int64_t batch, int64_t
                              const Fused* fused, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Window& w = *window;
-        const Outputs outputs = outputs_of(*fused, channels, nullptr, nullptr, nullptr);
+        const Outputs outputs = outputs_of(*fused, channels, nullptr, nullptr);
         const int64_t row_size = w.size[1] * channels, in_size = w.size[0] * row_size;
         const int64_t height = w.out_size[0], out_size = height * w.out_size[1] * channels;
         const int32_t workers = threads_for(1.0 * batch * in_size, LATENTS_WORTH_A_THREAD, threads);

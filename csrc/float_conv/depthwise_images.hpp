@@ -18,10 +18,6 @@ struct Depthwise {
     Geometry seen = g;  // the layout of `pixels`
     const float* pixels = nullptr;
 
-    struct Hold {
-        explicit Hold(const Depthwise&) {}
-    };
-
     bool take(const float* x, int32_t threads) {
         pixels = x;
         if (g.channel_stride == 1) return true;

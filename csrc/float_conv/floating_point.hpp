@@ -17,10 +17,6 @@ struct FloatingPoint {
     Patches patches{image.image};
     const uint8_t* bytes = nullptr;
 
-    struct Hold {
-        explicit Hold(const FloatingPoint&) {}
-    };
-
     bool take(const float* x, int32_t threads) {
         bytes = image.is_laid_out() ? reinterpret_cast<const uint8_t*>(x) : image.copied(x, threads);
         return true;

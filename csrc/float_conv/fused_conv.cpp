@@ -24,10 +24,6 @@ struct FixedPoint {
     uint8_t* bytes = nullptr;
     float quantum = 0;
 
-    struct Hold : Held {
-        explicit Hold(const FixedPoint& product) : Held(*product.kernels.int8) {}
-    };
-
     // Refuse images with a few entries much larger than the others. Floats are finer than one step there.
     bool take(const float* x, int32_t threads) {
         constexpr float WHOLE = 8355710.0f;  // and one more, by rounding, whose digits are 127
@@ -87,23 +83,21 @@ struct FixedPoint {
 
 }  // namespace
 
-int32_t px_fused_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                              const void* panels, const Fused* fused, const float* const* others, const Window* pool,
-                              float* y, int32_t threads) {
+int32_t px_float_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry, const void* panels,
+                        const Fused* fused, const float* const* others, const Window* pool, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         if (geometry->groups == 1 && kernels.multiply_floats == nullptr) return LACKS_INSTRUCTIONS;
-        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
-        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-        const FusedImages images = {kernels, x, mean, *geometry, g, pool, y, threads};
-        if (g.groups > 1) {
-            Depthwise product = {kernels, g, static_cast<const float*>(panels)};
-            return convolve(images, then, product);
+        const Outputs then = outputs_of(*fused, geometry->out_channels, others, y);
+        const FusedImages images = {kernels, x, mean, *geometry, then, pool, threads};
+        if (geometry->groups > 1) {
+            Depthwise product = {kernels, images.g, static_cast<const float*>(panels)};
+            return convolve(images, product);
         }
         if (kernels.digits == nullptr) {
-            FloatingPoint product = {kernels, g, static_cast<const float*>(panels)};
-            return convolve(images, then, product);
+            FloatingPoint product = {kernels, images.g, static_cast<const float*>(panels)};
+            return convolve(images, product);
         }
-        FixedPoint product = {kernels, g, static_cast<const int8_t*>(panels)};
-        return convolve(images, then, product);
+        FixedPoint product = {kernels, images.g, static_cast<const int8_t*>(panels)};
+        return convolve(images, product);
     });
 }

@@ -2,7 +2,6 @@
 // patches that are gathered to rows, a block at a time.
 #include <algorithm>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "float_sign/kernels.hpp"
@@ -58,10 +57,6 @@ struct Rows {
     bool rounds;
     PixelRows image = {};
     float inverse[BLOCK] = {}, quantum[BLOCK] = {};
-
-    struct Hold {
-        explicit Hold(const Rows&) {}
-    };
 
     bool take(const float* x, int32_t threads) {
         const bool has_rows = g.channel_stride == 1 && g.row_stride == g.size[1] * g.pixel_stride;
@@ -120,42 +115,17 @@ struct Rows {
     }
 };
 
-Status convolve_signs(const Kernels& kernels, bool rounds, const float* x, const Window* mean, const Geometry& geometry,
-                      const uint64_t* panels, const Window* pool, const Outputs& then, int32_t threads) {
-    const Geometry g = without_strides(mean == nullptr ? geometry : of_means(geometry));
-    const FusedImages images = {kernels, x, mean, geometry, g, pool, then.y, threads};
-    if (rounds && g.groups == 1 && spreads(kernels, g)) return convolve_bytes(images, nullptr, panels, then);
-    Rows product = {kernels, g, panels, rounds};
-    return convolve(images, then, product);
-}
-
-Status convolve_scaled(const Kernels& kernels, bool rounds, const float* x, const Geometry& g, const uint64_t* panels,
-                       const Affine& affine, float* y, int32_t threads) {
-    const Outputs then = outputs_of(with_all_channels(affine, g.out_channels), g.out_channels, y);
-    return convolve_signs(kernels, rounds, x, nullptr, g, panels, nullptr, then, threads);
-}
-
 }  // namespace
 
-int32_t px_weight_only_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
-                              const Affine* affine, float* y, int32_t threads) {
+int32_t px_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean, const Geometry* geometry,
+                              const uint64_t* panels, const Fused* fused, const float* const* others,
+                              const Window* pool, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        return convolve_scaled(kernels, false, x, *geometry, panels, *affine, y, threads);
-    });
-}
-
-int32_t px_dynamic_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const uint64_t* panels,
-                               const Affine* affine, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        return convolve_scaled(kernels, true, x, *geometry, panels, *affine, y, threads);
-    });
-}
-
-int32_t px_fused_weight_only_conv2d(int32_t isa, int32_t rounds, const float* x, const Window* mean,
-                                    const Geometry* geometry, const uint64_t* panels, const Fused* fused,
-                                    const float* const* others, const Window* pool, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(*fused, geometry->out_channels, others, y, nullptr);
-        return convolve_signs(kernels, rounds != 0, x, mean, *geometry, panels, pool, then, threads);
+        const Outputs then = outputs_of(*fused, geometry->out_channels, others, y);
+        FusedImages images = {kernels, x, mean, *geometry, then, pool, threads};
+        const Geometry& g = images.g = without_strides(images.g);
+        if (rounds && g.groups == 1 && spreads(kernels, g)) return convolve_bytes(images, nullptr, panels);
+        Rows product = {kernels, g, panels, rounds != 0};
+        return convolve(images, product);
     });
 }

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "runtime/row_blocks.hpp"
 #include "runtime/status.hpp"
@@ -72,29 +71,11 @@ Status multiply(const Kernels& kernels, const FloatRows& rows, const FloatOutput
 
 }  // namespace
 
-int32_t px_weight_only_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                              const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
-        const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
-        return multiply(kernels, {x, m, entries, stride, false}, outputs, threads);
-    });
-}
-
-int32_t px_dynamic_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                               const uint64_t* panels, int64_t n, const Affine* affine, float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
-        const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
-        return multiply(kernels, {x, m, entries, stride, true}, outputs, threads);
-    });
-}
-
-int32_t px_fused_float_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
+int32_t px_weight_only_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
                               float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        const Outputs then = outputs_of(*fused, n, others, y);
         const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
         return multiply(kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
     });

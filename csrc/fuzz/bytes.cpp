@@ -95,27 +95,14 @@ struct Product : Rows {
 void int8_linear(Draws& draws) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);
-    const Scaling scaling(draws, p.n);
-    const Affine affine = scaling.affine();
-    Guarded<float> y(p.m * p.n, draws.coin());
-    const int32_t code = px_int8_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.levels.panels(), p.n,
-                                        &affine, y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_int8_linear: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_int8_linear writes though it refuses");
-    p.check(y, "px_int8_linear", [&](float product, int64_t c, int64_t) { return scaling.of(product, c); });
-}
-
-void fused_int8_linear(Draws& draws) {
-    const Machine machine(draws);
-    const Product p = Product::drawn(draws);
     const Epilogue epilogue(draws, p.m, p.n, true);
     const Fused fused = epilogue.fused();
     Guarded<float> y(p.m * p.n, draws.coin());
-    const int32_t code = px_fused_int8_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.levels.panels(), p.n,
-                                              &fused, epilogue.others(), y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_fused_int8_linear: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_fused_int8_linear writes though it refuses");
-    p.check(y, "px_fused_int8_linear", [&](float v, int64_t c, int64_t at) { return epilogue.of(v, c, at); });
+    const int32_t code = px_int8_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.levels.panels(), p.n,
+                                        &fused, epilogue.others(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_int8_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_int8_linear writes though it refuses");
+    p.check(y, "px_int8_linear", [&](float v, int64_t c, int64_t at) { return epilogue.of(v, c, at); });
 }
 
 namespace {
@@ -143,32 +130,6 @@ std::vector<float> products(const Geometry& g, const Levels& levels, const std::
     }
     return all;
 }
-
-}  // namespace
-
-void int8_conv2d(Draws& draws) {
-    const Machine machine(draws);
-    Geometry g = geometry(draws, false, Lies::AS_GEOMETRY_SAYS, 30000);
-    g.has_planes = draws.coin();
-    const Guarded<float> x = images(draws, g, draws.mood());
-    const Levels levels = levels_of(draws, g);
-    const Scaling scaling(draws, g.out_channels);
-    const Affine affine = scaling.affine();
-    const int64_t pixels = out_pixels(g), n = g.out_channels;
-    Guarded<float> y(g.batch * pixels * n, draws.coin());
-    const int32_t code = px_int8_conv2d(machine.isa, x.data(), &g, levels.panels(), &affine, y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_int8_conv2d: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_int8_conv2d writes though it refuses");
-    const std::vector<float> expected = products(g, levels, without_gaps(g, x));
-    for (int64_t i = 0; i < y.size(); ++i) {
-        const int64_t image = i / (pixels * n), pixel = i / n % pixels, c = i % n;
-        const float right = scaling.of(expected[static_cast<size_t>(i)], c);
-        const float found = y[g.has_planes ? image * pixels * n + c * pixels + pixel : i];
-        require(equal(right, found), "px_int8_conv2d", i, right, found);
-    }
-}
-
-namespace {
 
 // A convolution with means before it or a pool after it, or both.
 struct Surrounded {
@@ -201,37 +162,38 @@ struct Surrounded {
     void check(const Guarded<float>& y, std::vector<float> expected, const char* what) const {
         if (pools) expected = pooled(pool, g.batch, g.out_channels, expected);
         for (int64_t i = 0; i < y.size(); ++i) {
-            const float right = expected[static_cast<size_t>(i)];
-            require(equal(right, y[i]), what, i, right, y[i]);
+            const float right = expected[static_cast<size_t>(i)], found = y[out_place(g, i)];
+            require(equal(right, found), what, i, right, found);
         }
     }
 };
 
 }  // namespace
 
-void fused_int8_conv2d(Draws& draws) {
+void int8_conv2d(Draws& draws) {
     const Machine machine(draws);
-    const Surrounded s(draws, false, true);
+    Surrounded s(draws, false, true);
     const Guarded<float> x = images(draws, s.of_x, draws.mood());
     const Levels levels = levels_of(draws, s.g);
     const Epilogue epilogue(draws, s.rows(), s.g.out_channels, !s.pools);
+    s.g.has_planes = !s.pools && epilogue.others() == nullptr && draws.coin();
     const Fused fused = epilogue.fused();
     Guarded<float> y(s.outputs(), draws.coin());
     const int32_t code =
-        px_fused_int8_conv2d(machine.isa, x.data(), s.mean_or_null(), &s.g, levels.panels(), &fused, epilogue.others(),
-                             s.pool_or_null(), y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_fused_int8_conv2d: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_fused_int8_conv2d writes though it refuses");
+        px_int8_conv2d(machine.isa, x.data(), s.mean_or_null(), &s.g, levels.panels(), &fused, epilogue.others(),
+                       s.pool_or_null(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_int8_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_int8_conv2d writes though it refuses");
     std::vector<float> expected = products(s.g, levels, s.seen(x));
     for (size_t i = 0; i < expected.size(); ++i) {
         const int64_t at = static_cast<int64_t>(i);
         expected[i] = epilogue.of(expected[i], at % s.g.out_channels, at);
     }
-    s.check(y, std::move(expected), "px_fused_int8_conv2d");
+    s.check(y, std::move(expected), "px_int8_conv2d");
 }
 
-// The products must equal those of px_weight_only_conv2d or px_dynamic_int8_conv2d bit by bit. With a pool exact ones
-// are summed in another order.
+// The products must equal those without means, steps and pool bit by bit. With a pool exact ones are summed in another
+// order.
 void fused_weight_only_conv2d(Draws& draws) {
     const Machine machine(draws);
     const bool rounds = draws.coin();
@@ -244,22 +206,22 @@ void fused_weight_only_conv2d(Draws& draws) {
     const Fused fused = epilogue.fused();
     Guarded<float> y(s.outputs(), draws.coin());
     const int32_t code =
-        px_fused_weight_only_conv2d(machine.isa, rounds, x.data(), s.mean_or_null(), &g, weight.panels(), &fused,
-                                    epilogue.others(), s.pool_or_null(), y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_fused_weight_only_conv2d: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_fused_weight_only_conv2d writes though it refuses");
+        px_weight_only_conv2d(machine.isa, rounds, x.data(), s.mean_or_null(), &g, weight.panels(), &fused,
+                              epilogue.others(), s.pool_or_null(), y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_weight_only_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_weight_only_conv2d writes though it refuses");
     Geometry plain = g;
     plain.channel_stride = 1, plain.pixel_stride = g.channels, plain.row_stride = g.size[1] * g.channels;
     plain.image_stride = g.size[0] * plain.row_stride;
-    const Affine affine = {n, fused.output.scale, fused.output.bias};
+    const Fused scaled = epilogue.scaling.fused();
     std::vector<float> expected(static_cast<size_t>(s.rows() * n));
-    (rounds ? px_dynamic_int8_conv2d : px_weight_only_conv2d)(machine.isa, s.seen(x).data(), &plain, weight.panels(),
-                                                              &affine, expected.data(), machine.threads);
+    px_weight_only_conv2d(machine.isa, rounds, s.seen(x).data(), nullptr, &plain, weight.panels(), &scaled, nullptr,
+                          nullptr, expected.data(), machine.threads);
     for (size_t i = 0; i < expected.size(); ++i) {
         const int64_t at = static_cast<int64_t>(i);
         expected[i] = epilogue.stepped(expected[i], at % n, at);
     }
-    s.check(y, std::move(expected), "px_fused_weight_only_conv2d");
+    s.check(y, std::move(expected), "px_weight_only_conv2d");
 }
 
 }  // namespace fuzz

@@ -12,9 +12,7 @@ namespace fuzz {
 
 void prepack_signs(Draws& draws);
 void binary_linear(Draws& draws);
-void fused_linear(Draws& draws);
 void binary_conv2d(Draws& draws);
-void fused_conv2d(Draws& draws);
 void finish(Draws& draws);
 void finish_max_pool2d(Draws& draws);
 void layer_norm(Draws& draws);
@@ -26,9 +24,7 @@ void weight_only_conv2d(Draws& draws);
 void dynamic_int8_conv2d(Draws& draws);
 void fused_weight_only_conv2d(Draws& draws);
 void int8_linear(Draws& draws);
-void fused_int8_linear(Draws& draws);
 void int8_conv2d(Draws& draws);
-void fused_int8_conv2d(Draws& draws);
 void fused_float_conv2d(Draws& draws);
 void fused_float_conv2d_by_multiply_adds(Draws& draws);
 void attention(Draws& draws);

@@ -40,13 +40,13 @@ struct OneFloat {
 }  // namespace
 
 Scaling::Scaling(Draws& draws, int64_t channels)
-    : scales_(draws.one_of<int64_t>({0, 1, channels})), has_bias_(draws.coin()),
-      scale_(floats(draws, scales_, mood_of_vectors(draws))),
-      bias_(floats(draws, has_bias_ ? channels : 0, mood_of_vectors(draws))) {}
+    : scales_(draws.one_of<int64_t>({0, 1, channels, channels + BEYOND, channels + BEYOND})),
+      has_bias_(scales_ > channels || draws.coin()),
+      scale_(floats(draws, std::min(scales_, channels), mood_of_vectors(draws), scales_ > channels ? BEYOND : 0)),
+      bias_(floats(draws, has_bias_ ? channels : 0, mood_of_vectors(draws), scales_ > channels ? BEYOND : 0)) {}
 
 Epilogue::Epilogue(Draws& draws, int64_t rows, int64_t channels, bool may_add)
-    : channels_(channels), scale_(floats(draws, channels, mood_of_vectors(draws), BEYOND)),
-      bias_(floats(draws, channels, mood_of_vectors(draws), BEYOND)) {
+    : scaling(draws, channels), channels_(channels) {
     for (int64_t count = draws.within(0, 4); count > 0; --count) add_step(draws, rows, may_add ? ADD : SLOPE);
     for (const Guarded<float>& other : others_) others_at_.push_back(other.data());
 }
@@ -67,14 +67,13 @@ void Epilogue::add_step(Draws& draws, int64_t rows, int64_t last_kind) {
 }
 
 Fused Epilogue::fused() const {
-    Fused fused = {output, static_cast<int64_t>(steps_.size()), steps_.data(), nullptr};
-    fused.output.scales = channels_, fused.output.scale = scale_.data(), fused.output.bias = bias_.data();
+    Fused fused = scaling.fused(output);
+    fused.step_count = static_cast<int64_t>(steps_.size()), fused.steps = steps_.data();
     return fused;
 }
 
 float Epilogue::of(float sum, int64_t channel, int64_t at) const {
-    const float product = sum * scale_[channel];
-    return stepped(product + bias_[channel], channel, at);
+    return stepped(scaling.of(sum, channel), channel, at);
 }
 
 float Epilogue::stepped(float v, int64_t channel, int64_t at) const {

@@ -15,13 +15,16 @@ float held(int64_t sum, const Output& output);
 
 Output accumulator(Draws& draws);
 
-// A scale and a bias for functions without steps. Their arrays have no entries after the channels.
+// A scale and a bias in any form that proxconnect.h allows.
 class Scaling {
   public:
     Scaling(Draws& draws, int64_t channels);
 
-    Affine affine() const {
-        return {scales_, scales_ == 0 ? nullptr : scale_.data(), has_bias_ ? bias_.data() : nullptr};
+    // Return an epilogue without steps after an accumulator.
+    Fused fused(Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr}) const {
+        output.scales = scales_, output.scale = scales_ == 0 ? nullptr : scale_.data();
+        output.bias = has_bias_ ? bias_.data() : nullptr;
+        return {output, 0, nullptr, nullptr};
     }
 
     float scale(int64_t channel) const { return scales_ == 0 ? 1.0f : scale_[scales_ == 1 ? 0 : channel]; }
@@ -44,8 +47,6 @@ class Epilogue {
 
     Fused fused() const;
     const float* const* others() const { return others_at_.empty() ? nullptr : others_at_.data(); }
-    float scale(int64_t channel) const { return scale_[channel]; }
-    float bias(int64_t channel) const { return bias_[channel]; }
 
     // Return the output for a sum, or for a number that only takes the steps, at place `at` of the outputs.
     float of(float sum, int64_t channel, int64_t at) const;
@@ -54,6 +55,7 @@ class Epilogue {
     // Return the largest error after the steps of a number at most `most` with the error `error` before.
     double error_after(double error, double most, int64_t channel, int64_t at) const;
 
+    const Scaling scaling;
     Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
 
   private:
@@ -61,7 +63,6 @@ class Epilogue {
     const float* vector(Draws& draws);
 
     int64_t channels_;
-    Guarded<float> scale_, bias_;
     std::vector<Guarded<float>> vectors_, others_;
     std::vector<const float*> others_at_;
     std::vector<Step> steps_;

@@ -92,7 +92,7 @@ struct Bounds {
             const double v = image[met * g.channels + k % g.channels], w = numbers.number(c, k) / 256;
             sum += v * w, size += std::fabs(v * w), weights += std::fabs(w);
         }
-        const double scale = epilogue.scale(c), bias = epilogue.bias(c), left_out = 64.0 * static_cast<double>(entries);
+        const double scale = epilogue.scaling.scale(c), bias = epilogue.scaling.bias(c), left_out = 64.0 * static_cast<double>(entries);
         const double off = std::fabs(scale) * (step * (0.51 * weights + left_out) + size * 0x1p-21 + 0x1p-120);
         const double largest = std::fabs(scale) * size + std::fabs(bias) + off;
         const double error = epilogue.error_after(off + largest * 0x1p-22, largest, c, at);
@@ -116,22 +116,22 @@ void fused_float_conv2d(Draws& draws) {
     const Fused fused = epilogue.fused();
     Guarded<float> y(n * (pools ? g.batch * pool.out_size[0] * pool.out_size[1] : rows), draws.coin());
     const int32_t code =
-        px_fused_float_conv2d(machine.isa, x.data(), nullptr, &g, numbers.panels(), &fused, epilogue.others(),
-                              pools ? &pool : nullptr, y.data(), machine.threads);
+        px_float_conv2d(machine.isa, x.data(), nullptr, &g, numbers.panels(), &fused, epilogue.others(),
+                        pools ? &pool : nullptr, y.data(), machine.threads);
     if (machine.isa != AMX || !machine.is_known()) {
-        return require(code == 1 && is_untouched(y), "px_fused_float_conv2d: code", -1, 1, code);
+        return require(code == 1 && is_untouched(y), "px_float_conv2d: code", -1, 1, code);
     }
     const std::vector<float> all = without_gaps(g, x);
     const Takes takes_them = takes(all, g.size[0] * g.size[1] * g.channels);
     const bool is_right = takes_them == Takes::PERHAPS || code == (takes_them == Takes::NO ? 2 : 0);
-    require(is_right, "px_fused_float_conv2d: code", -1, takes_them == Takes::NO ? 2 : 0, code);
+    require(is_right, "px_float_conv2d: code", -1, takes_them == Takes::NO ? 2 : 0, code);
     if (code != 0) return;
     Bounds bounds(g, epilogue, numbers, all);
     if (pools) bounds.low = pooled(pool, g.batch, n, bounds.low), bounds.high = pooled(pool, g.batch, n, bounds.high);
     for (int64_t i = 0; i < y.size(); ++i) {
         const float least = bounds.low[static_cast<size_t>(i)], most = bounds.high[static_cast<size_t>(i)];
         if (!std::isfinite(least) || !std::isfinite(most)) continue;
-        require(least <= y[i] && y[i] <= most, "px_fused_float_conv2d", i, least, y[i]);
+        require(least <= y[i] && y[i] <= most, "px_float_conv2d", i, least, y[i]);
     }
 }
 

@@ -67,10 +67,10 @@ void fused_float_conv2d_by_multiply_adds(Draws& draws) {
     const Fused fused = epilogue.fused();
     Guarded<float> y(n * (pools ? g.batch * pool.out_size[0] * pool.out_size[1] : rows), draws.coin());
     const int32_t code =
-        px_fused_float_conv2d(machine.isa, x.data(), takes_means ? &mean : nullptr, &g, weight.panels(), &fused,
-                              epilogue.others(), pools ? &pool : nullptr, y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_fused_float_conv2d: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_fused_float_conv2d writes though it refuses");
+        px_float_conv2d(machine.isa, x.data(), takes_means ? &mean : nullptr, &g, weight.panels(), &fused,
+                        epilogue.others(), pools ? &pool : nullptr, y.data(), machine.threads);
+    require(code == !machine.is_known(), "px_float_conv2d: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_float_conv2d writes though it refuses");
     const std::vector<float> seen = without_gaps(of_x, x);
     std::vector<float> expected = sums(g, weight, takes_means ? means(of_x, mean, seen) : seen);
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -79,7 +79,7 @@ void fused_float_conv2d_by_multiply_adds(Draws& draws) {
     if (pools) expected = pooled(pool, g.batch, n, expected);
     for (int64_t i = 0; i < y.size(); ++i) {
         const float right = expected[static_cast<size_t>(i)];
-        require(equal(right, y[i]), "px_fused_float_conv2d", i, right, y[i]);
+        require(equal(right, y[i]), "px_float_conv2d", i, right, y[i]);
     }
 }
 

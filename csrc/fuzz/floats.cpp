@@ -72,17 +72,14 @@ struct Product : Rows {
     }
 };
 
-using Linear = decltype(px_weight_only_linear);
-using Conv = decltype(px_weight_only_conv2d);
-
-void multiply(Draws& draws, Linear* function, bool rounds) {
+void multiply(Draws& draws, bool rounds) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);
     const Scaling scaling(draws, p.n);
-    const Affine affine = scaling.affine();
+    const Fused fused = scaling.fused();
     Guarded<float> y(p.m * p.n, draws.coin());
-    const int32_t code = function(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &affine,
-                                  y.data(), machine.threads);
+    const int32_t code = px_weight_only_linear(machine.isa, rounds, p.x.data(), p.m, p.entries, p.stride,
+                                               p.weight.panels(), p.n, &fused, nullptr, y.data(), machine.threads);
     require(code == !machine.is_known(), "floats times signs: code", -1, !machine.is_known(), code);
     if (code != 0) return require(is_untouched(y), "floats times signs: writes though it refuses");
     for (int64_t r = 0; r < p.m; ++r) {
@@ -120,16 +117,17 @@ Row image_read(const Geometry& g, const std::vector<float>& x, int64_t image) {
     return Row(std::move(entries));
 }
 
-void convolve(Draws& draws, Conv* function, bool rounds) {
+void convolve(Draws& draws, bool rounds) {
     const Machine machine(draws);
     const Geometry g = geometry(draws, true, Lies::ANYHOW, 30000);
     const Guarded<float> x = images(draws, g, draws.mood());
     const int64_t outer = g.out_channels / g.groups, n = g.out_channels;
     const SignWeight weight(draws, g.groups, outer, taps_of(g) * (g.channels / g.groups));
     const Scaling scaling(draws, n);
-    const Affine affine = scaling.affine();
+    const Fused fused = scaling.fused();
     Guarded<float> y(g.batch * out_pixels(g) * n, draws.coin());
-    const int32_t code = function(machine.isa, x.data(), &g, weight.panels(), &affine, y.data(), machine.threads);
+    const int32_t code = px_weight_only_conv2d(machine.isa, rounds, x.data(), nullptr, &g, weight.panels(), &fused,
+                                               nullptr, nullptr, y.data(), machine.threads);
     require(code == !machine.is_known(), "floats convolved with signs: code", -1, !machine.is_known(), code);
     if (code != 0) return require(is_untouched(y), "floats convolved with signs: writes though it refuses");
     const std::vector<float> all = without_gaps(g, x);
@@ -150,12 +148,12 @@ void convolve(Draws& draws, Conv* function, bool rounds) {
 
 }  // namespace
 
-void weight_only_linear(Draws& draws) { multiply(draws, px_weight_only_linear, false); }
-void dynamic_int8_linear(Draws& draws) { multiply(draws, px_dynamic_int8_linear, true); }
-void weight_only_conv2d(Draws& draws) { convolve(draws, px_weight_only_conv2d, false); }
-void dynamic_int8_conv2d(Draws& draws) { convolve(draws, px_dynamic_int8_conv2d, true); }
+void weight_only_linear(Draws& draws) { multiply(draws, false); }
+void dynamic_int8_linear(Draws& draws) { multiply(draws, true); }
+void weight_only_conv2d(Draws& draws) { convolve(draws, false); }
+void dynamic_int8_conv2d(Draws& draws) { convolve(draws, true); }
 
-// The products must equal those of the functions above bit by bit.
+// The products must equal those without steps bit by bit.
 void fused_float_linear(Draws& draws) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);
@@ -163,18 +161,17 @@ void fused_float_linear(Draws& draws) {
     const Fused fused = epilogue.fused();
     const bool rounds = draws.coin();
     Guarded<float> plain(p.m * p.n), y(p.m * p.n, draws.coin());
-    const Affine affine = {p.n, fused.output.scale, fused.output.bias};
-    (rounds ? px_dynamic_int8_linear : px_weight_only_linear)(machine.isa, p.x.data(), p.m, p.entries, p.stride,
-                                                              p.weight.panels(), p.n, &affine, plain.data(),
-                                                              machine.threads);
+    const Fused scaled = epilogue.scaling.fused();
+    px_weight_only_linear(machine.isa, rounds, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &scaled,
+                          nullptr, plain.data(), machine.threads);
     const int32_t code =
-        px_fused_float_linear(machine.isa, rounds, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &fused,
+        px_weight_only_linear(machine.isa, rounds, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n, &fused,
                               epilogue.others(), y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_fused_float_linear: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_fused_float_linear writes though it refuses");
+    require(code == !machine.is_known(), "px_weight_only_linear: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "px_weight_only_linear writes though it refuses");
     for (int64_t i = 0; i < y.size(); ++i) {
         const float expected = epilogue.stepped(plain[i], i % p.n, i);
-        require(equal(expected, y[i]), "px_fused_float_linear", i, expected, y[i]);
+        require(equal(expected, y[i]), "px_weight_only_linear", i, expected, y[i]);
     }
 }
 

@@ -35,6 +35,12 @@ std::vector<float> without_gaps(const Geometry& g, const Guarded<float>& x);
 inline int64_t taps_of(const Geometry& g) { return g.kernel[0] * g.kernel[1]; }
 inline int64_t out_pixels(const Geometry& g) { return g.out_size[0] * g.out_size[1]; }
 
+// Return the place of output `i` of all images, channels last, in the layout of the outputs.
+inline int64_t out_place(const Geometry& g, int64_t i) {
+    const int64_t pixels = out_pixels(g), n = g.out_channels, image = i / (pixels * n);
+    return g.has_planes ? (image * n + i % n) * pixels + i / n % pixels : i;
+}
+
 // Return the pixel that a tap of an output pixel reads, or -1 outside the border.
 int64_t pixel_met(const Geometry& g, int64_t out_pixel, int64_t tap);
 

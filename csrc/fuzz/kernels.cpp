@@ -5,9 +5,7 @@ namespace {
 
 void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::binary_linear,
-    fuzz::fused_linear,
     fuzz::binary_conv2d,
-    fuzz::fused_conv2d,
     fuzz::finish,
     fuzz::finish_max_pool2d,
     fuzz::weight_only_linear,
@@ -17,9 +15,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::dynamic_int8_conv2d,
     fuzz::fused_weight_only_conv2d,
     fuzz::int8_linear,
-    fuzz::fused_int8_linear,
     fuzz::int8_conv2d,
-    fuzz::fused_int8_conv2d,
     fuzz::fused_float_conv2d,
     fuzz::fused_float_conv2d_by_multiply_adds,
     fuzz::attention,

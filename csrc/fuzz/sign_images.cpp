@@ -76,38 +76,6 @@ void draw_shift(Draws& draws, Geometry& g, const Guarded<float>& shift) {
     if (draws.below(4) == 0) g.input_shift = shift.data();
 }
 
-}  // namespace
-
-void binary_conv2d(Draws& draws) {
-    const Machine machine(draws);
-    Geometry g = geometry(draws, true, Lies::AS_GEOMETRY_SAYS, PRODUCTS);
-    g.border = static_cast<int32_t>(draws.within(-1, 1)), g.has_planes = draws.coin();
-    const Guarded<float> shift = floats(draws, g.channels, draws.mood(), BEYOND);
-    draw_shift(draws, g, shift);
-    const Guarded<float> x = images(draws, g, draws.mood());
-    const Weight weight = Weight::drawn(draws, g);
-    const Scaling scaling(draws, g.out_channels);
-    Output output = accumulator(draws);
-    output.scales = scaling.affine().scales, output.scale = scaling.affine().scale, output.bias = scaling.affine().bias;
-    const int64_t pixels = out_pixels(g), n = g.out_channels;
-    Guarded<float> y(g.batch * pixels * n, draws.coin());
-    const int32_t code =
-        px_binary_conv2d(machine.isa, x.data(), &g, weight.panels(), &output, y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_binary_conv2d: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_binary_conv2d writes though it refuses");
-    const Signs8 signs(g, without_gaps(g, x));
-    for (int64_t i = 0; i < y.size(); ++i) {
-        const int64_t image = i / (pixels * n), pixel = i / n % pixels, c = i % n;
-        bool nan = false;
-        const float sum = held(signs.sum(weight, image, pixel, c, false, nan), output);
-        const float expected = nan ? NAN : scaling.of(sum, c);
-        const float found = y[g.has_planes ? image * pixels * n + c * pixels + pixel : i];
-        require(same(expected, found), "px_binary_conv2d", i, expected, found);
-    }
-}
-
-namespace {
-
 // Images of words, with the strides of `g`, and their NaN pixels.
 struct Words {
     Guarded<uint64_t> words;
@@ -154,7 +122,7 @@ void check_words(const Sums& sums, const Geometry& g, const Output& output, cons
         const bool is_beyond = c >= g.out_channels;
         const int64_t sum = is_beyond ? 0 : sums.sums[static_cast<size_t>(pixel * g.out_channels + c)];
         const uint64_t expected = is_beyond ? 0 : intervals.bit(held_integer(sum, output), c);
-        require(expected == (words[i / 64] >> (i % 64) & 1), "px_fused_conv2d: bit", i, expected == 1,
+        require(expected == (words[i / 64] >> (i % 64) & 1), "px_binary_conv2d: bit", i, expected == 1,
                 expected == 0);
     }
 }
@@ -164,13 +132,14 @@ void check_floats(const Sums& sums, const Geometry& g, const Epilogue& epilogue,
         const size_t at = static_cast<size_t>(i);
         const float sum = held(sums.sums[at], epilogue.output);
         const float expected = sums.nan[at] != 0 ? NAN : epilogue.of(sum, i % g.out_channels, i);
-        require(same(expected, y[i]), "px_fused_conv2d", i, expected, y[i]);
+        const float found = y[out_place(g, i)];
+        require(same(expected, found), "px_binary_conv2d", i, expected, found);
     }
 }
 
 }  // namespace
 
-void fused_conv2d(Draws& draws) {
+void binary_conv2d(Draws& draws) {
     const Machine machine(draws);
     Geometry g = geometry(draws, true, Lies::AS_GEOMETRY_SAYS, PRODUCTS);
     g.border = static_cast<int32_t>(draws.within(-1, 1));
@@ -188,6 +157,7 @@ void fused_conv2d(Draws& draws) {
     const int64_t rows = g.batch * out_pixels(g);
     Epilogue epilogue(draws, rows, g.out_channels, true);
     epilogue.output = accumulator(draws);
+    of_words.has_planes = g.has_planes = !makes_signs && epilogue.others() == nullptr && draws.coin();
     const Intervals intervals(draws, g.out_channels);
     const Signs of_sums = intervals.signs();
     Fused fused = epilogue.fused();
@@ -196,19 +166,19 @@ void fused_conv2d(Draws& draws) {
     Guarded<uint64_t> bits(makes_signs ? rows * words_of(g.out_channels) : 0, draws.coin());
     Guarded<uint8_t> told(makes_signs && tells_nan ? rows : 0, draws.coin());
     void* const output = makes_signs ? static_cast<void*>(bits.data()) : y.data();
-    const int32_t code = px_fused_conv2d(
+    const int32_t code = px_binary_conv2d(
         machine.isa, takes_words ? nullptr : x.data(), takes_words ? words.words.data() : nullptr,
         takes_words && has_nan ? words.nan.data() : nullptr, takes_words ? &of_words : &g, weight.panels(), &fused,
-        epilogue.others(), output, told.size() > 0 ? told.data() : nullptr, machine.threads);
+        epilogue.others(), told.size() > 0 ? told.data() : nullptr, output, machine.threads);
     const bool may_lose = makes_signs && !tells_nan && has_nan && std::count(signs.signs.begin(), signs.signs.end(), 0);
     const bool loses = may_lose && std::count(sums.nan_pixels.begin(), sums.nan_pixels.end(), 1) > 0;
     const bool is_right = machine.is_known() ? code == 2 * loses || (code == 2 && may_lose) : code == 1;
-    require(is_right, "px_fused_conv2d: code", -1, 2 * loses, code);
-    if (code == 1) require(is_untouched(y) && is_untouched(bits) && is_untouched(told), "px_fused_conv2d writes");
+    require(is_right, "px_binary_conv2d: code", -1, 2 * loses, code);
+    if (code == 1) require(is_untouched(y) && is_untouched(bits) && is_untouched(told), "px_binary_conv2d writes");
     if (code != 0) return;
     if (!makes_signs) return check_floats(sums, g, epilogue, y);
     check_words(sums, g, epilogue.output, intervals, bits);
-    require(told.size() == 0 || told.is_still(sums.nan_pixels), "px_fused_conv2d: pixels of NaN");
+    require(told.size() == 0 || told.is_still(sums.nan_pixels), "px_binary_conv2d: pixels of NaN");
 }
 
 }  // namespace fuzz

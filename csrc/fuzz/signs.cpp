@@ -70,26 +70,6 @@ void prepack_signs(Draws& draws) {
     require(code == 0 ? panels.is_still(expected) : is_untouched(panels), "px_prepack_signs");
 }
 
-void binary_linear(Draws& draws) {
-    const Machine machine(draws);
-    const Product p = Product::drawn(draws);
-    const Scaling scaling(draws, p.n);
-    Output output = accumulator(draws);
-    output.scales = scaling.affine().scales, output.scale = scaling.affine().scale, output.bias = scaling.affine().bias;
-    Guarded<float> y(p.m * p.n, draws.coin());
-    const int32_t code = px_binary_linear(machine.isa, p.x.data(), p.m, p.entries, p.stride, p.weight.panels(), p.n,
-                                          &output, y.data(), machine.threads);
-    require(code == !machine.is_known(), "px_binary_linear: code", -1, !machine.is_known(), code);
-    if (code != 0) return require(is_untouched(y), "px_binary_linear writes though it refuses");
-    for (int64_t r = 0; r < p.m; ++r) {
-        const bool is_nan = p.is_nan(r);
-        for (int64_t c = 0; c < p.n; ++c) {
-            const float expected = is_nan ? NAN : scaling.of(held(p.sum(r, c), output), c);
-            require(same(expected, y[r * p.n + c]), "px_binary_linear", r * p.n + c, expected, y[r * p.n + c]);
-        }
-    }
-}
-
 namespace {
 
 void check_floats(const Product& p, const Epilogue& epilogue, const std::vector<uint8_t>& is_nan,
@@ -98,7 +78,7 @@ void check_floats(const Product& p, const Epilogue& epilogue, const std::vector<
         const int64_t r = i / p.n, c = i % p.n;
         const bool is_lost = is_nan[static_cast<size_t>(r)] != 0;
         const float expected = is_lost ? NAN : epilogue.of(held(p.sum(r, c), epilogue.output), c, i);
-        require(same(expected, y[i]), "px_fused_linear", i, expected, y[i]);
+        require(same(expected, y[i]), "px_binary_linear", i, expected, y[i]);
     }
 }
 
@@ -108,13 +88,13 @@ void check_words(const Product& p, const Output& output, const Intervals& interv
         const int64_t r = i / 64 / words_of(p.n), c = i % (words_of(p.n) * 64);
         if (is_nan[static_cast<size_t>(r)] != 0) continue;
         const uint64_t expected = c < p.n ? intervals.bit(held_integer(p.sum(r, c), output), c) : 0;
-        require(expected == (words[i / 64] >> (i % 64) & 1), "px_fused_linear: bit", i, expected == 1, expected == 0);
+        require(expected == (words[i / 64] >> (i % 64) & 1), "px_binary_linear: bit", i, expected == 1, expected == 0);
     }
 }
 
 }  // namespace
 
-void fused_linear(Draws& draws) {
+void binary_linear(Draws& draws) {
     const Machine machine(draws);
     const Product p = Product::drawn(draws);
     const bool takes_words = draws.coin(), has_nan = draws.coin(), makes_signs = draws.coin(), tells_nan = draws.coin();
@@ -132,18 +112,18 @@ void fused_linear(Draws& draws) {
     Guarded<uint64_t> bits(makes_signs ? p.m * words_of(p.n) : 0, draws.coin());
     Guarded<uint8_t> told(makes_signs && tells_nan ? p.m : 0, draws.coin());
     void* const output = makes_signs ? static_cast<void*>(bits.data()) : y.data();
-    const int32_t code = px_fused_linear(
+    const int32_t code = px_binary_linear(
         machine.isa, takes_words ? nullptr : p.x.data(), takes_words ? words.data() : nullptr,
         takes_words && has_nan ? nan.data() : nullptr, p.m, p.entries, p.stride, p.weight.panels(), p.n, &fused,
-        epilogue.others(), output, told.size() > 0 ? told.data() : nullptr, machine.threads);
+        epilogue.others(), told.size() > 0 ? told.data() : nullptr, output, machine.threads);
     const bool is_lost = makes_signs && !tells_nan && std::count(is_nan.begin(), is_nan.end(), 1) > 0;
     const int32_t right = !machine.is_known() ? 1 : is_lost ? 2 : 0;
-    require(code == right, "px_fused_linear: code", -1, right, code);
-    if (code == 1) require(is_untouched(y) && is_untouched(bits) && is_untouched(told), "px_fused_linear writes");
+    require(code == right, "px_binary_linear: code", -1, right, code);
+    if (code == 1) require(is_untouched(y) && is_untouched(bits) && is_untouched(told), "px_binary_linear writes");
     if (code != 0) return;
     if (!makes_signs) return check_floats(p, epilogue, is_nan, y);
     check_words(p, epilogue.output, intervals, is_nan, bits);
-    require(told.size() == 0 || told.is_still(is_nan), "px_fused_linear: rows of NaN");
+    require(told.size() == 0 || told.is_still(is_nan), "px_binary_linear: rows of NaN");
 }
 
 }  // namespace fuzz

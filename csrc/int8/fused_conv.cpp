@@ -2,7 +2,6 @@
 #include <cfloat>
 #include <cmath>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/image.hpp"
@@ -58,10 +57,6 @@ struct WholeNumbers {
     bool is_ordered = false;
     bool looks_up = weight.panels == nullptr && kernels.weight_only->suits_sums != nullptr &&
                     kernels.weight_only->suits_sums(g);
-
-    struct Hold : Held {
-        explicit Hold(const WholeNumbers& product) : Held(product.bytes) {}
-    };
 
     bool take(const float* x, int32_t threads) {
         rounded_image = rounded(kernels, image, x, threads, quantum);
@@ -126,27 +121,16 @@ struct WholeNumbers {
 
 }  // namespace
 
-Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs,
-                                   const Outputs& then) {
-    WholeNumbers product = {images.kernels, images.g, {images.kernels, images.g, panels, signs}, images.pool, then};
-    return convolve(images, then, product);
+Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs) {
+    const WeightTiles weight = {images.kernels, images.g, panels, signs};
+    WholeNumbers product = {images.kernels, images.g, weight, images.pool, images.then};
+    return convolve(images, product);
 }
 
-int32_t px_int8_conv2d(int32_t isa, const float* x, const Geometry* geometry, const int8_t* panels,
-                       const Affine* affine, float* y, int32_t threads) {
+int32_t px_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry, const int8_t* panels,
+                       const Fused* fused, const float* const* others, const Window* pool, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const int64_t n = geometry->out_channels;
-        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
-        return convolve_bytes({kernels, x, nullptr, *geometry, *geometry, nullptr, y, threads}, panels, nullptr, then);
-    });
-}
-
-int32_t px_fused_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry,
-                             const int8_t* panels, const Fused* fused, const float* const* others, const Window* pool,
-                             float* y, int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Geometry g = mean == nullptr ? *geometry : of_means(*geometry);
-        const Outputs then = outputs_of(*fused, g.out_channels, others, y, nullptr);
-        return convolve_bytes({kernels, x, mean, *geometry, g, pool, y, threads}, panels, nullptr, then);
+        const Outputs then = outputs_of(*fused, geometry->out_channels, others, y);
+        return convolve_bytes({kernels, x, mean, *geometry, then, pool, threads}, panels, nullptr);
     });
 }

@@ -44,7 +44,7 @@ void put_image(const ByteImage& image, const float* x, int border, int32_t threa
 struct FusedImages;
 
 // Convolve rounded images with panels of bytes, or, if those are null, with a binary weight, which takes spread_signs.
-Status convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs, const Outputs& then);
+Status convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs);
 
 // Return the step of the image at x.
 Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads);

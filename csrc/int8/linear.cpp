@@ -1,7 +1,6 @@
 // Int8 Linear of float rows. Each row is rounded by its own step.
 #include <vector>
 
-#include "epilogue/all_channels.hpp"
 #include "epilogue/outputs_of.hpp"
 #include "int8/weight_tiles.hpp"
 #include "runtime/row_blocks.hpp"
@@ -133,18 +132,9 @@ void proxconnect::multiply_bytes(const Int8Kernels& kernels, const ByteRows& row
 }
 
 int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride, const int8_t* panels,
-                       int64_t n, const Affine* affine, float* y, int32_t threads) {
+                       int64_t n, const Fused* fused, const float* const* others, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(with_all_channels(*affine, n), n, y);
-        return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, 0, n, then}}, threads);
-    });
-}
-
-int32_t px_fused_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, int64_t stride,
-                             const int8_t* panels, int64_t n, const Fused* fused, const float* const* others, float* y,
-                             int32_t threads) {
-    return status_of(isa, [&](const Kernels& kernels) {
-        const Outputs then = outputs_of(*fused, n, others, y, nullptr);
+        const Outputs then = outputs_of(*fused, n, others, y);
         return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, 0, n, then}}, threads);
     });
 }

@@ -20,8 +20,6 @@ constexpr int64_t LAYOUT[] = {
     sizeof(Window), PLACE(Window, size), PLACE(Window, out_size), PLACE(Window, kernel), PLACE(Window, stride),
     PLACE(Window, padding),
 
-    sizeof(Affine), PLACE(Affine, scales), PLACE(Affine, scale), PLACE(Affine, bias),
-
     sizeof(Geometry), PLACE(Geometry, batch), PLACE(Geometry, channels), PLACE(Geometry, size),
     PLACE(Geometry, out_channels), PLACE(Geometry, out_size), PLACE(Geometry, kernel), PLACE(Geometry, stride),
     PLACE(Geometry, padding), PLACE(Geometry, dilation), PLACE(Geometry, groups), PLACE(Geometry, image_stride),

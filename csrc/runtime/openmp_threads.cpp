@@ -1,6 +1,5 @@
 #include "runtime/openmp_threads.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -44,15 +43,13 @@ const pid_t owner = is_forked() ? 0 : getpid();
 
 struct Parts {
     std::atomic<int64_t> next;
-    int64_t count, part;
-    const Work& work;
+    int64_t count;
+    const Part& work;
 };
 
 void take(void* argument) {
     Parts& parts = *static_cast<Parts*>(argument);
-    for (int64_t begin; (begin = parts.next.fetch_add(parts.part)) < parts.count;) {
-        parts.work(begin, std::min(begin + parts.part, parts.count));
-    }
+    for (int64_t part; (part = parts.next++) < parts.count;) parts.work(part);
 }
 
 }  // namespace
@@ -61,8 +58,8 @@ bool has_openmp_threads() {
     return start() != nullptr && getpid() == owner;
 }
 
-void share_with_openmp_threads(int64_t count, int64_t part, int32_t threads, const Work& work) {
-    Parts parts{{0}, count, part, work};
+void share_with_openmp_threads(int64_t count, int32_t threads, const Part& work) {
+    Parts parts{{0}, count, work};
     start()(take, &parts, static_cast<unsigned>(threads), 0);
 }
 

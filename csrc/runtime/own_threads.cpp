@@ -1,6 +1,5 @@
 #include "runtime/own_threads.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -26,13 +25,13 @@ inline void pause() {
 // Workers that share one piece of work at a time. They are never joined: a process ends without them.
 class OwnThreads {
   public:
-    void share(int64_t count, int64_t part, int32_t helpers, const Work& work) {
+    void share(int64_t count, int32_t helpers, const Part& work) {
         std::lock_guard<std::mutex> turn(turn_);
         hire(helpers);
         bool anyone_sleeps;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            work_ = &work, count_ = count, part_ = part, next_ = 0, left_ = (count + part - 1) / part;
+            work_ = &work, count_ = left_ = count, next_ = 0;
             ++round_;
             anyone_sleeps = sleeping_ > 0;
         }
@@ -68,15 +67,14 @@ class OwnThreads {
     }
 
     bool do_one() {
-        const Work* work;
-        int64_t begin, end;
+        const Part* work;
+        int64_t part;
         {
             std::lock_guard<std::mutex> lock(mutex_);
             if (work_ == nullptr || next_ >= count_) return false;
-            work = work_, begin = next_, end = std::min(next_ + part_, count_);
-            next_ = end;
+            work = work_, part = next_++;
         }
-        (*work)(begin, end);
+        (*work)(part);
         std::lock_guard<std::mutex> lock(mutex_);
         if (--left_ == 0) done_.notify_one();
         return true;
@@ -84,8 +82,8 @@ class OwnThreads {
 
     std::mutex turn_, mutex_;  // one piece of work at a time; all that follows
     std::condition_variable wake_, done_;
-    const Work* work_ = nullptr;
-    int64_t count_ = 0, part_ = 1, next_ = 0;
+    const Part* work_ = nullptr;
+    int64_t count_ = 0, next_ = 0;
     int32_t hired_ = 0, sleeping_ = 0;
     // Read without the lock: the number of unfinished parts, and of pieces of work so far.
     std::atomic<int64_t> left_{0};
@@ -104,8 +102,8 @@ OwnThreads& own_threads() {
 
 }  // namespace
 
-void share_with_own_threads(int64_t count, int64_t part, int32_t threads, const Work& work) {
-    own_threads().share(count, part, threads - 1, work);
+void share_with_own_threads(int64_t count, int32_t threads, const Part& work) {
+    own_threads().share(count, threads - 1, work);
 }
 
 }  // namespace proxconnect

@@ -18,10 +18,10 @@ void in_parallel(int64_t count, int64_t grain, int32_t threads, const Work& work
     });
 }
 
-void in_parts(int64_t count, int32_t threads, const std::function<void(int64_t)>& work) {
+void in_parts(int64_t count, int32_t threads, const Part& work) {
     if (count == 1) return work(0);
     std::atomic<bool> has_failed{false};
-    const Work guarded = [&](int64_t part, int64_t) noexcept {
+    const Part guarded = [&](int64_t part) noexcept {
         try {
             work(part);
         } catch (...) {
@@ -29,7 +29,7 @@ void in_parts(int64_t count, int32_t threads, const std::function<void(int64_t)>
         }
     };
     const auto share = has_openmp_threads() ? share_with_openmp_threads : share_with_own_threads;
-    share(count, 1, static_cast<int32_t>(std::min<int64_t>(threads, count)), guarded);
+    share(count, static_cast<int32_t>(std::min<int64_t>(threads, count)), guarded);
     if (has_failed) throw std::bad_alloc();
 }
 

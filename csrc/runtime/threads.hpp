@@ -7,6 +7,7 @@
 namespace proxconnect {
 
 using Work = std::function<void(int64_t, int64_t)>;
+using Part = std::function<void(int64_t)>;
 
 // Below this number of words to xor, floats to add, or latents to quantize, waking a thread takes longer than working
 // alone.
@@ -23,6 +24,6 @@ inline int32_t threads_for(double work, int64_t worth_a_thread, int32_t threads)
 void in_parallel(int64_t count, int64_t grain, int32_t threads, const Work& work);
 
 // Call work(part) for parts [0, count), one at a time on each of up to `threads` threads. The rest is as above.
-void in_parts(int64_t count, int32_t threads, const std::function<void(int64_t)>& work);
+void in_parts(int64_t count, int32_t threads, const Part& work);
 
 }  // namespace proxconnect

@@ -13,12 +13,14 @@ int64_t inputs_of(const Geometry& g) { return g.batch * g.image_stride; }
 
 std::vector<Call> rows_of_signs(int32_t isa, const Shared& s) {
     const auto binary = [=, &s](const float* x, float* y, int32_t threads) {
-        const Output output = s.output();
-        return px_binary_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &output, y, threads);
+        Fused wrapped = s.scaled;
+        wrapped.output.overflow = WRAP;
+        return px_binary_linear(isa, x, nullptr, nullptr, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &wrapped,
+                                nullptr, nullptr, y, threads);
     };
     const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_linear(isa, x, nullptr, nullptr, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused,
-                               nullptr, y, nullptr, threads);
+        return px_binary_linear(isa, x, nullptr, nullptr, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused,
+                                nullptr, nullptr, y, threads);
     };
     constexpr int64_t inputs = ROWS * ENTRIES, outputs = ROWS * OUTPUTS;
     return {{"binary linear", inputs, outputs, binary}, {"fused binary linear", inputs, outputs, fused}};
@@ -35,24 +37,22 @@ std::vector<Call> weights_of_signs(int32_t isa) {
 
 std::vector<Call> rows_of_floats(int32_t isa, const Shared& s) {
     const auto exact = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = s.affine();
-        return px_weight_only_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &affine, y, threads);
+        return px_weight_only_linear(isa, 0, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.scaled, nullptr, y,
+                                     threads);
     };
     const auto rounded = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = s.affine();
-        return px_dynamic_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &affine, y, threads);
+        return px_weight_only_linear(isa, 1, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.scaled, nullptr, y,
+                                     threads);
     };
     const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_float_linear(isa, 1, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused, nullptr, y,
+        return px_weight_only_linear(isa, 1, x, ROWS, ENTRIES, ENTRIES, s.words.data(), OUTPUTS, &s.fused, nullptr, y,
                                      threads);
     };
     const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = s.affine();
-        return px_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &affine, y, threads);
+        return px_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &s.scaled, nullptr, y, threads);
     };
     const auto fused_levels = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &s.fused, nullptr, y,
-                                    threads);
+        return px_int8_linear(isa, x, ROWS, ENTRIES, ENTRIES, s.bytes.data(), OUTPUTS, &s.fused, nullptr, y, threads);
     };
     constexpr int64_t inputs = ROWS * ENTRIES, outputs = ROWS * OUTPUTS;
     return {{"floats times signs", inputs, outputs, exact},
@@ -64,14 +64,13 @@ std::vector<Call> rows_of_floats(int32_t isa, const Shared& s) {
 
 std::vector<Call> images_of_signs(int32_t isa, const Shared& s) {
     const auto plain = [=, &s](const Geometry& g, const float* x, float* y, int32_t threads) {
-        const Output output = {NEVER, 8, 1, 0, nullptr, nullptr};
-        return px_binary_conv2d(isa, x, &g, s.words.data(), &output, y, threads);
+        return px_binary_conv2d(isa, x, nullptr, nullptr, &g, s.words.data(), &s.plain, nullptr, nullptr, y, threads);
     };
     const auto several = [=, &s](const float* x, float* y, int32_t threads) { return plain(s.several, x, y, threads); };
     const auto thin = [=, &s](const float* x, float* y, int32_t threads) { return plain(s.depthwise, x, y, threads); };
     const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_conv2d(isa, x, nullptr, nullptr, &s.image, s.words.data(), &s.fused, nullptr, y, nullptr,
-                               threads);
+        return px_binary_conv2d(isa, x, nullptr, nullptr, &s.image, s.words.data(), &s.fused, nullptr, nullptr, y,
+                                threads);
     };
     return {{"binary convolution of several images", inputs_of(s.several), outputs_of(s.several), several},
             {"depthwise binary convolution", inputs_of(s.depthwise), outputs_of(s.depthwise), thin},
@@ -80,34 +79,32 @@ std::vector<Call> images_of_signs(int32_t isa, const Shared& s) {
 
 std::vector<Call> images_of_floats(int32_t isa, const Shared& s) {
     const auto exact = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = {0, nullptr, nullptr};
-        return px_weight_only_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
+        return px_weight_only_conv2d(isa, 0, x, nullptr, &s.image, s.words.data(), &s.plain, nullptr, nullptr, y,
+                                     threads);
     };
     const auto rounded = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = {0, nullptr, nullptr};
-        return px_dynamic_int8_conv2d(isa, x, &s.image, s.words.data(), &affine, y, threads);
+        return px_weight_only_conv2d(isa, 1, x, nullptr, &s.image, s.words.data(), &s.plain, nullptr, nullptr, y,
+                                     threads);
     };
     const auto fused_signs = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_weight_only_conv2d(isa, 1, x, nullptr, &s.image, s.words.data(), &s.fused, nullptr, &s.pool, y,
-                                           threads);
+        return px_weight_only_conv2d(isa, 1, x, nullptr, &s.image, s.words.data(), &s.fused, nullptr, &s.pool, y,
+                                     threads);
     };
     const auto levels = [=, &s](const float* x, float* y, int32_t threads) {
-        const Affine affine = {0, nullptr, nullptr};
-        return px_int8_conv2d(isa, x, &s.image, s.bytes.data(), &affine, y, threads);
+        return px_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.plain, nullptr, nullptr, y, threads);
     };
     const auto fused = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
+        return px_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
     };
     const auto pooled = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, &s.pool, y, threads);
+        return px_int8_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, &s.pool, y, threads);
     };
     const auto floats = [=, &s](const float* x, float* y, int32_t threads) {
-        return px_fused_float_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
+        return px_float_conv2d(isa, x, nullptr, &s.image, s.bytes.data(), &s.fused, nullptr, nullptr, y, threads);
     };
     const auto thin = [=, &s](const float* x, float* y, int32_t threads) {
         const Fused fused = {s.fused.output, 1, s.fused.steps, nullptr};
-        return px_fused_float_conv2d(isa, x, nullptr, &s.depthwise, s.bytes.data(), &fused, nullptr, nullptr, y,
-                                     threads);
+        return px_float_conv2d(isa, x, nullptr, &s.depthwise, s.bytes.data(), &fused, nullptr, nullptr, y, threads);
     };
     const int64_t inputs = inputs_of(s.image), outputs = outputs_of(s.image);
     const int64_t fewer = s.pool.out_size[0] * s.pool.out_size[1] * s.image.out_channels;
@@ -175,14 +172,12 @@ Shared::Shared() : words(1 << 16), bytes(1 << 20), vector(1000), zeros(1000) {
         pool.size[i] = image.out_size[i], pool.kernel[i] = pool.stride[i] = 2;
         pool.out_size[i] = pool.size[i] / 2;
     }
-    fused = {{NEVER, 8, 1, 1, vector.data(), zeros.data()}, 1, &step, nullptr};
+    scaled = {{NEVER, 8, 1, OUTPUTS, vector.data(), vector.data()}, 0, nullptr, nullptr};
+    fused = {{NEVER, 8, 1, 1000, vector.data(), zeros.data()}, 1, &step, nullptr};
     for (int64_t* strides : {attention.q_strides, attention.k_strides, attention.v_strides}) {
         strides[0] = 100 * 3 * 128, strides[1] = 32, strides[2] = 3 * 128;
     }
 }
-
-Output Shared::output() const { return {WRAP, 8, 1, OUTPUTS, vector.data(), vector.data()}; }
-Affine Shared::affine() const { return {OUTPUTS, vector.data(), vector.data()}; }
 
 Floats Call::answer(const Floats& x, int32_t threads) const {
     Floats y(static_cast<size_t>(outputs), NAN);

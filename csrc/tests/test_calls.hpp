@@ -17,12 +17,10 @@ struct Shared {
     Geometry image, several, depthwise;
     Window pool;
     Step step = {CLAMP, 0, 1, nullptr, nullptr};
-    Fused fused;
+    Fused plain = {{NEVER, 8, 1, 0, nullptr, nullptr}, 0, nullptr, nullptr}, scaled, fused;
     Attention attention = {1, 4, 100, 100, 32, {}, {}, {}, 0.2f};
 
     Shared();
-    Output output() const;
-    Affine affine() const;
 };
 
 struct Call {

@@ -69,7 +69,7 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     const std::vector<float> scale(static_cast<size_t>(n + 80), (has_digits ? 256 : 1) * STEP);
     const std::vector<float> bias(static_cast<size_t>(n + 80), 0.5f);
     const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
-    const Fused fused = {{NEVER, 8, 1, n, scale.data(), bias.data()}, 1, &step, nullptr};
+    const Fused fused = {{NEVER, 8, 1, n + 80, scale.data(), bias.data()}, 1, &step, nullptr};
     Window pool = {};
     for (int i = 0; i < 2; ++i) {
         pool.size[i] = g.out_size[i], pool.kernel[i] = pool.stride[i] = pools ? 2 : 1;
@@ -77,8 +77,8 @@ bool convolves(int32_t isa, const Geometry& g, bool pools, int32_t threads) {
     }
     const int64_t out_pixels = pool.out_size[0] * pool.out_size[1];
     std::vector<float> y(static_cast<size_t>(g.batch * out_pixels * n), NAN);
-    if (px_fused_float_conv2d(isa, x.data(), nullptr, &g, panels, &fused, nullptr, pools ? &pool : nullptr,
-                              y.data(), threads)) {
+    if (px_float_conv2d(isa, x.data(), nullptr, &g, panels, &fused, nullptr, pools ? &pool : nullptr, y.data(),
+                        threads)) {
         return false;
     }
     std::vector<double> sums(static_cast<size_t>(g.batch * pixels * n), 0.5);
@@ -116,9 +116,9 @@ bool convolves_depthwise(int32_t isa, Geometry g, int32_t threads) {
     for (float& value : weight) value = random() % 2 ? 1.0f : -1.0f;
     const std::vector<float> scale(static_cast<size_t>(n + 80), 0.5f), bias(static_cast<size_t>(n + 80), 3);
     const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
-    const Fused fused = {{NEVER, 8, 1, n, scale.data(), bias.data()}, 1, &step, nullptr};
+    const Fused fused = {{NEVER, 8, 1, n + 80, scale.data(), bias.data()}, 1, &step, nullptr};
     std::vector<float> y(static_cast<size_t>(g.batch * pixels * n), NAN);
-    if (px_fused_float_conv2d(isa, x.data(), nullptr, &g, weight.data(), &fused, nullptr, nullptr, y.data(), threads)) {
+    if (px_float_conv2d(isa, x.data(), nullptr, &g, weight.data(), &fused, nullptr, nullptr, y.data(), threads)) {
         return false;
     }
     for (int64_t i = 0; i < g.batch * pixels * n; ++i) {

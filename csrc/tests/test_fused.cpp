@@ -155,11 +155,11 @@ bool convolves(int32_t isa, Geometry g, bool has_nan, bool is_shifted, int32_t t
     const size_t channels = static_cast<size_t>(g.channels);
     for (size_t i = 0; i < 80; ++i) shift[channels + i] = shift[i % channels];
     g.input_shift = is_shifted ? shift.data() : nullptr;
-    const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
-    if (px_binary_conv2d(isa, x.data(), &g, layer.panels.data(), &plain, sums.data(), threads) != 0) return false;
+    const Fused plain = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
     const auto by_floats = [&](const Fused& f, const float* const* others, void* to, uint8_t* lost) {
-        px_fused_conv2d(isa, x.data(), nullptr, nullptr, &g, layer.panels.data(), &f, others, to, lost, threads);
+        px_binary_conv2d(isa, x.data(), nullptr, nullptr, &g, layer.panels.data(), &f, others, lost, to, threads);
     };
+    by_floats(plain, nullptr, sums.data(), nullptr);
     const Found of_floats = found_by(layer, other, rows, g.out_channels, by_floats);
     if (!agrees(layer, sums, other, of_floats, rows, g.out_channels)) return false;
     std::vector<uint8_t> nan;
@@ -176,7 +176,7 @@ bool convolves(int32_t isa, Geometry g, bool has_nan, bool is_shifted, int32_t t
     of.image_stride = g.size[0] * of.row_stride;
     const auto by_words = [&](const Fused& f, const float* const* others, void* to, uint8_t* lost) {
         const uint64_t* const panels = layer.panels.data();
-        px_fused_conv2d(isa, nullptr, words.data(), nan.data(), &of, panels, &f, others, to, lost, threads);
+        px_binary_conv2d(isa, nullptr, words.data(), nan.data(), &of, panels, &f, others, lost, to, threads);
     };
     const Found of_words = found_by(layer, other, rows, g.out_channels, by_words);
     return (has_nan && g.groups > 1) || agrees(layer, sums, other, of_words, rows, g.out_channels);
@@ -186,8 +186,9 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, bool has_nan
     const Layer layer(n, (n + 7) / 8 * words_of(entries) * 8);
     const std::vector<float> x = drawn(m * entries, has_nan), other = drawn(m * n, false);
     std::vector<float> sums(other.size());
-    const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
-    px_binary_linear(isa, x.data(), m, entries, entries, layer.panels.data(), n, &plain, sums.data(), threads);
+    const Fused plain = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
+    px_binary_linear(isa, x.data(), nullptr, nullptr, m, entries, entries, layer.panels.data(), n, &plain, nullptr,
+                     nullptr, sums.data(), threads);
     std::vector<uint8_t> nan;
     const auto at = [&](int64_t r, int64_t c) { return r * entries + c; };
     const std::vector<uint64_t> words = words_from(x, m, entries, at, nan);
@@ -195,8 +196,8 @@ bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, bool has_nan
         const Signed from = {is_packed ? nullptr : x.data(), is_packed ? words.data() : nullptr,
                              is_packed ? nan.data() : nullptr};
         const auto call = [&](const Fused& f, const float* const* others, void* to, uint8_t* lost) {
-            px_fused_linear(isa, from.x, from.words, from.nan, m, entries, entries, layer.panels.data(), n, &f, others,
-                            to, lost, threads);
+            px_binary_linear(isa, from.x, from.words, from.nan, m, entries, entries, layer.panels.data(), n, &f, others,
+                             lost, to, threads);
         };
         const Found found = found_by(layer, other, m, n, call);
         if (!agrees(layer, sums, other, found, m, n)) return false;
@@ -212,10 +213,10 @@ bool nan_of_a_shift_stays(int32_t isa) {
     std::vector<float> x(static_cast<size_t>(g.batch * g.image_stride), 1.0f);
     x[0] = INFINITY;
     const std::vector<uint64_t> panels(2 * 8);
-    const Output plain = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+    const Fused plain = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
     const int64_t pixels = g.out_size[0] * g.out_size[1];
     std::vector<float> y(static_cast<size_t>(g.batch * pixels * 9));
-    px_binary_conv2d(isa, x.data(), &g, panels.data(), &plain, y.data(), 1);
+    px_binary_conv2d(isa, x.data(), nullptr, nullptr, &g, panels.data(), &plain, nullptr, nullptr, y.data(), 1);
     for (int64_t i = 0; i < g.batch * pixels * 9; ++i) {
         bool meets = false;
         for (int64_t tap = 0; tap < 6; ++tap) meets |= i < pixels * 9 && pixel_met(g, i / 9 % pixels, tap) == 0;

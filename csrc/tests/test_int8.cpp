@@ -12,6 +12,8 @@
 
 namespace {
 
+constexpr Fused PLAIN = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
+
 // A weight (outputs, pieces, length) and its panels, which are 0 after the last entry and output.
 struct Weight {
     int64_t n, pieces, length;
@@ -76,9 +78,8 @@ bool takes_a_step(int32_t isa, int64_t m, int64_t n, int64_t entries, const std:
         biases[static_cast<size_t>(i)] = bias[static_cast<size_t>(i % n)];
     }
     const Step step = {CLAMP, 0, INFINITY, nullptr, nullptr};
-    const Fused fused = {{NEVER, 8, 1, n, scales.data(), biases.data()}, 1, &step, nullptr};
-    px_fused_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &fused, nullptr, found.data(),
-                         threads);
+    const Fused fused = {{NEVER, 8, 1, n + 80, scales.data(), biases.data()}, 1, &step, nullptr};
+    px_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &fused, nullptr, found.data(), threads);
     for (size_t i = 0; i < y.size(); ++i) {
         if (found[i] != std::fmax(y[i], 0.0f)) return false;
     }
@@ -88,9 +89,10 @@ bool takes_a_step(int32_t isa, int64_t m, int64_t n, int64_t entries, const std:
 bool multiplies(int32_t isa, int64_t m, int64_t n, int64_t entries, int32_t threads) {
     const Weight weight(n, 1, entries);
     const std::vector<float> x = normal(m * entries, 1), scale = normal(n, 2), bias = normal(n, 3);
-    const Affine affine = {n == 1 ? 1 : n, scale.data(), bias.data()};
+    const Fused fused = {{NEVER, 8, 1, n, scale.data(), bias.data()}, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(m * n), NAN);
-    if (px_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &affine, y.data(), threads)) {
+    if (px_int8_linear(isa, x.data(), m, entries, entries, weight.panels.data(), n, &fused, nullptr, y.data(),
+                       threads)) {
         return false;
     }
     for (int64_t row = 0; row < m; ++row) {
@@ -124,10 +126,11 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.out_size[0] * g.out_size[1];
     const Weight weight(g.out_channels, is_whole ? g.kernel[0] : taps, g.channels * (is_whole ? g.kernel[1] : 1));
     const std::vector<float> x = normal(g.batch * g.image_stride, 4);
-    const Affine affine = {0, nullptr, nullptr};
     const int64_t outputs = pixels * g.out_channels;
     std::vector<float> y(static_cast<size_t>(g.batch * outputs), NAN);
-    if (px_int8_conv2d(isa, x.data(), &g, weight.panels.data(), &affine, y.data(), threads)) return false;
+    if (px_int8_conv2d(isa, x.data(), nullptr, &g, weight.panels.data(), &PLAIN, nullptr, nullptr, y.data(), threads)) {
+        return false;
+    }
     for (int64_t image = 0; image < g.batch; ++image) {
         const float most = largest(x, image * g.image_stride, g.image_stride);
         const std::vector<int64_t> levels = rounded(x, image * g.image_stride, g.image_stride, most);
@@ -211,15 +214,17 @@ bool convolves_fused(int32_t isa, const Geometry& of_x, bool takes_means, bool p
     std::vector<float> a(static_cast<size_t>(n + 80)), zeros(static_cast<size_t>(n + 80));
     for (int64_t i = 0; i < n + 80; ++i) a[static_cast<size_t>(i)] = of_channels[static_cast<size_t>(i % n)];
     std::vector<float> sums(static_cast<size_t>(g.batch * g.out_size[0] * g.out_size[1] * n));
-    const Affine affine = {n == 1 ? 1 : n, a.data(), zeros.data()};
-    px_int8_conv2d(isa, seen.data(), &plain, weight.panels.data(), &affine, sums.data(), 1);
+    const Output scaled = {NEVER, 8, 1, n + 80, a.data(), zeros.data()};
+    const Fused without_steps = {scaled, 0, nullptr, nullptr};
+    px_int8_conv2d(isa, seen.data(), nullptr, &plain, weight.panels.data(), &without_steps, nullptr, nullptr,
+                   sums.data(), 1);
     const Window pool = window_of(g.out_size, pools ? 3 : 1, pools ? 2 : 1, pools ? 1 : 0);
     const std::vector<float> expected = finished(sums, g.batch, n, pool, a);
     const Step steps[] = {{AFFINE, 0, 0, a.data(), a.data()}, {SLOPE, 0, 0, a.data(), nullptr}};
-    const Fused fused = {{NEVER, 8, 1, n, a.data(), zeros.data()}, 2, steps, nullptr};
+    const Fused fused = {scaled, 2, steps, nullptr};
     std::vector<float> y(expected.size(), NAN);
-    px_fused_int8_conv2d(isa, x.data(), takes_means ? &mean : nullptr, &g, weight.panels.data(), &fused, nullptr,
-                         pools ? &pool : nullptr, y.data(), threads);
+    px_int8_conv2d(isa, x.data(), takes_means ? &mean : nullptr, &g, weight.panels.data(), &fused, nullptr,
+                   pools ? &pool : nullptr, y.data(), threads);
     return y == expected;
 }
 
@@ -254,8 +259,7 @@ bool nan_stays_in_its_row(int32_t isa) {
         const Weight weight(9, 1, 70);
         std::vector<float> x = normal(40 * 70, 5), y(40 * 9);
         x[7 * 70 + 66] = what;
-        const Affine affine = {0, nullptr, nullptr};
-        px_int8_linear(isa, x.data(), 40, 70, 70, weight.panels.data(), 9, &affine, y.data(), 1);
+        px_int8_linear(isa, x.data(), 40, 70, 70, weight.panels.data(), 9, &PLAIN, nullptr, y.data(), 1);
         for (int64_t i = 0; i < 40 * 9; ++i) {
             if (std::isnan(y[static_cast<size_t>(i)]) != (i / 9 == 7)) return false;
         }

@@ -111,8 +111,10 @@ struct Product {
 
 bool agrees(int32_t isa, const Product& p, Output output, int32_t threads) {
     output.scale = output.scales == 0 ? nullptr : p.scale.data();
+    const Fused fused = {output, 0, nullptr, nullptr};
     std::vector<float> y(p.sums.size(), 12345.0f);
-    if (px_binary_linear(isa, p.x(), p.m, p.entries, p.stride, p.panels.data(), p.n, &output, y.data(), threads) != 0) {
+    if (px_binary_linear(isa, p.x(), nullptr, nullptr, p.m, p.entries, p.stride, p.panels.data(), p.n, &fused, nullptr,
+                         nullptr, y.data(), threads) != 0) {
         return false;
     }
     for (size_t i = 0; i < y.size(); ++i) {
@@ -149,9 +151,12 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     const std::vector<uint64_t> panels = g.groups > 1 && inner < 64 && outer < 32
                                              ? planes_of(weight, g.out_channels, entries)
                                              : panels_of_groups(weight, g.groups, outer, entries);
-    const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
+    const Fused plain = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(g.batch * out_pixels * g.out_channels));
-    if (px_binary_conv2d(isa, x.data(), &g, panels.data(), &output, y.data(), threads) != 0) return false;
+    if (px_binary_conv2d(isa, x.data(), nullptr, nullptr, &g, panels.data(), &plain, nullptr, nullptr, y.data(),
+                         threads) != 0) {
+        return false;
+    }
     for (int64_t n = 0; n < g.batch; ++n) {
         const int* const image = signs.data() + n * g.image_stride;
         for (int64_t p = 0; p < out_pixels; ++p) {
@@ -170,8 +175,9 @@ bool nan_stays(int32_t isa) {
         std::vector<float> x(static_cast<size_t>(entries), 1.0f), y(2);
         x.back() = NAN;
         const std::vector<uint64_t> panels(static_cast<size_t>((entries + 63) / 64 * 8));
-        const Output output = {NEVER, 8, 1.0f, 0, nullptr, nullptr};
-        px_binary_linear(isa, x.data(), 1, entries, entries, panels.data(), 2, &output, y.data(), 1);
+        const Fused plain = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
+        px_binary_linear(isa, x.data(), nullptr, nullptr, 1, entries, entries, panels.data(), 2, &plain, nullptr,
+                         nullptr, y.data(), 1);
         if (!std::isnan(y[0]) || !std::isnan(y[1])) return false;
     }
     return true;

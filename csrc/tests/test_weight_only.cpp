@@ -10,6 +10,8 @@
 
 namespace {
 
+constexpr Fused PLAIN = {{NEVER, 8, 1.0f, 0, nullptr, nullptr}, 0, nullptr, nullptr};
+
 struct Drawn {
     int64_t m, n, entries, stride;
     std::vector<float> floats, scale, bias;
@@ -22,6 +24,11 @@ struct Drawn {
         const int64_t width = (entries + 63) / 64;
         const uint64_t word = panels[static_cast<size_t>((channel / 8 * width + k / 64) * 8 + channel % 8)];
         return word >> (k % 64) & 1 ? 1 : -1;
+    }
+
+    int32_t multiply(int32_t isa, bool rounds, const Fused& fused, std::vector<float>& y, int32_t threads) const {
+        return px_weight_only_linear(isa, rounds, x(), m, entries, stride, panels.data(), n, &fused, nullptr, y.data(),
+                                     threads);
     }
 };
 
@@ -40,11 +47,9 @@ Drawn drawn(int64_t m, int64_t n, int64_t entries) {
 }
 
 bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
-    const Affine affine = {d.n == 1 ? 1 : d.n, d.scale.data(), d.bias.data()};
+    const Fused fused = {{NEVER, 8, 1, d.n, d.scale.data(), d.bias.data()}, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
-    if (px_weight_only_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(), threads)) {
-        return false;
-    }
+    if (d.multiply(isa, false, fused, y, threads)) return false;
     for (int64_t i = 0; i < d.m * d.n; ++i) {
         const int64_t r = i / d.n, channel = i % d.n;
         double sum = 0, size = 0;
@@ -59,12 +64,9 @@ bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
 }
 
 bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
-    const Affine affine = {0, nullptr, d.bias.data()};
+    const Fused fused = {{NEVER, 8, 1, 0, nullptr, d.bias.data()}, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
-    if (px_dynamic_int8_linear(isa, d.x(), d.m, d.entries, d.stride, d.panels.data(), d.n, &affine, y.data(),
-                               threads)) {
-        return false;
-    }
+    if (d.multiply(isa, true, fused, y, threads)) return false;
     for (int64_t r = 0; r < d.m; ++r) {
         float most = 0x1p-100f;
         for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
@@ -89,10 +91,9 @@ bool nan_stays_in_its_row(int32_t isa) {
     for (const float what : {NAN, INFINITY, -INFINITY}) {
         Drawn d = drawn(40, 9, 70);
         d.floats[static_cast<size_t>(d.stride * 7 + 66)] = what;
-        const Affine affine = {0, nullptr, nullptr};
         std::vector<float> exact(40 * 9), rounded(40 * 9);
-        px_weight_only_linear(isa, d.x(), 40, 70, d.stride, d.panels.data(), 9, &affine, exact.data(), 1);
-        px_dynamic_int8_linear(isa, d.x(), 40, 70, d.stride, d.panels.data(), 9, &affine, rounded.data(), 1);
+        d.multiply(isa, false, PLAIN, exact, 1);
+        d.multiply(isa, true, PLAIN, rounded, 1);
         for (int64_t i = 0; i < 40 * 9; ++i) {
             const float expected = static_cast<float>(d.sign(i % 9, 66)) * what;
             const float y = exact[static_cast<size_t>(i)];
@@ -139,11 +140,14 @@ bool convolves(int32_t isa, const Geometry& g, int32_t threads) {
     const int64_t width = (inner * g.kernel[0] * g.kernel[1] + 63) / 64;
     std::vector<uint64_t> panels(static_cast<size_t>(g.groups * ((g.out_channels / g.groups + 7) / 8) * width * 8));
     for (uint64_t& word : panels) word = random();
-    const Affine affine = {0, nullptr, nullptr};
     const int64_t count = g.batch * g.out_size[0] * g.out_size[1] * g.out_channels;
     std::vector<float> exact(static_cast<size_t>(count), NAN), rounded(static_cast<size_t>(count), NAN);
-    if (px_weight_only_conv2d(isa, x.data(), &g, panels.data(), &affine, exact.data(), threads)) return false;
-    if (px_dynamic_int8_conv2d(isa, x.data(), &g, panels.data(), &affine, rounded.data(), threads)) return false;
+    for (const bool rounds : {false, true}) {
+        if (px_weight_only_conv2d(isa, rounds, x.data(), nullptr, &g, panels.data(), &PLAIN, nullptr, nullptr,
+                                  (rounds ? rounded : exact).data(), threads)) {
+            return false;
+        }
+    }
     for (int64_t i = 0; i < count; ++i) {
         const int64_t pixel = i / g.out_channels % (g.out_size[0] * g.out_size[1]);
         const float* const image = x.data() + i / (g.out_size[0] * g.out_size[1] * g.out_channels) * g.image_stride;

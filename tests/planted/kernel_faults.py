@@ -159,9 +159,9 @@ LATENTS_AND_THREADS: tuple[Fault, ...] = (
         ("csrc/quantizer/curves.hpp", "I::fma(0.5f * a * share", "I::fma(a * share"),
     ),
     fault(
-        "last-part", "a part of one entry at the end of shared work is left undone",
+        "last-part", "the last part of shared work is left undone",
         f"{LINEAR} kernels/test_many_callers.py {QUANTIZER}",
-        ("csrc/runtime/openmp_threads.cpp", "< parts.count;) {", "< parts.count - 1;) {"),
+        ("csrc/runtime/openmp_threads.cpp", "< parts.count;) parts", "< parts.count - 1;) parts"),
     ),
 )  # fmt: skip
 

@@ -162,15 +162,15 @@ class Epilogue:
         if not self.makes_signs:
             output = torch.empty_strided(layout.shape, layout.strides, dtype=torch.float32, device=CPU)
             if not layout.is_empty:
-                function(*arguments, self.address, added, output.data_ptr(), *nan, torch.get_num_threads())
+                function(*arguments, self.address, added, *nan, output.data_ptr(), torch.get_num_threads())
             return output
         words = torch.empty_strided(layout.shape, layout.strides, dtype=torch.int64, device=CPU)
         threads = torch.get_num_threads()
-        if layout.is_empty or not function(*arguments, self.address, added, words.data_ptr(), None, threads):
+        if layout.is_empty or not function(*arguments, self.address, added, None, words.data_ptr(), threads):
             return Bits(words, None, self.channels)
         # Inputs hold NaN: once more, to learn what it reaches.
         reached = torch.zeros(layout.shape[:-1], dtype=torch.uint8, device=CPU)
-        function(*arguments, self.address, added, words.data_ptr(), reached.data_ptr(), threads)
+        function(*arguments, self.address, added, reached.data_ptr(), words.data_ptr(), threads)
         return Bits(words, reached if reached.any() else None, self.channels)
 
     def added(self, others: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[tuple[Tensor, ...], object]:

@@ -89,7 +89,7 @@ class FusedConv2d(FusedKernel):
         require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
         kernels, self._number = loaded(instruction_set)
-        self._convolve, self._panels = kernels.px_fused_conv2d, panels
+        self._convolve, self._panels = kernels.px_binary_conv2d, panels
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
         shift = None
         if input_shift is not None:
@@ -213,7 +213,7 @@ class FusedWeightOnlyConv2d(_FusedImageConv):
         require_entries(entries, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(weight[0] // groups, entries, groups), weight[0], scale, bias)
         kernels, number = loaded(instruction_set)
-        function = kernels.px_fused_weight_only_conv2d, number, rounds
+        function = kernels.px_weight_only_conv2d, number, rounds
         super().__init__(function, panels, (weight, stride, padding, dilation), scale, bias, then, mean, pool, groups)
 
 
@@ -255,7 +255,7 @@ class FusedInt8Conv2d(_FusedImageConv):
         shape = int8_panels_shape(weight_shape, dilation)
         require_weight(panels, shape, weight_shape[0], scale, bias, torch.int8)
         kernels, number = loaded(instruction_set)
-        super().__init__((kernels.px_fused_int8_conv2d, number), panels, how, scale, bias, then, mean, pool)
+        super().__init__((kernels.px_int8_conv2d, number), panels, how, scale, bias, then, mean, pool)
 
 
 def can_convolve_floats(weight: Tensor, groups: int = 1) -> bool:
@@ -318,7 +318,7 @@ class FusedFloatConv2d(_FusedImageConv):
             panels = float_panels(weight)
         require_weight(panels, tuple(panels.shape), len(weight), scale, bias, panels.dtype)
         how = weight.shape, stride, padding, dilation
-        super().__init__((kernels.px_fused_float_conv2d, number), panels, how, scale, bias, then, mean, pool, groups)
+        super().__init__((kernels.px_float_conv2d, number), panels, how, scale, bias, then, mean, pool, groups)
 
 
 def _plan_of_image(

@@ -74,7 +74,7 @@ class FusedLinear(_FusedRows):
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
         epilogue = Epilogue(out_features, then, scale, bias, accumulator)
-        super().__init__(kernels.px_fused_linear, (number,), panels, (in_features, out_features), epilogue)
+        super().__init__(kernels.px_binary_linear, (number,), panels, (in_features, out_features), epilogue)
 
     def __call__(self, input: Tensor | Bits, *others: Tensor) -> Tensor | Bits:  # type: ignore[override]  # it gives bits too
         """Multiply the input and run the epilogue; return floats or bits. `others` are the addends."""
@@ -117,7 +117,7 @@ class FusedFloatLinear(_FusedRows):
         kernels, number = loaded(instruction_set)
         epilogue = Epilogue(out_features, then, scale, bias)
         how, sizes = (number, int(rounds)), (in_features, out_features)
-        super().__init__(kernels.px_fused_float_linear, how, panels, sizes, epilogue)
+        super().__init__(kernels.px_weight_only_linear, how, panels, sizes, epilogue)
 
 
 class FusedInt8Linear(_FusedRows):
@@ -150,7 +150,7 @@ class FusedInt8Linear(_FusedRows):
         if bias is None:  # as `int8_linear` adds it, which makes 0 of -0
             bias = torch.zeros(out_features, dtype=torch.float32, device=CPU)
         epilogue = Epilogue(out_features, then, scale, bias)
-        super().__init__(kernels.px_fused_int8_linear, (number,), panels, (in_features, out_features), epilogue)
+        super().__init__(kernels.px_int8_linear, (number,), panels, (in_features, out_features), epilogue)
 
 
 def _layout(in_features: int, epilogue: Epilogue, shape: Sequence[int]) -> Layout:

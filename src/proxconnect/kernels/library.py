@@ -26,16 +26,13 @@ _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, 
 _TWO, _THREE = _LONG * 2, _LONG * 3
 
 
-class CAffine(ctypes.Structure):
-    """The scale and the bias of a product whose inputs are floats or 8-bit, not signs: y = scale · sum + bias."""
-
-    _fields_ = (("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER))
-
-
 class COutput(ctypes.Structure):
-    """The conversion of a sum of ±1 products to an output: the overflow of an accumulator, a scale and a bias."""
+    """The conversion of a sum to an output: the overflow of an accumulator, a scale and a bias."""
 
-    _fields_ = (("overflow", _INT), ("bits", _INT), ("slope", _FLOAT), *CAffine._fields_)
+    _fields_ = (
+        *(("overflow", _INT), ("bits", _INT), ("slope", _FLOAT)),
+        *(("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER)),
+    )
 
 
 class CStep(ctypes.Structure):
@@ -99,37 +96,25 @@ class CLayerNorm(ctypes.Structure):
     _fields_ = (("width", _LONG), ("weight", _POINTER), ("bias", _POINTER), ("eps", _FLOAT))
 
 
-_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CAffine, CGeometry, CAttention, CLayerNorm)
+_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CGeometry, CAttention, CLayerNorm)
 """All structures, in the order in which `px_layout` describes them."""
 
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
 _ROWS = _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG
 """The input, its rows, its columns, the stride of its rows, the prepacked weight, and the number of outputs."""
-_IMAGES = _POINTER, _GEOMETRY, _POINTER
-"""The input, the geometry and the prepacked weight."""
-_OUTPUT, _AFFINE = (ctypes.POINTER(COutput), _POINTER), (ctypes.POINTER(CAffine), _POINTER)
-"""How sums become outputs, and the address of the outputs."""
 _FUSED = _POINTER, _POINTER, _POINTER
 """The addresses of the epilogue, of the addends and of the outputs."""
 _IMAGE_PASS = _POINTER, _WINDOW, _GEOMETRY, *[_POINTER] * 3, _WINDOW, _POINTER
 
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_prepack_signs": (_POINTER, *[_LONG] * 4, _POINTER),
-    "px_binary_linear": (*_ROWS, *_OUTPUT),
-    "px_binary_conv2d": (*_IMAGES, *_OUTPUT),
-    "px_weight_only_linear": (*_ROWS, *_AFFINE),
-    "px_dynamic_int8_linear": (*_ROWS, *_AFFINE),
-    "px_weight_only_conv2d": (*_IMAGES, *_AFFINE),
-    "px_dynamic_int8_conv2d": (*_IMAGES, *_AFFINE),
-    "px_int8_linear": (*_ROWS, *_AFFINE),
-    "px_int8_conv2d": (*_IMAGES, *_AFFINE),
-    "px_fused_linear": (_POINTER, _POINTER, *_ROWS, *_FUSED, _POINTER),
-    "px_fused_conv2d": (_POINTER, _POINTER, *_IMAGES, *_FUSED, _POINTER),
-    "px_fused_float_linear": (_INT, *_ROWS, *_FUSED),
-    "px_fused_int8_linear": (*_ROWS, *_FUSED),
-    "px_fused_weight_only_conv2d": (_INT, *_IMAGE_PASS),
-    "px_fused_int8_conv2d": _IMAGE_PASS,
-    "px_fused_float_conv2d": _IMAGE_PASS,
+    "px_binary_linear": (_POINTER, _POINTER, *_ROWS, *_FUSED, _POINTER),
+    "px_binary_conv2d": (*[_POINTER] * 3, _GEOMETRY, _POINTER, *_FUSED, _POINTER),
+    "px_weight_only_linear": (_INT, *_ROWS, *_FUSED),
+    "px_int8_linear": (*_ROWS, *_FUSED),
+    "px_weight_only_conv2d": (_INT, *_IMAGE_PASS),
+    "px_int8_conv2d": _IMAGE_PASS,
+    "px_float_conv2d": _IMAGE_PASS,
     "px_finish": (_POINTER, _LONG, _LONG, *_FUSED),
     "px_layer_norm": (_POINTER, _LONG, _POINTER, _POINTER),
     "px_finish_max_pool2d": (_POINTER, _LONG, _LONG, _WINDOW, _POINTER, _POINTER),

@@ -1,9 +1,10 @@
 """Register eight products as operators of torch, which `torch.compile` and `torch.export` support.
 
-Each operator has one line of `_SPECIFICATION` and calls the C function `px_NAME`.
+Each operator has one line of `_SPECIFICATION`, and calls a C function without epilogue steps.
 """
 
-from collections.abc import Callable, Sequence
+import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -20,13 +21,14 @@ from proxconnect.kernels.arguments import (
     SIGNS,
     as_rows,
     contiguous,
+    overflow_of,
     require_entries,
     require_float32,
     require_weight,
     scale_and_bias,
 )
 from proxconnect.kernels.geometry import How, convolution, out_size
-from proxconnect.kernels.library import CAffine, CGeometry, COutput, loaded
+from proxconnect.kernels.library import CFused, CGeometry, COutput, loaded
 from proxconnect.kernels.prepacked import conv_panels_shape, int8_panels_shape, panels_shape
 
 _LIBRARY = Library("proxconnect", "DEF")
@@ -41,6 +43,8 @@ class Operator:
     """A product of an input and a prepacked weight: its schema, its checks, and its call of the C function."""
 
     name: str
+    function: str
+    """The C function."""
     weight: str
     """The part of the schema about the weight's sizes and, for convolutions, stride, padding, dilation and groups."""
     most: int | None
@@ -50,6 +54,8 @@ class Operator:
     has_accumulator: bool = False
     keeps_format: bool = False
     """True if the output has the memory format of the input; otherwise it is channels_last."""
+    rounds: tuple[int, ...] = ()
+    """The argument of the C function that selects exact (0) or rounded (1) inputs; () if it has none."""
 
     def registered(self) -> Callable[..., Tensor]:
         """Register the operator as `torch.ops.proxconnect.NAME`, and return its function, which is slow to look up."""
@@ -69,16 +75,19 @@ class Operator:
     def _multiply(
         self, input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, *rest: Any
     ) -> Tensor:
-        columns = input.shape[-1] if input.dim() else 0
+        size = input.shape
+        columns = size[-1] if size else 0
         shape = _checked_shape(self, out_features, columns)
         require_float32("input", input)
         require_weight(panels, shape, out_features, scale, bias, self.dtype)
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
-        output = input.new_empty((*input.shape[:-1], out_features))
-        getattr(kernels, f"px_{self.name}")(
-            number, rows.data_ptr(), rows.shape[0], columns, rows.stride(0), panels.data_ptr(), out_features,
-            _output(scale, bias, rest[:-1]), output.data_ptr(), torch.get_num_threads(),
+        output = input.new_empty((*size[:-1], out_features))
+        words, nan = ((None, None), (None,)) if self.has_accumulator else ((), ())
+        getattr(kernels, self.function)(
+            number, *self.rounds, rows.data_ptr(), *words, rows.shape[0], columns, rows.stride(0), panels.data_ptr(),
+            out_features, _unfused(rest[:-1], *scale_and_bias(scale, bias)), None, *nan, output.data_ptr(),
+            torch.get_num_threads(),
         )  # fmt: skip
         return output
 
@@ -100,9 +109,11 @@ class Operator:
         if 0 in made:
             return output
         scale, bias = contiguous(scale), contiguous(bias)
-        getattr(kernels, f"px_{self.name}")(
-            number, image.data_ptr(), geometry, panels.data_ptr(), _output(scale, bias, rest[count + 2 : -1]),
-            output.data_ptr(), torch.get_num_threads(),
+        before = (None, None) if self.has_accumulator else (None,)  # words and NaN map, or average pool
+        getattr(kernels, self.function)(
+            number, *self.rounds, image.data_ptr(), *before, geometry, panels.data_ptr(),
+            _unfused(rest[count + 2 : -1], *scale_and_bias(scale, bias)), None, None, output.data_ptr(),
+            torch.get_num_threads(),
         )  # fmt: skip
         return output
 
@@ -127,9 +138,10 @@ class Operator:
         return panels_shape(weight[0] // groups, prod(weight[1:]), groups)
 
 
-def _output(scale: Tensor | None, bias: Tensor | None, overflow: Sequence[Any]) -> COutput | CAffine:
-    at = scale_and_bias(scale, bias)
-    return COutput(*overflow, *at) if overflow else CAffine(*at)
+@lru_cache(maxsize=4096)
+def _unfused(overflow: tuple[Any, ...], scales: int, scale: int | None, bias: int | None) -> Any:
+    """Return a pointer to an epilogue without steps; the scale and the bias are addresses."""
+    return ctypes.byref(CFused(COutput(*(overflow or overflow_of(None)), scales, scale, bias), 0, None, None))
 
 
 @lru_cache(maxsize=4096)
@@ -150,16 +162,17 @@ def _checked_shape(operator: Operator, outputs: int, columns: int) -> tuple[int,
 
 
 _SPECIFICATION = (
-    Operator("binary_linear", "int out_features", SIGNS, has_accumulator=True),
-    Operator("weight_only_linear", "int out_features", None),
-    Operator("dynamic_int8_linear", "int out_features", ROUNDED),
-    Operator("int8_linear", "int out_features", INT8, torch.int8),
+    Operator("binary_linear", "px_binary_linear", "int out_features", SIGNS, has_accumulator=True),
+    Operator("weight_only_linear", "px_weight_only_linear", "int out_features", None, rounds=(0,)),
+    Operator("dynamic_int8_linear", "px_weight_only_linear", "int out_features", ROUNDED, rounds=(1,)),
+    Operator("int8_linear", "px_int8_linear", "int out_features", INT8, torch.int8),
     Operator(
-        "binary_conv2d", f"{_CONV}, int groups, int padding_value", SIGNS, has_accumulator=True, keeps_format=True,
+        "binary_conv2d", "px_binary_conv2d", f"{_CONV}, int groups, int padding_value", SIGNS, has_accumulator=True,
+        keeps_format=True,
     ),
-    Operator("weight_only_conv2d", f"{_CONV}, int groups", None),
-    Operator("dynamic_int8_conv2d", f"{_CONV}, int groups", ROUNDED),
-    Operator("int8_conv2d", _CONV, INT8, torch.int8, keeps_format=True),
+    Operator("weight_only_conv2d", "px_weight_only_conv2d", f"{_CONV}, int groups", None, rounds=(0,)),
+    Operator("dynamic_int8_conv2d", "px_weight_only_conv2d", f"{_CONV}, int groups", ROUNDED, rounds=(1,)),
+    Operator("int8_conv2d", "px_int8_conv2d", _CONV, INT8, torch.int8, keeps_format=True),
 )  # fmt: skip
 
 OPERATORS = {operator.name: operator.registered() for operator in _SPECIFICATION}

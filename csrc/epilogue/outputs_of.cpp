@@ -1,4 +1,4 @@
-#include "epilogue/all_channels.hpp"
+#include "epilogue/outputs_of.hpp"
 
 #include <algorithm>
 
@@ -23,19 +23,24 @@ float* whole(const float* values, int64_t channels, float all) {
     return memory;
 }
 
-}  // namespace
-
-Output with_all_channels(const Output& output, int64_t channels) {
+Output with_all_channels(Output output, int64_t channels) {
     constexpr float NO_BIAS = -0.0f;  // the one number that changes none when it is added
+    if (output.scales > channels) return output;
     const bool has_one = output.scales == 1;
-    Output all = output;
-    all.scale = whole<Scales>(has_one ? nullptr : output.scale, channels, has_one ? *output.scale : 1.0f);
-    all.bias = whole<Biases>(output.bias, channels, NO_BIAS);
-    return all;
+    output.scale = whole<Scales>(has_one ? nullptr : output.scale, channels, has_one ? *output.scale : 1.0f);
+    output.bias = whole<Biases>(output.bias, channels, NO_BIAS);
+    return output;
 }
 
-Output with_all_channels(const Affine& affine, int64_t channels) {
-    return with_all_channels(Output{NEVER, 8, 1, affine.scales, affine.scale, affine.bias}, channels);
+}  // namespace
+
+Outputs outputs_of(const Fused& fused, int64_t channels, const float* const* others, void* output, uint8_t* nan) {
+    Outputs outputs = {with_all_channels(fused.output, channels), channels};
+    outputs.steps = fused.steps, outputs.step_count = fused.step_count, outputs.others = others;
+    outputs.signs = fused.signs, outputs.nan = nan;
+    if (fused.signs == nullptr) outputs.y = static_cast<float*>(output);
+    else outputs.words = static_cast<uint64_t*>(output);
+    return outputs;
 }
 
 }  // namespace proxconnect
