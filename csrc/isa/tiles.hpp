@@ -22,7 +22,7 @@ enum class Factors { SIGNED_BYTES, UNSIGNED_BYTES, BFLOATS };
 
 #if defined(PROXCONNECT_EMULATED_TILES)
 
-#include "isa/emulated_tiles.hpp"
+#include "tests/emulated_tiles.hpp"
 
 #else
 
