@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proxconnect as pc
+from checks import probe
 from checks.recorded import Study, networks, signed
 from checks.speeds import CLASSES, Runs, table
 
@@ -42,7 +43,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         "docs/runtime.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
         "docs/reliability.md": [f"{networks(root)} networks of timm"],
-        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],
+        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study), *probe.table(root)],
         "docs/legitimate.md": in_words(study),
         "docs/choosing.md": when_choosing(study),
     }

@@ -11,6 +11,7 @@ OUTSIDE = [
     "SECURITY.md",
     "CHANGELOG.md",
     "recipes/README.md",
+    "studies/bnn_plus_plus/README.md",
     "studies/cifar10/README.md",
     "studies/fashion-mnist/README.md",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, docstrings, links, numbers, public_names, speeds
+from checks import code_blocks, docstrings, links, numbers, probe, public_names, speeds
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -145,7 +145,8 @@ def test_examples_that_print_something_else_and_functions_without_one_are_found(
 def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
-    for name in [*claims(ROOT), "docs/networks.jsonl", "studies/fashion-mnist/ledger.jsonl", str(speeds.RECORD)]:
+    ledgers = ["studies/fashion-mnist/ledger.jsonl", str(probe.LEDGER)]
+    for name in [*claims(ROOT), "docs/networks.jsonl", *ledgers, str(speeds.RECORD)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -161,11 +162,12 @@ def test_the_numbers_of_all_pages_are_those_that_were_recorded(copied):
         ("README.md", "264 runs", "265 runs"),
         ("docs/choosing.md", "(+0.03 to +0.73)", "(+0.03 to +0.74)"),
         ("docs/study.md", "| **−0.48** |", "| −0.48 |"),
+        ("docs/study.md", "| network of the probe | 86.8 |", "| network of the probe | 86.9 |"),
         ("README.md", "| **3.39** |", "| **3.38** |"),
         ("README.md", "ResNet-18 BWA | 49.2 |", "ResNet-18 BWA | 50.2 |"),
         ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
     ],
-    ids=["runs", "choosing", "study", "ours", "theirs", "file"],
+    ids=["runs", "choosing", "study", "probe", "ours", "theirs", "file"],
 )
 def test_a_number_that_was_not_recorded_is_found(copied, name, before, after):
     path = copied / name

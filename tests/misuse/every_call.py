@@ -102,7 +102,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.Meters": lambda: {"model": binary()},
     "pc.OverflowPenalty": lambda: {"model": binary(activations="bnn", accumulator=pc.Accumulator())},
     "pc.Pair": lambda: {"name": "own", "prox": prox.sign, "transform": transform.identity, "doc": ""},
-    "pairs.Sharpness": lambda: {"lowest": 0.0, "start": 1.0, "end": 2.0},
+    "pairs.Sharpness": lambda: {"lowest": 0.0, "start": 1.0, "end": 2.0, "fixed": 1.5},
     "pairs.resolve": lambda: {"pair": "bnn"},
     "pc.Quantizer": lambda: {"pair": "pc", "scale": "channel", "mu": 2.0, "channel_dims": (0,), "magnitude": 1.0},
     "pc.Sharpening": lambda: _with_optimizer(steps=5, start=1.0, end=2.0, shape="linear", hold=1, part="weights"),
