@@ -29,11 +29,20 @@ from torch.utils._pytree import tree_map_only
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
-from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
+from proxconnect.training.data.modules import (
+    Cifar10,
+    Cifar100,
+    Digits,
+    FashionMnist,
+    ImageData,
+    ImageNet,
+    PictureFolder,
+    TorchDatasets,
+)
 from proxconnect.training.health import Health
 from proxconnect.training.module import Teacher, Training
 
-DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
+DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet, PictureFolder, TorchDatasets)
 """The data modules, which --data takes by the name of the class."""
 
 _NESTED: dict[str, Any] = {

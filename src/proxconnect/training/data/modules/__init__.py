@@ -3,6 +3,7 @@
 from proxconnect.training.data.modules.base import Digits, FashionMnist, ImageData, SmallImages
 from proxconnect.training.data.modules.cifar import Cifar10, Cifar100
 from proxconnect.training.data.modules.imagenet import ImageNet
+from proxconnect.training.data.modules.own import PictureFolder, TorchDatasets
 from proxconnect.training.data.transforms import MixupOptions, TransformOptions
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "ImageData",
     "ImageNet",
     "MixupOptions",
+    "PictureFolder",
     "SmallImages",
+    "TorchDatasets",
     "TransformOptions",
 ]

@@ -1,24 +1,22 @@
-"""ImageNet, as folders of classes or as parquet shards, with pictures that are opened one by one."""
+"""ImageNet, as folders of classes or as parquet shards."""
 
 import io
-import os
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from proxconnect._support import extras
 from proxconnect._support.paths import require_regular
-from proxconnect.training.data.loaders import View, blocks_in_window
-from proxconnect.training.data.modules.base import ImageData
+from proxconnect.training.data.loaders import blocks_in_window
+from proxconnect.training.data.modules.folders import splits_of
+from proxconnect.training.data.modules.photos import Photos
 from proxconnect.training.data.pictures import DatasetError, Pictures, Splits, decoded, wrong_folder
-from proxconnect.training.data.transforms import TransformOptions, augmented, opened
 
 LAYOUT = """
 ├── train
@@ -37,31 +35,6 @@ ADVICE = (
     "Give the folder as root (--data.root). ImageNet is not fetched, since its terms must be accepted: see "
     "https://image-net.org/download.php or https://huggingface.co/datasets/ILSVRC/imagenet-1k"
 )
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # in units of full brightness, as in torchvision
-
-
-class FolderPictures(Pictures):
-    """Pictures on disk, a folder per class in alphabetical order; DatasetError if there are none or one is empty."""
-
-    def __init__(self, folder: Path) -> None:
-        datasets = extras.require("torchvision.datasets", "train")
-        try:
-            found = datasets.ImageFolder(folder, is_valid_file=lambda path: path.lower().endswith(SUFFIXES))
-        except FileNotFoundError as error:
-            raise DatasetError(f"{folder} needs a folder of pictures ({' '.join(SUFFIXES)}) for each class: {error} "
-                               "(The validation pictures of ImageNet come in one folder; the script valprep.sh of "
-                               "https://github.com/soumith/imagenetloader.torch moves them)") from error  # fmt: skip
-        self.folder, self.classes = folder, found.classes
-        # One array of bytes: worker processes would each copy a list of a million strings.
-        self.names = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples])
-        self.labels = torch.tensor(found.targets)
-
-    def open(self, index: int) -> Image.Image:
-        """Return picture `index`, decoded, as an RGB PIL image; DatasetError if it is damaged."""
-        path = self.folder / os.fsdecode(self.names[index])
-        return decoded(path, str(path))
 
 
 class ParquetPictures(Pictures):
@@ -100,32 +73,14 @@ class ParquetPictures(Pictures):
         return lru_cache(blocks_in_window(self.blocks) + 1)(lambda block: _compressed(*self._groups[block]))
 
 
-class ImageNet(ImageData[Pictures]):
+class ImageNet(Photos):
     """Data module of ImageNet: 1281167 training images of 1000 classes, and 50000 validation images as the test set.
 
     It takes any images in the same layout: folders of classes, or parquet shards of Hugging Face. Source: Russakovsky
     et al. 2015 (arXiv 1409.0575).
-
-    Args:
-        transform: how pictures are cropped and augmented.
-        kwargs: as of ImageData.
     """
 
-    name, in_channels = "imagenet", 3
-
-    def __init__(self, transform: TransformOptions = TransformOptions(), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.transform = transform
-
-    @property
-    def classes(self) -> int:
-        """The number of classes of the data in `root`, which is read first if need be."""
-        return self._splits.classes
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the network's input, in pixels."""
-        return self.transform.image_size
+    name = "imagenet"
 
     def read(self) -> Splits[Pictures]:
         """Return the training pictures, and the validation pictures as test set, from class folders or parquet shards.
@@ -141,22 +96,7 @@ class ImageNet(ImageData[Pictures]):
         if missing:
             problem = f"it has neither a folder {missing[0]} nor files train-*.parquet"
             raise wrong_folder("ImageNet", root, problem, LAYOUT, ADVICE)
-        train, test = FolderPictures(root / "train"), FolderPictures(root / "val")
-        other = sorted(set(train.classes) ^ set(test.classes))
-        if other:
-            raise DatasetError(
-                f"{train.folder} and {test.folder} have different classes: {', '.join(other[:3])} "
-                f"{'is' if len(other) == 1 else 'are'} in one alone ({len(other)} in all)"
-            )
-        return Splits(train, test, len(train.classes))
-
-    def plain_view(self, pictures: Pictures) -> View:
-        """Return the function from indices and epoch to images: resized, cropped to their middle, standardised."""
-        return partial(opened, pictures, self.transform.for_evaluation(MEAN, DEVIATION))
-
-    def training_view(self, pictures: Pictures) -> View:
-        """Return the function from indices and epoch to images: cropped and augmented at random, standardised."""
-        return partial(augmented, pictures, self.transform.for_training(MEAN, DEVIATION), self.seed)
+        return splits_of(root / "train", root / "val")
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
