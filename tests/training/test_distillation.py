@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 import proxconnect as pc
 from proxconnect.training import Distillation
 
-X, Y = torch.randn(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+X, Y = torch.randn(6, 5, requires_grad=True), torch.tensor([0, 1, 2, 0, 1, 2])
+"""Inputs that want gradients, of which none may come through the teacher, and labels."""
 
 
 def net(width=8):
@@ -41,7 +42,7 @@ def reference(student, teacher, x, y, temperature=1.0, places=(), project=lambda
 
 
 def gradients(loss, modules):
-    return torch.autograd.grad(loss, [p for module in modules for p in module.parameters() if p.requires_grad])
+    return torch.autograd.grad(loss, [X, *(p for module in modules for p in module.parameters())], retain_graph=True)
 
 
 def assert_same(loss, expected, *modules):
@@ -101,6 +102,7 @@ def test_the_teacher_stays_as_it_is_whatever_the_loop_does():
         optimizer.step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     assert not any(module.training for module in teacher.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert student[1].training
     assert [*distillation.parameters(), *distillation.state_dict()] == []
     assert student.state_dict().keys() == pair()[0].state_dict().keys()

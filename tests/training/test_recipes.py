@@ -46,7 +46,8 @@ def modes(recipe):
     """The overlay that makes its inputs binary, and what may go over that."""
     own = f"bwa_{parts(recipe)[0]}"
     bwa = own if own in OVERLAYS else "bwa"
-    return [(bwa,), (bwa, "bwaa", "thresholds"), (bwa, "two_step"), (bwa, "ft")]
+    steps = (bwa, "ft", "teacher", "weights_first")
+    return [(bwa,), (bwa, "bwaa", "thresholds"), (bwa, "two_step"), steps]
 
 
 def chains(recipe):
