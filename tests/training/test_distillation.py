@@ -130,6 +130,13 @@ def test_the_loss_is_float32_under_autocast(precision):
     torch.testing.assert_close(loss, distillation(student(X), Y, X), rtol=0.02, atol=0.02)
 
 
+def test_the_loss_of_bfloat16_networks_is_float32():
+    student, teacher = pair()
+    distillation = Distillation(student, teacher, features=["4"])
+    nn.ModuleList([student, distillation]).bfloat16()
+    assert distillation(student(X.bfloat16()), Y, X.bfloat16()).dtype == torch.float32
+
+
 def test_the_teacher_moves_with_the_distillation_and_a_forgotten_move_is_told():
     student, teacher = pair()
     distillation = Distillation(student, teacher, features=["4"])
