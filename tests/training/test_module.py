@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 import proxconnect as pc
+from proxconnect.training import Distillation
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.schedules import Cosine
@@ -110,7 +111,34 @@ def test_a_teacher_has_its_share_of_the_loss(tmp_path):
     wanted = network.eval()(images)
     divergence = kl_div(log_softmax(answers / 2, 1), softmax(wanted / 2, 1), reduction="batchmean")
     expected = 0.7 * cross_entropy(answers, labels, label_smoothing=0.1) + 0.3 * 4 * divergence
-    torch.testing.assert_close(run.model.objective(answers, labels, images), expected)
+    torch.testing.assert_close(run.model.distillation(answers, labels, images), expected)
+
+
+class Learning:
+    """The loss of the plain loop by a Distillation, as a function of logits and labels."""
+
+    def __init__(self, teacher):
+        self.teacher = teacher
+
+    def attach(self, optimizer, network):
+        network.register_forward_pre_hook(self.see)
+        self.distillation = Distillation(network, self.teacher, label_weight=0.7, logit_weight=0.3,
+                                         features=["stages.1", "stages.3"], feature_weight=0.2)  # fmt: skip
+
+    def see(self, network, args):
+        self.images = args[0]
+
+    def __call__(self, logits, labels):
+        return self.distillation(logits, labels, self.images)
+
+
+def test_a_run_learns_features_as_the_plain_loop_does(tmp_path):
+    checkpoint = finish(tmp_path / "float", model={"binary": None}, trainer={"max_epochs": 1}).folder / LAST
+    teacher = {"checkpoint": str(checkpoint), "share": 0.3, "features": ["stages.1", "stages.3"], "feature_weight": 0.2}
+    run = finish(tmp_path / "binary", model={"teacher": teacher})
+    loss = Learning(run.model.distillation.teacher)
+    assert_equal_to(Loop(attach=loss.attach, loss=loss), run)
+    assert not any(module._forward_hooks for module in run.model.network.modules())
 
 
 @pytest.mark.parametrize("trainer", [{"max_epochs": -1}, {"limit_train_batches": 0}])

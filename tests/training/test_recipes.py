@@ -46,7 +46,8 @@ def modes(recipe):
     """The overlay that makes its inputs binary, and what may go over that."""
     own = f"bwa_{parts(recipe)[0]}"
     bwa = own if own in OVERLAYS else "bwa"
-    return [(bwa,), (bwa, "bwaa", "thresholds"), (bwa, "two_step"), (bwa, "ft")]
+    first_step = (bwa, "weights_first", "ft", "teacher")
+    return [(bwa,), (bwa, "bwaa", "thresholds"), (bwa, "two_step"), (bwa, "ft"), first_step]
 
 
 def chains(recipe):
@@ -231,7 +232,7 @@ BATCH_NORM = [("small_cnn_digits", overlays) for overlays in [("bwa", "bwaa", "t
 def test_runs_with_an_overlay(recipe, overlays, pictures, tmp_path):
     more = []
     if "ft" in overlays:
-        run(recipe, ("fp", *(name for name in overlays if name.startswith("bwa"))), pictures, tmp_path / "float")
+        run(recipe, (*(name for name in overlays if name.startswith("bwa")), "fp"), pictures, tmp_path / "float")
         more = [f"--model.start.checkpoint={tmp_path}/float/last.ckpt"]
     run(recipe, overlays, pictures, tmp_path, *more)
     assert shipped(tmp_path) == (3, overlays != ("fp",))

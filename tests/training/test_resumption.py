@@ -27,7 +27,7 @@ RUNS = {
         "model": {
             "binary": {"weights": "bnn++", "activations": "poly"},
             "start": {"float_epochs": 1, "activation_epochs": 1},
-            "teacher": {},
+            "teacher": {"features": {"stages.0": "stages.1"}},
         },
         "data": {"batch_size": 48},
         "trainer": {"max_epochs": 1},

@@ -40,7 +40,8 @@ from proxconnect.training.data.modules import (
     TorchDatasets,
 )
 from proxconnect.training.health import Health
-from proxconnect.training.module import Teacher, Training
+from proxconnect.training.module import Training
+from proxconnect.training.teacher import Teacher
 
 DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet, PictureFolder, TorchDatasets)
 """The data modules, which --data takes by the name of the class."""
