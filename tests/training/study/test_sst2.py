@@ -49,10 +49,10 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def data(tmp_path):
-    for name in ("train", "test"):
+    for name in ("train", "dev", "test"):
         lines = (f"{sentence}\t{int('fine' in sentence)}\n" for sentence in SENTENCES)
         (tmp_path / f"{name}.tsv").write_text("".join(lines))
-    return {"folder": str(tmp_path), "batch_size": 2, "evaluated": "test"}
+    return {"folder": str(tmp_path), "batch_size": 2}
 
 
 @pytest.fixture
