@@ -9,12 +9,12 @@ from subjects import binary, net, packed, rows, saved, sgd
 from torch import nn
 
 import proxconnect as pc
-from proxconnect import export, layers, pairs, theory
+from proxconnect import export, layers, pairs, theory, training
 from proxconnect.pairs import prox, transform
 
 Arguments = dict[str, Any]
 
-ROOMS = {"pc": pc, "layers": layers, "pairs": pairs, "theory": theory, "export": export}
+ROOMS = {"pc": pc, "layers": layers, "pairs": pairs, "theory": theory, "training": training, "export": export}
 
 RESULTS = {
     "pc.PAIRS", "pc.PackedFileError", "pc.Plan", "pc.ProofError", "pc.Summary", "pc.Trouble",
@@ -173,6 +173,18 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "prox": prox.sign,
         "name": "own",
         "derivative": lambda x: 1 - x.tanh() ** 2,
+    },
+    "training.Distillation": lambda: {
+        "student": binary(),
+        "teacher": net(),
+        "label_weight": 0.5,
+        "logit_weight": 0.5,
+        "feature_weight": 1.0,
+        "temperature": 2.0,
+        "features": ["2"],
+        "projections": {"2": nn.Linear(16, 16)},
+        "label_loss": nn.functional.cross_entropy,
+        "distance": nn.functional.mse_loss,
     },
     "export.to_floats": lambda: {"model": packed(), "path": "network.out"},
     "export.to_onnx": _written(any_batch=True),

@@ -110,7 +110,7 @@ def test_a_teacher_has_its_share_of_the_loss(tmp_path):
     wanted = network.eval()(images)
     divergence = kl_div(log_softmax(answers / 2, 1), softmax(wanted / 2, 1), reduction="batchmean")
     expected = 0.7 * cross_entropy(answers, labels, label_smoothing=0.1) + 0.3 * 4 * divergence
-    torch.testing.assert_close(run.model.objective(answers, labels, images), expected)
+    torch.testing.assert_close(run.model.distillation(answers, labels, images), expected)
 
 
 @pytest.mark.parametrize("trainer", [{"max_epochs": -1}, {"limit_train_batches": 0}])

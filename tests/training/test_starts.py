@@ -72,7 +72,7 @@ def test_the_float_phase_is_the_teacher_of_the_run(tmp_path):
         tmp_path, model={"start": {"float_epochs": 1}, "teacher": {"share": 0.5}}, trainer={"max_epochs": 0}
     )
     fit(run)
-    teacher = run.model.objective.teacher.state_dict()
+    teacher = run.model.distillation.teacher.state_dict()
     assert teacher.keys() == saved(tmp_path / FLOAT / LAST).keys()
     assert all(torch.equal(tensor, saved(tmp_path / FLOAT / LAST)[name]) for name, tensor in teacher.items())
 
@@ -82,7 +82,9 @@ def test_the_float_network_that_an_activation_phase_started_from_is_the_teacher(
     run = configured(tmp_path, model={"binary": BWA, "start": start, "teacher": {}}, trainer={"max_epochs": 0})
     fit(run)
     values = saved(float_run)
-    assert all(torch.equal(tensor, values[name]) for name, tensor in run.model.objective.teacher.state_dict().items())
+    assert all(
+        torch.equal(tensor, values[name]) for name, tensor in run.model.distillation.teacher.state_dict().items()
+    )
 
 
 def test_a_binary_network_is_no_teacher(tmp_path):

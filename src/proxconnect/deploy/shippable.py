@@ -56,6 +56,13 @@ def require_unwrapped(model: nn.Module, call: str) -> None:
         raise ValueError(f"{advice} before {call.format('model')}")
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the inner model of `torch.compile`, (Distributed)DataParallel or AveragedModel, or `model` itself."""
+    while (wrapper := _wrapper_of(model)) is not None:
+        model = getattr(model, wrapper[1])
+    return model
+
+
 def wrapped_part(model: nn.Module) -> str:
     """Return advice to unwrap a module of the model that `torch.compile` or (Distributed)DataParallel wraps, or ""."""
     for name, module in model.named_modules():

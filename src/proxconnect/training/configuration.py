@@ -31,7 +31,8 @@ from proxconnect.training.binarization import Binarization, Course
 from proxconnect.training.checkpoints import LastCheckpoint, WholeFiles
 from proxconnect.training.data.modules import Cifar10, Cifar100, Digits, FashionMnist, ImageData, ImageNet
 from proxconnect.training.health import Health
-from proxconnect.training.module import Teacher, Training
+from proxconnect.training.module import Training
+from proxconnect.training.teacher import Teacher
 
 DATA = (Digits, FashionMnist, Cifar10, Cifar100, ImageNet)
 """The data modules, which --data takes by the name of the class."""

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Optimizer
 
 from proxconnect._support.text import some
@@ -23,60 +21,16 @@ from proxconnect.training.accuracies import Accuracies
 from proxconnect.training.binarization import Binarization, Courses
 from proxconnect.training.checkpoints import require_same_network
 from proxconnect.training.data.loaders import Batch, require_batch
+from proxconnect.training.distillation import Distillation
 from proxconnect.training.models.names import Network
 from proxconnect.training.schedules import Cosine, ScheduleCallable, scheduled
 from proxconnect.training.sharding import shard
 from proxconnect.training.start import Start
+from proxconnect.training.teacher import Teacher
 
 OptimizerCallable = Callable[[Iterable[Any]], Optimizer]
 Rule = Literal["pc++", "proxquant", "reverse_proxconnect", "post_training"]
 RULES = {"proxquant": proxquant, "reverse_proxconnect": reverse_proxconnect, "post_training": post_training}
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The options for a teacher: a float network whose answers the run learns from (Hinton 2015, arXiv 1503.02531).
-
-    The loss is (1 - share)·CE(answer, label) + share·T²·KL(softmax(teacher/T) ‖ softmax(answer/T)).
-
-    Args:
-        checkpoint: the file of the teacher's values; null for those that the run starts from, or pretrained ones.
-        network: the teacher's architecture; null for the run's own.
-        share: of the teacher in the loss, from 0 to 1.
-        temperature: T.
-    """
-
-    checkpoint: Path | None = None
-    network: Network | None = None
-    share: float = 0.5
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1 or not self.temperature > 0:
-            raise ValueError(
-                f"share must be from 0 to 1 and temperature positive; got {self.share} and {self.temperature}"
-            )
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The loss of a run, a callable: cross entropy with label `smoothing`, and divergence from a `teacher` if any."""
-
-    smoothing: float
-    options: Teacher | None
-    teacher: nn.Module | None
-
-    def __call__(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of `logits` (N, classes); see `require_batch` for `images` and `targets`."""
-        loss = cross_entropy(logits, targets, label_smoothing=self.smoothing)
-        if self.options is None or self.teacher is None:
-            return loss
-        share, temperature = self.options.share, self.options.temperature
-        with torch.no_grad():
-            wanted = self.teacher(images)
-        log_answers, log_wanted = (log_softmax(answer / temperature, dim=1) for answer in (logits, wanted))
-        divergence = kl_div(log_answers, log_wanted, reduction="batchmean", log_target=True)
-        return (1 - share) * loss + share * (temperature**2 * divergence)
 
 
 class Training(lightning.LightningModule):
@@ -123,7 +77,7 @@ class Training(lightning.LightningModule):
         self.label_smoothing, self.teacher, self.calibration = label_smoothing, teacher, calibration
         self.compiles = compile
         self.network: nn.Module = nn.Identity()
-        self.objective: Objective | None = None
+        self.distillation: Distillation | None = None
         self.curve: list[dict[str, float]] = []
         """One entry an epoch: "epoch" from 1, "loss" of training, and the accuracies after it if it was validated."""
         self._validated: dict[str, float] = {}
@@ -137,7 +91,7 @@ class Training(lightning.LightningModule):
         return data
 
     def configure_model(self) -> None:
-        """Build `network` at the first call, sharded if the strategy has a mesh; to train, also build `objective`."""
+        """Build `network` at the first call, sharded if the strategy has a mesh; to train, also the `distillation`."""
         if isinstance(self.network, nn.Identity):
             network = self.build()
             mesh = getattr(self.trainer.strategy, "device_mesh", None)
@@ -146,8 +100,10 @@ class Training(lightning.LightningModule):
             self._forget_losses()
             if self.compiles:
                 self.network.compile()
-        if self.objective is None and self.trainer.state.fn == TrainerFn.FITTING:  # only it needs the teacher's file
-            self.objective = Objective(self.label_smoothing, self.teacher, self._build_teacher())
+        is_needed = self.trainer.state.fn == TrainerFn.FITTING  # the teacher's file may be gone later
+        if self.teacher is not None and self.distillation is None and is_needed:
+            teacher = self.teacher.build(self.data, self.float_network, self.start.checkpoint)
+            self.distillation = self.teacher.loss(self.network, teacher, self.label_smoothing)
 
     def build(self) -> nn.Module:
         """Return a new network, float or binary, with its starting values: random, pretrained or a checkpoint's.
@@ -190,10 +146,9 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch, see `require_batch`, as a scalar, and add it to the mean of the epoch."""
-        assert self.objective is not None
         images, targets = batch
         require_batch(images, targets)
-        loss = self.objective(self.network(images), targets, images)
+        loss = self._loss(self.network(images), targets, images)
         self._losses += loss.detach()
         self._steps += 1
         return loss
@@ -217,6 +172,11 @@ class Training(lightning.LightningModule):
         self.curve.append(entry)
         self.log_dict({"train/loss": entry["loss"], **self._sharpness()}, sync_dist=True)
         self._forget_losses()
+
+    def on_fit_end(self) -> None:
+        """Remove the hooks of the distillation from the network."""
+        if self.distillation is not None:
+            self.distillation.remove()
 
     def on_validation_epoch_start(self) -> None:
         """Reset the loss and the accuracies, and re-estimate batch norm if need be; see `Accuracies.begin`."""
@@ -271,19 +231,11 @@ class Training(lightning.LightningModule):
         """Return up to `calibration` batches of training images (N, C, H, W), not augmented, on the device."""
         return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
 
-    def _build_teacher(self) -> nn.Module | None:
-        if self.teacher is None:
-            return None
-        network = self.teacher.network or self.float_network
-        is_other = self.teacher.network is not None and network.pretrained
-        path = self.teacher.checkpoint or (None if is_other else self.start.checkpoint)
-        if path is None and not network.pretrained:
-            raise ValueError("a teacher needs values: give model.teacher.checkpoint, or a start from a checkpoint or a "
-                             "float phase, whose network it then is")  # fmt: skip
-        teacher = network.build(self.data)
-        if path is not None:
-            starts.load_float(path, teacher)
-        return teacher.eval().requires_grad_(False)
+    def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        if self.distillation is None:
+            return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss: Tensor = self.distillation(logits, targets, images)
+        return loss
 
     def _sharpness(self) -> dict[str, float]:
         """Return the mean μ of the weights that a schedule moves."""
