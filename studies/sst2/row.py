@@ -7,18 +7,22 @@ from typing import Any
 
 import torch
 from studies.sst2 import networks
-from studies.sst2.distillation import Answers, answers, distance
+from studies.sst2.inputs import fit_inputs
 from studies.sst2.sentences import Batch, Sentences
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import proxconnect as pc
 from proxconnect._support.atomic import replacing
+from proxconnect.training import Distillation
 from proxconnect.training.binarization import Course
 from proxconnect.training.schedules import Cosine
 
 CHECKPOINT = "last.ckpt"
 PACKED = "network.safetensors"
+
+FITTED = 256
+"""The number of sentences that binary inputs are fitted to."""
 
 Progress = tuple[int, int]
 
@@ -59,6 +63,12 @@ def accuracy(network: nn.Module, sentences: Sentences) -> float:
     return right / len(sentences.labels)
 
 
+def share_lost(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return Σ(s - t)²/Σt² over all entries of two features, a scalar."""
+    student, teacher = student.float(), teacher.float()
+    return (student - teacher).square().sum() / teacher.square().sum()
+
+
 class Run:
     """The training of a row, epoch by epoch, with a checkpoint after each."""
 
@@ -72,9 +82,12 @@ class Run:
         self.curve: list[dict[str, float]] = []
         self.seconds = 0.0
         torch.manual_seed(self.seed)
-        start = configuration["start"] and Path(configuration["start"])
-        self.network = networks.build(configuration["binary"], start)
-        self.teacher = networks.trained(start) if configuration["distillation"] else None
+        binary, start = configuration["binary"], configuration["start"] and Path(configuration["start"])
+        self.network = networks.build(binary, start)
+        if binary and binary.get("thresholds"):
+            self._fit_inputs(networks.trained(start))
+        options = configuration["distillation"]
+        self.distillation = self._distil(networks.trained(start), options["states"]) if options else None
         self._prepare()
         if self.path.exists():
             self._resume()
@@ -89,6 +102,20 @@ class Run:
             for part, course in self.configuration["sharpening"].items():
                 Course(**course).attach(self.optimizer, self.network, self.steps, part)
 
+    def _fit_inputs(self, before: nn.Module) -> None:
+        """Fit binary inputs to those of the network `before`, which has none."""
+        batch = self.sentences.shuffled(FITTED, f"{self.seed}")[0]
+        present = batch.tokens["attention_mask"].bool()
+        fit_inputs(self.network, before, lambda network: network(**batch.tokens), present)
+
+    def _distil(self, teacher: nn.Module, states: float) -> Distillation:
+        """Make the loss of the network, whose answers, and hidden states with the weight `states`, `teacher` gives."""
+        layers = [f"bert.encoder.layer.{number}" for number in range(self.network.config.num_hidden_layers)]
+        return Distillation(
+            self.network, teacher, label_weight=0.0, logit_weight=1.0, feature_weight=states, features=layers,
+            distance=share_lost,
+        )  # fmt: skip
+
     def train(self) -> None:
         """Train the epochs that are left."""
         for epoch in range(len(self.curve) + 1, self.epochs + 1):
@@ -100,23 +127,20 @@ class Run:
             self.seconds += time.perf_counter() - before
             self.curve.append({"epoch": float(epoch), "loss": float(torch.stack(losses).mean())})
             self._write()
+        if self.distillation:
+            self.distillation.remove()
 
     def _step(self, batch: Batch) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            loss = self._loss(answers(self.network, batch), batch)
+            logits = self.network(**batch.tokens).logits
+            distillation = self.distillation
+            loss = distillation(logits, None, batch.tokens) if distillation else cross_entropy(logits, batch.labels)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
         return loss.detach()
-
-    def _loss(self, found: Answers, batch: Batch) -> Tensor:
-        if self.teacher is None:
-            return cross_entropy(found.logits.float(), batch.labels)
-        with torch.no_grad():
-            wanted = answers(self.teacher, batch)
-        return distance(found, wanted, batch, self.configuration["distillation"]["states"])
 
     def _state(self) -> dict[str, Any]:
         return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}

