@@ -98,9 +98,8 @@ class Run:
         rate = self.configuration["learning_rate"]
         self.optimizer = torch.optim.AdamW(trained, rate, weight_decay=self.configuration["weight_decay"], fused=True)
         self.schedule = Cosine(self.optimizer, self.steps, warmup=0.1)
-        if self.configuration["binary"] is not None:
-            for part, course in self.configuration["sharpening"].items():
-                Course(**course).attach(self.optimizer, self.network, self.steps, part)
+        for part, course in (self.configuration["sharpening"] or {}).items():
+            Course(**course).attach(self.optimizer, self.network, self.steps, part)
 
     def _fit_inputs(self, before: nn.Module) -> None:
         """Fit binary inputs to those of the network `before`, which has none."""

