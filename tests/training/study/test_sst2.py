@@ -41,7 +41,7 @@ def tiny(monkeypatch):
     """Let the study build tiny networks, and return `run_row`."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = BertConfig(vocab_size=30522, **sizes)
     monkeypatch.setattr(
         import_module("studies.sst2.networks"), "pretrained", lambda: BertForSequenceClassification(config)
@@ -103,15 +103,15 @@ def test_binary_inputs_that_have_two_values_are_fitted_exactly():
 def test_each_row_starts_from_the_one_before_and_packs_what_it_trained(tiny, data, tmp_path):
     previous, checkpoint = None, None
     for mode in ("float", "BW", "BWA"):
-        measured, content = run(tiny, configuration(data, mode, checkpoint), tmp_path / mode)
+        measured, content = run(tiny, configuration(data, mode, checkpoint) | {"epochs": 1}, tmp_path / mode)
         checkpoint = tmp_path / mode / "last.ckpt"
-        assert [entry["epoch"] for entry in measured["curve"]] == [1.0, 2.0]
-        assert measured["steps"] == 6
+        assert [entry["epoch"] for entry in measured["curve"]] == [1.0]
+        assert measured["steps"] == 3
         accuracies = measured["accuracy"]
         assert mode == "float" or accuracies["packed"] == accuracies["hard"]
         network = import_module("studies.sst2.networks").trained(checkpoint)
         layers = [module for module in network.modules() if isinstance(module, BinaryLayer)]
-        assert len(layers) == {"float": 0, "BW": 12, "BWA": 12}[mode]
+        assert len(layers) == {"float": 0, "BW": 6, "BWA": 6}[mode]
         assert all((layer.input_shift is not None) == (mode == "BWA") for layer in layers)
         words = "bert.embeddings.word_embeddings.weight"
         assert mode == "float" or torch.equal(content["network"][words], previous[words])
@@ -124,22 +124,27 @@ def test_half_of_the_encoder_can_stay_float(tiny, data):
         kept = labels[setting]["binary.keep"]
         names = {name for name, layer in build({"weights": "bc", "keep": kept}).named_modules()
                  if isinstance(layer, BinaryLayer)}  # fmt: skip
-        assert len(names) == (4 if part else 8)
+        assert len(names) == (2 if part else 4)
         assert all(("attention" in name) != bool(part) for name in names)
 
 
-def test_a_row_that_was_stopped_resumes_to_the_bit(tiny, data, tmp_path):
-    run(tiny, configuration(data, "float"), tmp_path / "float")
-    settings = configuration(data, "BWA", tmp_path / "float" / "last.ckpt")
-    measured, whole = run(tiny, settings, tmp_path / "whole")
+def test_a_row_that_was_stopped_resumes_to_the_bit(tiny, data, sentences, tmp_path):
+    new_run = import_module("studies.sst2.row").Run
+    new_run(configuration(data, "float"), tmp_path, sentences, lambda progress: None).train()
+    settings = configuration(data, "BWA", (tmp_path / "last.ckpt").rename(tmp_path / "float.ckpt"))
+    whole = new_run(settings, tmp_path, sentences, lambda progress: None)
+    whole.train()
+    (tmp_path / "last.ckpt").unlink()
 
     def stop(progress):
         if progress[0] > 4:
             raise KeyboardInterrupt
 
-    (tmp_path / "stopped").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        tiny(settings, tmp_path / "stopped", stop)
-    again, resumed = run(tiny, settings, tmp_path / "stopped")
-    assert again["curve"] == measured["curve"]
-    assert all(torch.equal(resumed["network"][name], value) for name, value in whole["network"].items())
+        new_run(settings, tmp_path, sentences, stop).train()
+    resumed = new_run(settings, tmp_path, sentences, lambda progress: None)
+    assert len(resumed.curve) == 1
+    resumed.train()
+    assert resumed.curve == whole.curve
+    theirs = whole.network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in resumed.network.state_dict().items())
