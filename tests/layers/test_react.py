@@ -128,6 +128,13 @@ def test_state_dicts_with_and_without_thresholds():
     before = model[1].input_shift.shift.detach().clone()
     model.load_state_dict(floats.state_dict())
     assert torch.equal(model[1].input_shift.shift, before)
+    binary = pc.binarize(copy.deepcopy(floats), "bnn++")
+    model.load_state_dict(binary.state_dict())
+    assert torch.equal(model[1].input_shift.shift, before)
+    assert torch.equal(model[1].latent, binary[1].latent)
+    without = pc.binarize(copy.deepcopy(floats), "bc", "poly")
+    with pytest.raises(RuntimeError, match="input_shift"):
+        model.load_state_dict(without.state_dict())
     again = thresholded()
     again.load_state_dict(model.state_dict())
     assert torch.equal(again[1].input_shift.shift, before)

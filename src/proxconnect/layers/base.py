@@ -249,8 +249,8 @@ class BinaryLayer(Product):
             quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
             if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
                 state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
-            if self.input_shift is not None:
-                state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
+        if self.input_shift is not None and f"{prefix}input_quantizer.mu" not in state_dict:  # its inputs were float
+            state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
         if prefix + "latent" in state_dict:
             self.weight_quantizer.float_sample = sample(self.latent) if is_float else None
