@@ -27,14 +27,15 @@ ROOMS = [
 OBJECTS = {  # by the names that messages give them
     "pc": pc, "proxconnect": pc, "torch": torch, "optimizer": torch.optim.Optimizer, "pair": pc.Pair,
     "model": nn.Module, "module": nn.Module, "layer": pc.BinaryLinear, "layers": pc.BinaryLinear, "value": torch.Tensor,
-    "x": torch.Tensor, "prune": prune, "functools": functools, "copy": copy, "recorder": pc.theory.Recorder,
+    "student": nn.Module, "distillation": nn.Module, "x": torch.Tensor, "nn": nn, "prune": prune,
+    "functools": functools, "copy": copy, "recorder": pc.theory.Recorder,
     **{room.__name__.rpartition(".")[2]: room for room in ROOMS},
 }  # fmt: skip
 OF_OTHERS = {  # which tests may not have
     "trainer.fit", "from_pretrained", "weight_norm", "fit", "StateDictOptions",
     "torch.distributed.checkpoint.state_dict.get_model_state_dict",
 }  # fmt: skip
-ARGUMENTS_OF_OTHERS = {"persistent", "out", "pair", "seed", "download"}
+ARGUMENTS_OF_OTHERS = {"persistent", "use_reentrant", "out", "pair", "seed", "download"}
 """Those of torch, axes of a study, and of a data module that the message cannot name."""
 
 MATHS = {*"ABFHLPTkr", "SS", "clip", "cos", "dist", "erf", "ln", "max", "min", "sign", "tanh"}

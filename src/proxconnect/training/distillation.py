@@ -178,7 +178,7 @@ class Distillation(nn.Module):
         for (name, of_teacher), projection in zip(self._names.items(), self.projections, strict=True):
             if torch.is_grad_enabled() and not features[name].requires_grad:
                 raise ValueError(f"the student's feature {name!r} has no gradient: run the student with gradients, "
-                                 "name a later module, or give checkpoint() use_reentrant=False")  # fmt: skip
+                                 "name a later module, or give use_reentrant=False to checkpoint")  # fmt: skip
             feature, target = projection(features[name]), wanted[of_teacher]
             if feature.shape != target.shape:
                 raise ValueError(
