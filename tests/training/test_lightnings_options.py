@@ -22,14 +22,16 @@ def parameters(run):
     return dict(run.model.network.named_parameters())
 
 
-def test_mixed_precision_keeps_latents_and_mu_in_float32_and_trains(tmp_path):
-    seen = []
+def test_mixed_precision_trains_with_latents_and_mu_in_float32_and_measures_in_float32(tmp_path):
+    seen = set()
     handle = nn.modules.module.register_module_forward_hook(
-        lambda module, _, output: seen.append(output.dtype) if isinstance(module, BinaryLayer) else None
+        lambda module, _, output: (
+            seen.add((module.weight_quantizer.is_hard, output.dtype)) if isinstance(module, BinaryLayer) else None
+        )
     )
     run = finish(tmp_path, trainer={"precision": "bf16-mixed"})
     handle.remove()
-    assert set(seen) == {torch.bfloat16, torch.float32}  # in training, and in packing
+    assert seen == {(False, torch.bfloat16), (False, torch.float32), (True, torch.float32)}  # float32: as it ships
     assert {parameter.dtype for parameter in parameters(run).values()} == {torch.float32}
     assert run.model.curve[1]["loss"] < 0.9 * run.model.curve[0]["loss"]
 

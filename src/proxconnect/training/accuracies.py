@@ -45,16 +45,20 @@ class Accuracies:
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts."""
+        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts.
+
+        Autocast is off, because the packed network computes in float32.
+        """
         network = self._network
-        with self._statistics_kept():
-            self._write(self._hardened)
-            logits: Tensor = network(images)
-        self.counts["accuracy"].update(logits, labels)
-        for name, count in self.counts.items():
-            if name != "accuracy":
-                with soft(network) if name == "accuracy_soft" else nullcontext():
-                    count.update(network(images), labels)
+        with torch.autocast(images.device.type, enabled=False):
+            with self._statistics_kept():
+                self._write(self._hardened)
+                logits: Tensor = network(images)
+            self.counts["accuracy"].update(logits, labels)
+            for name, count in self.counts.items():
+                if name != "accuracy":
+                    with soft(network) if name == "accuracy_soft" else nullcontext():
+                        count.update(network(images), labels)
         return logits
 
     def end(self) -> dict[str, Tensor]:
