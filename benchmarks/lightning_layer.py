@@ -25,13 +25,13 @@ from rich.table import Table
 from torch.nn.functional import cross_entropy
 
 import proxconnect as pc
+from proxconnect._support.heap import keep_freed_memory
 from proxconnect.training.configuration import Configured
 from proxconnect.training.data.modules import SmallImages
 from proxconnect.training.data.pictures import Splits, TensorPictures
 from proxconnect.training.models import names
 from proxconnect.training.row import QUIET
 from proxconnect.training.schedules import Cosine
-from training import keep_freed_memory
 
 BATCH = 128
 WARM_UP = 1

@@ -8,7 +8,6 @@ Run: OMP_NUM_THREADS=1 python benchmarks/training.py --model deit-tiny --rounds 
 """
 
 import argparse
-import ctypes
 import gc
 import json
 import os
@@ -33,11 +32,11 @@ import other_trainers
 import proxconnect as pc
 from other_trainers import Built, Optimize
 from proxconnect._support.extras import require
+from proxconnect._support.heap import keep_freed_memory
 from proxconnect.inspection.memory import reset_peak
 from proxconnect.training.models.residual import bireal_resnet20
 
 WARM_UP = 3
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 SCHEDULE = 100_000  # steps until μ reaches its end: it moves at each step here and stays soft
 USUAL, DENORMAL = 0.02, 1e-39  # mean |latent| of --denormal
 MEGABYTE = 1_000_000
@@ -185,14 +184,6 @@ def build(makers: Mapping[Key, Callable[[], Contender]]) -> tuple[dict[Key, Cont
 
 def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: page faults, which come and go with the heap's layout, would blur the times."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            mallopt(parameter, 1 << 30)
 
 
 def interleave(contenders: Sequence[Contender], options: argparse.Namespace) -> None:

@@ -89,6 +89,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.BinaryLinear": _layer(in_features=4, out_features=3, device=None, dtype=None),
     "pc.BinaryMultiheadAttention": _layer(embed_dim=8, num_heads=2),
     "layers.BinaryParameter": lambda: {"parameter": nn.Parameter(torch.randn(3, 4)), "channel_dims": (0,)},
+    "layers.PReLU": lambda: {"num_parameters": 4},
     "layers.RPReLU": lambda: {"channels": 4},
     "layers.Shift": lambda: {"channels": 4, "dim": 1, "device": None, "dtype": None},
     "pc.Bop": _bop,

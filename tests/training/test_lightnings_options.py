@@ -7,13 +7,14 @@ import lightning
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
 from proxconnect.training.configuration import Configured, UsageError
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.runs import PACKED
-from training.small_runs import TRANSFORMER, finish
+from training.small_runs import finish
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
 
@@ -22,26 +23,29 @@ def parameters(run):
     return dict(run.model.network.named_parameters())
 
 
-def test_mixed_precision_keeps_latents_and_mu_in_float32_and_trains(tmp_path):
-    seen = []
+def test_mixed_precision_trains_with_latents_and_mu_in_float32_and_measures_in_float32(tmp_path):
+    seen = set()
     handle = nn.modules.module.register_module_forward_hook(
-        lambda module, _, output: seen.append(output.dtype) if isinstance(module, BinaryLayer) else None
+        lambda module, _, output: (
+            seen.add((module.weight_quantizer.is_hard, output.dtype)) if isinstance(module, BinaryLayer) else None
+        )
     )
     run = finish(tmp_path, trainer={"precision": "bf16-mixed"})
     handle.remove()
-    assert set(seen) == {torch.bfloat16, torch.float32}  # in training, and in packing
+    assert seen == {(False, torch.bfloat16), (False, torch.float32), (True, torch.float32)}  # float32: as it ships
     assert {parameter.dtype for parameter in parameters(run).values()} == {torch.float32}
     assert run.model.curve[1]["loss"] < 0.9 * run.model.curve[0]["loss"]
 
 
 def test_a_compiled_network_trains_as_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # others are slow
+    counter = CompileCounter()  # it runs graphs as they are, because other backends are slow
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=counter))
     sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
-    one_block = TRANSFORMER | {"options": TRANSFORMER["options"] | {"depth": 1}}
-    model = {"network": one_block, "optimizer": sgd}
-    compiled = finish(tmp_path / "compiled", model=model | {"compile": True}, trainer={"max_epochs": 1})
+    model = {"optimizer": sgd}
+    compiled = finish(tmp_path / "compiled", model=model | {"compile": True})
     assert compiled.model.network._compiled_call_impl is not None
-    other = finish(tmp_path / "other", model=model, trainer={"max_epochs": 1})
+    assert counter.frame_count == 1, "in two epochs with validation, while μ moved, and in packing"
+    other = finish(tmp_path / "other", model=model)
     for name, parameter in parameters(compiled).items():
         torch.testing.assert_close(parameter, parameters(other)[name], msg=name)
     assert compiled.model.curve[-1]["accuracy"] == other.model.curve[-1]["accuracy"]

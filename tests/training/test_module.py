@@ -12,7 +12,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 import proxconnect as pc
 from proxconnect.training import Distillation
 from proxconnect.training.checkpoints import LAST
-from proxconnect.training.models.residual import small_cnn
+from proxconnect.training.data.pictures import Splits, TensorPictures
+from proxconnect.training.models.residual import ResidualNet, small_cnn
+from proxconnect.training.runs import PACKED
 from proxconnect.training.schedules import Cosine
 from training.pictures import GeneratedPictures
 from training.small_runs import finish
@@ -139,6 +141,49 @@ def test_a_run_learns_features_as_the_plain_loop_does(tmp_path):
     loss = Learning(run.model.distillation.teacher)
     assert_equal_to(Loop(attach=loss.attach, loss=loss), run)
     assert not any(module._forward_hooks for module in run.model.network.modules())
+
+
+class InColour(GeneratedPictures):
+    in_channels = 3
+
+    def read(self):
+        splits = super().read()
+        in_colour = (TensorPictures(p.images.repeat(1, 3, 1, 1), p.labels) for p in (splits.train, splits.test))
+        return Splits(*in_colour, self.classes)
+
+
+def is_channels_last(tensor):
+    return tensor.dim() != 4 or tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_in_channels_last_a_run_trains_and_packs_as_in_the_other_memory_format(tmp_path):
+    seen = []
+
+    def see(module, inputs):
+        if isinstance(module, ResidualNet) and len(inputs[0]) > 2:  # no example of `binarize`
+            seen.append(is_channels_last(inputs[0]))
+
+    options = {"model": {"network": {"name": "small_cnn"}, "binary": {"weights": "bnn++"}, "teacher": {},
+                         "start": {"float_epochs": 1}, "channels_last": True},
+               "data": {"class_path": "training.test_module.InColour", "init_args": {"batch_size": 32}},
+               "trainer": {"max_epochs": 1, "accelerator": "cpu"}}  # fmt: skip
+    handle = nn.modules.module.register_module_forward_pre_hook(see)
+    run = finish(tmp_path / "last", plain=options)
+    handle.remove()
+    options["model"]["channels_last"] = False
+    other = finish(tmp_path / "other", plain=options)
+    assert seen
+    assert all(seen)  # in both phases, the teacher, calibration and validation
+    network, [optimizer] = run.model.network, run.trainer.optimizers
+    averages = [average for state in optimizer.state.values() for average in state.values()]
+    assert all(map(is_channels_last, [*network.state_dict().values(), *averages]))
+    assert not is_channels_last(other.model.network.stages[0].conv.latent)
+    torch.testing.assert_close(network.state_dict(), other.model.network.state_dict(), rtol=1e-2, atol=1e-4)
+    assert run.model.curve[0]["loss"] == pytest.approx(other.model.curve[0]["loss"], 1e-4)
+    [(images, _)] = run.datamodule.val_dataloader()
+    with run.model.accuracies.hardened(run.model.calibration_batches()):
+        expected = network.eval()(images)
+    torch.testing.assert_close(pc.load(tmp_path / "last" / PACKED, small_cnn(3, 4))(images), expected)
 
 
 @pytest.mark.parametrize("trainer", [{"max_epochs": -1}, {"limit_train_batches": 0}])

@@ -23,14 +23,15 @@ RUNS = {
         "data": {"flip": True, "mixup": {}},
         "trainer": {"accumulate_grad_batches": 2},
     },
-    "phases with a teacher": {
+    "phases with a teacher in channels_last and bfloat16": {
         "model": {
+            "channels_last": True,
             "binary": {"weights": "bnn++", "activations": "poly"},
             "start": {"float_epochs": 1, "activation_epochs": 1},
             "teacher": {"features": {"stages.0": "stages.1"}},
         },
         "data": {"batch_size": 48},
-        "trainer": {"max_epochs": 1},
+        "trainer": {"max_epochs": 1, "precision": "bf16-mixed"},
     },
 }
 

@@ -16,6 +16,7 @@ from proxconnect.layers.converted import (
 )
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
+from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import RPReLU, Shift
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "BinaryMultiheadAttention",
     "BinaryParameter",
     "BinaryTransposedLinear",
+    "PReLU",
     "RPReLU",
     "Shift",
     "add_thresholds",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect._support.arguments import whole
+from proxconnect.layers.prelu import PReLU
 
 
 class Shift(nn.Module):
@@ -50,4 +51,4 @@ class RPReLU(nn.Sequential):
 
     def __init__(self, channels: int) -> None:
         channels = whole(channels, "channels", 1)
-        super().__init__(Shift(channels), nn.PReLU(channels), Shift(channels))
+        super().__init__(Shift(channels), PReLU(channels), Shift(channels))

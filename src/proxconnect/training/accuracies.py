@@ -1,7 +1,8 @@
 """The accuracies of a network as it ships, as it is hard, and as it trains."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +46,20 @@ class Accuracies:
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts."""
+        """Count the right answers to images (N, C, H, W), and return the logits (N, classes) that "accuracy" counts.
+
+        Autocast is off, because the packed network computes in float32. The network runs uncompiled.
+        """
         network = self._network
-        with self._statistics_kept():
-            self._write(self._hardened)
-            logits: Tensor = network(images)
-        self.counts["accuracy"].update(logits, labels)
-        for name, count in self.counts.items():
-            if name != "accuracy":
-                with soft(network) if name == "accuracy_soft" else nullcontext():
-                    count.update(network(images), labels)
+        with torch.autocast(images.device.type, enabled=False), self._uncompiled():
+            with self._statistics_kept():
+                self._write(self._hardened)
+                logits: Tensor = network(images)
+            self.counts["accuracy"].update(logits, labels)
+            for name, count in self.counts.items():
+                if name != "accuracy":
+                    with soft(network) if name == "accuracy_soft" else nullcontext():
+                        count.update(network(images), labels)
         return logits
 
     def end(self) -> dict[str, Tensor]:
@@ -64,10 +69,15 @@ class Accuracies:
     @contextmanager
     def hardened(self, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
         """Yield the network; within the context, a binary one has its batch norm re-estimated for hard weights."""
-        with self._statistics_kept():
+        with self._statistics_kept(), self._uncompiled():
             if "accuracy_hard" in self.counts:
                 reestimate_batchnorm(self._network, batches)
             yield self._network
+
+    def _uncompiled(self) -> AbstractContextManager[Any]:
+        """Return a context without torch.compile, which would take longer for each kind of pass than the pass."""
+        is_compiled = self._network._compiled_call_impl is not None
+        return torch.compiler.set_stance("force_eager") if is_compiled else nullcontext()
 
     def _statistics(self) -> list[Tensor]:
         return [buffer for norm in self._norms for buffer in norm.buffers()]

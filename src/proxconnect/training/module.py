@@ -56,6 +56,7 @@ class Training(lightning.LightningModule):
         teacher: a float network to learn from; null for none.
         calibration: batches from which batch norm is re-estimated for the hard network, to validate and to pack it.
         compile: run the network by torch.compile.
+        channels_last: train in the memory format `torch.channels_last`, in which CPUs convolve faster.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Training(lightning.LightningModule):
         optimizer: OptimizerCallable = lambda parameters: AdamW(parameters, lr=5e-3, weight_decay=1e-4),
         schedule: ScheduleCallable = Cosine, undecayed: tuple[str, ...] = (), label_smoothing: float = 0.0,
         teacher: Teacher | None = None, calibration: int = 50, compile: bool = False,
+        channels_last: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if binary is None and rule != "pc++":
@@ -76,6 +78,7 @@ class Training(lightning.LightningModule):
         self.make_optimizer, self.make_schedule, self.undecayed = optimizer, schedule, tuple(undecayed)
         self.label_smoothing, self.teacher, self.calibration = label_smoothing, teacher, calibration
         self.compiles = compile
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.network: nn.Module = nn.Identity()
         self.distillation: Distillation | None = None
         self.curve: list[dict[str, float]] = []
@@ -93,7 +96,7 @@ class Training(lightning.LightningModule):
     def configure_model(self) -> None:
         """Build `network` at the first call, sharded if the strategy has a mesh; to train, also the `distillation`."""
         if isinstance(self.network, nn.Identity):
-            network = self.build()
+            network = in_format(self.memory_format, self.build())
             mesh = getattr(self.trainer.strategy, "device_mesh", None)
             self.network = network if mesh is None else shard(network, mesh)
             self.accuracies = Accuracies(self.network, self.data.classes)
@@ -102,7 +105,9 @@ class Training(lightning.LightningModule):
                 self.network.compile()
         is_needed = self.trainer.state.fn == TrainerFn.FITTING  # the teacher's file may be gone later
         if self.teacher is not None and self.distillation is None and is_needed:
-            teacher = self.teacher.build(self.data, self.float_network, self.start.checkpoint)
+            teacher = in_format(
+                self.memory_format, self.teacher.build(self.data, self.float_network, self.start.checkpoint)
+            )
             self.distillation = self.teacher.loss(self.network, teacher, self.label_smoothing)
 
     def build(self) -> nn.Module:
@@ -146,8 +151,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch, see `require_batch`, as a scalar, and add it to the mean of the epoch."""
-        images, targets = batch
-        require_batch(images, targets)
+        images, targets = self._laid_out(batch)
         loss = self._loss(self.network(images), targets, images)
         self._losses += loss.detach()
         self._steps += 1
@@ -188,8 +192,7 @@ class Training(lightning.LightningModule):
 
         The loss is the cross entropy of the network whose "accuracy" is counted, without label smoothing or teacher.
         """
-        images, labels = batch
-        require_batch(images, labels)
+        images, labels = self._laid_out(batch)
         self._evaluated[0] += cross_entropy(self.accuracies.update(images, labels), labels) * len(images)
         self._evaluated[1] += len(images)
 
@@ -229,13 +232,22 @@ class Training(lightning.LightningModule):
 
     def calibration_batches(self) -> Iterable[Tensor]:
         """Return up to `calibration` batches of training images (N, C, H, W), not augmented, on the device."""
-        return (images.to(self.device) for images, _ in self.data.calibration_batches(self.calibration))
+        return (
+            images.to(self.device, memory_format=self.memory_format)
+            for images, _ in self.data.calibration_batches(self.calibration)
+        )
 
     def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
         if self.distillation is None:
             return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         loss: Tensor = self.distillation(logits, targets, images)
         return loss
+
+    def _laid_out(self, batch: Batch) -> Batch:
+        """Return a batch with its images in `memory_format`; the errors are those of `require_batch`."""
+        images, targets = batch
+        require_batch(images, targets)
+        return images.to(memory_format=self.memory_format), targets
 
     def _sharpness(self) -> dict[str, float]:
         """Return the mean μ of the weights that a schedule moves."""
@@ -246,6 +258,12 @@ class Training(lightning.LightningModule):
     def _forget_losses(self) -> None:
         self._losses, self._steps = torch.zeros((), device=self.device), 0
         self._validated = {}
+
+
+def in_format(memory_format: torch.memory_format, network: nn.Module) -> nn.Module:
+    """Lay out the tensors of `network` that have 4 dimensions in `memory_format`, in place, and return it."""
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's overloads lack it
+    return network
 
 
 def grouped(network: nn.Module, undecayed: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
 
 from proxconnect._support import atomic
+from proxconnect._support.heap import keep_freed_memory
 from proxconnect.conversion import Plan
 from proxconnect.deploy.packed import save
 from proxconnect.deploy.runtime import pack
@@ -42,8 +43,9 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
 
     `callbacks` are added to its trainer and those of the phases. The options are written to config.yaml in its folder.
     CheckpointError if `checkpoint` is not of this run, ValueError as in `phases`, TerminatedError after SIGTERM,
-    LostRankError if another process of the run has ended.
+    LostRankError if another process of the run has ended. From now on, the process keeps the memory that it frees.
     """
+    keep_freed_memory()
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint
         for name, configuration in phases(yaml.safe_load(run.text())):

@@ -12,6 +12,7 @@ from torch.nn import functional
 from proxconnect.deploy.fusion.operation import Operation
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
+from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import Shift
 
 
@@ -36,7 +37,7 @@ def keep_channels_last(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             _convert(graph, node, lambda value: (in_format_of, (value, images[0])))
         elif node.op == "call_module":
             module = modules[node.target]
-            is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | Shift)
+            is_ours = isinstance(module, CompactLayer | BinaryMultiheadAttention | PReLU | Shift)
             if not is_ours and not type(module).__module__.startswith("torch.nn."):
                 _convert(graph, node, lambda value: (with_planes, (value,)))
 
@@ -70,7 +71,7 @@ _BYTES = 5 << 19
 _MODULES = {
     nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU,
     nn.AdaptiveMaxPool2d, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid,
-    nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, Shift,
+    nn.Hardsigmoid, nn.Tanh, nn.Identity, nn.Dropout, PReLU, Shift,
 }  # fmt: skip
 """Modules whose output for an image does not depend on the rest of the batch, apart from special options."""
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxconnect.kernels.epilogue import Add, Affine, Clamp, Gelu, Slope, Step
+from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import Shift
 
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
@@ -102,7 +103,7 @@ def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueS
         module = modules[str(node.target)]
         if node.args != (value,) or "forward" in vars(module):
             return None
-        is_other = type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, Shift)
+        is_other = type(module) in (*_CLAMPS, *_POINTWISE, nn.LeakyReLU, nn.PReLU, PReLU, Shift)
         may_follow = can_fold(module) if type(module) in _NORMS else is_other
         return EpilogueStep(node, module, module=module) if may_follow else None
     if node.op == "call_method":

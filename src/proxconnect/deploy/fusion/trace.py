@@ -21,6 +21,7 @@ from proxconnect.deploy.fusion.reach import Reach, Snapshot
 from proxconnect.deploy.fusion.sizes import Decisions, are_sizes, require_length, require_truth
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
+from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import Shift
 
 _LAYOUT = ("stride", "as_strided", "as_strided_", "is_contiguous", "data_ptr", "storage_offset")
@@ -151,7 +152,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return True if calls of `m` become nodes of the graph; False if its forward is traced into."""
-        if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | Shift):
+        if m in self.opaque or isinstance(m, CompactLayer | BinaryMultiheadAttention | PReLU | Shift):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 

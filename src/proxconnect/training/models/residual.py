@@ -14,6 +14,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
+from proxconnect.layers.prelu import PReLU
+
 Block = Callable[[int, int, int], nn.Module]  # from input channels, output channels and stride to a part of a stage
 
 
@@ -46,7 +48,7 @@ class ResidualConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = nn.PReLU(out_channels)
+        self.activation = PReLU(out_channels)
         self.stride = stride
         self.new_channels = out_channels - in_channels
 
@@ -101,7 +103,7 @@ class ResidualNet(nn.Module):
 
 def small_cnn(in_channels: int = 1, classes: int = 10) -> ResidualNet:
     """Build a stem of stride 2, two residual convolutions of 32 channels, two of 64, and a head, for tiny images."""
-    return ResidualNet(in_channels, classes, ResidualConv, nn.PReLU, widths=(32, 64), blocks=2, stem_stride=2)
+    return ResidualNet(in_channels, classes, ResidualConv, PReLU, widths=(32, 64), blocks=2, stem_stride=2)
 
 
 def _of_cifar(
@@ -109,7 +111,7 @@ def _of_cifar(
     stem_stride: int = 1,
 ) -> ResidualNet:  # fmt: skip
     """Build a ResNet for CIFAR; in the published order with the initial weights of He 2015, as He 2016 has them."""
-    activation = nn.PReLU if block is ResidualConv else lambda _: nn.ReLU()
+    activation = PReLU if block is ResidualConv else lambda _: nn.ReLU()
     widths = (width, 2 * width, 4 * width)
     net = ResidualNet(in_channels, classes, block, activation, widths=widths, blocks=blocks, stem_stride=stem_stride)
     for module in net.modules():
