@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from proxconnect._support.arguments import require_module
+from proxconnect._support.arguments import finite, require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
@@ -244,18 +244,22 @@ def require_padding_value(value: object) -> None:
         raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
 
 
-def add_thresholds(model: nn.Module) -> nn.Module:
+def add_thresholds(model: nn.Module, start: float = 0.0) -> nn.Module:
     """Give every layer with binary inputs a learned threshold per input channel, in place, and return the model.
 
-    Such a layer adds its `input_shift`, which starts at 0, to its input first: the threshold of signs is -shift. A
-    layer that has a shift keeps it. In-projections of `BinaryMultiheadAttention` get none.
+    Such a layer adds its `input_shift` to its input first: the threshold of signs is -shift. A layer that has a shift
+    keeps it. In-projections of `BinaryMultiheadAttention` get none.
 
     Call it after `binarize` and before you make the optimizer. Packed layers keep their shifts, so `load` takes the
     same float model as before.
 
+    Args:
+        model: a binary model.
+        start: the thresholds at first. Behind a ReLU, which leaves no negative values, they should be positive.
+
     Raises:
-        ValueError: no layer has binary inputs, or only in-projections do.
-        TypeError: `model` is no module.
+        ValueError: no layer has binary inputs, or only in-projections do, or `start` is infinite or NaN.
+        TypeError: `model` is no module, or `start` no number.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
@@ -263,6 +267,7 @@ def add_thresholds(model: nn.Module) -> nn.Module:
         Shift(8, dim=-1)
     """
     require_module(model, "add_thresholds(model)")
+    start = finite(start, "start")
     binary = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     layers = [m for m in binary if isinstance(m, ConvertedLayer) and m.has_binary_input]
     if not layers and any(m.has_binary_input for m in binary):
@@ -276,5 +281,6 @@ def add_thresholds(model: nn.Module) -> nn.Module:
             channels = layer.input_channels(tuple(layer.latent.shape))
             with torch.inference_mode(False):  # so that it can be trained
                 layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+                nn.init.constant_(layer.input_shift.shift, -start)
             expect_in_optimizer(layer)
     return model

@@ -34,6 +34,7 @@ class Binarization:
         keep: layers that stay float: edges, or patterns; null for none.
         padding_value: of convolutions of binary inputs: 0, 1 or -1.
         thresholds: learn a threshold for each channel of binary inputs (RSign, arXiv 2003.03488).
+        threshold_start: the learned thresholds at first; positive behind ReLUs, as 0.5.
     """
 
     weights: PairNames = "bnn++"
@@ -43,6 +44,7 @@ class Binarization:
     keep: tuple[str, ...] | None = ("edges",)
     padding_value: int = 0
     thresholds: bool = False
+    threshold_start: float = 0.0
 
     def __post_init__(self) -> None:
         for names in (self.weights, self.activations):
@@ -59,7 +61,7 @@ class Binarization:
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
         )  # fmt: skip
-        return add_thresholds(network) if self.thresholds else network
+        return add_thresholds(network, self.threshold_start) if self.thresholds else network
 
 
 def _pairs(names: PairNames | None) -> PairChoice:
