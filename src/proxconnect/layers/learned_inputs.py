@@ -54,6 +54,11 @@ def add_input_scales(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: no layer has binary inputs, or only in-projections do.
         TypeError: `model` is no module.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> pc.add_input_scales(pc.binarize(model, "bnn++", "poly", input_values=(0, 1)))[2].input_set
+        InputSet(0 and 2a, a learned from 0.5)
     """
     for layer in _with_binary_inputs(model, "add_input_scales(model)"):
         if layer.input_set is None:
