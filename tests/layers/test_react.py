@@ -94,6 +94,14 @@ def test_thresholds_ship(kind, dtype, tmp_path):
     assert not any(p.requires_grad for p in (*packed.parameters(), *loaded.parameters()))
 
 
+def test_thresholds_start_where_you_say():
+    x = torch.tensor([[0.0, 0.4, 0.5, 1.0]])  # of a ReLU
+    layer = pc.add_thresholds(pc.BinaryLinear(4, 1, bias=False, weights="bc", activations="poly"), start=0.5)
+    assert torch.equal(layer.quantize_input(x), torch.tensor([[-1.0, -1.0, 1.0, 1.0]]))
+    with pytest.raises(ValueError, match="start must be finite; got nan"):
+        pc.add_thresholds(layer, start=float("nan"))
+
+
 def thresholded() -> nn.Module:
     layers = [nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)]
     return pc.add_thresholds(pc.binarize(nn.Sequential(*layers), "bc", "poly"))

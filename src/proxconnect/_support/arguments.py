@@ -47,6 +47,14 @@ def positive(value: object, name: str) -> float:
     return given
 
 
+def finite(value: object, name: str) -> float:
+    """Return a number as `number` does; ValueError if it is infinite or NaN."""
+    given = number(value, name)
+    if not math.isfinite(given):
+        raise ValueError(f"{name} must be finite; got {given:g}")
+    return given
+
+
 def whole(value: object, name: str, least: int | None = None) -> int:
     """Return the argument `name`, an integer or a tensor or array of shape () or (1,), as an int.
 

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from proxconnect._support.text import some
 
 ADVICE = (
-    "Put batch norm, PReLU or Hardtanh before such an input, in place of a ReLU, or leave the input float with a "
-    "mapping of `activations`"
+    "Put batch norm, PReLU or Hardtanh before such an input, in place of a ReLU, learn thresholds above 0 with "
+    "add_thresholds(model, start=0.5), or leave the input float with a mapping of `activations`"
 )
 
 STEPS, ENTRIES = 5, 256
