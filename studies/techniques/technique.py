@@ -17,8 +17,9 @@ class Technique(lightning.Callback):
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Act once before the first step, as after each step, so that the first pass sees changed latents."""
-        self._after(trainer, pl_module)
+        """Act once before the first step of the run, as after each step, so that the first pass sees its effect."""
+        if trainer.global_step == 0:
+            self._after(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *batch: Any
