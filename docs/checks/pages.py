@@ -14,6 +14,7 @@ OUTSIDE = [
     "studies/bnn_plus_plus/README.md",
     "studies/cifar10/README.md",
     "studies/fashion-mnist/README.md",
+    "studies/techniques/README.md",
 ]
 
 
