@@ -10,6 +10,8 @@ from torch import nn
 import proxconnect as pc
 from proxconnect._support.user_code import load
 from proxconnect.layers.modes import soft
+from proxconnect.training.models.residual import small_cnn
+from proxconnect.training.runs import PACKED
 from proxconnect.training.study import yaml_files
 from proxconnect.training.study.grid import Grid, rows_of
 from training.small_runs import finish
@@ -60,8 +62,8 @@ def test_both_grids_have_the_same_techniques_and_no_seed_in_common():
     assert not {labels["seed"] for labels in screening} & {labels["seed"] for labels in confirmation}
 
 
-def test_a_run_calls_techniques_around_each_step_and_trains_the_scales_of_inputs(tmp_path):
-    calls, decays, scales = [], [], []
+def test_a_run_calls_techniques_around_each_step_trains_the_scales_of_inputs_and_packs_without_them(tmp_path):
+    calls, decays, scales, logits, x = [], [], [], [], torch.randn(8, 1, 8, 8)
     base = load("studies.techniques.technique:Technique")
 
     class Recorder(base):
@@ -76,7 +78,11 @@ def test_a_run_calls_techniques_around_each_step_and_trains_the_scales_of_inputs
             calls.append(("after", round(6 * share), len(layers)))
             scales.append([layer.input_quantizer.log_scale.item() for layer in layers])
 
-    techniques = [technique("latents:DecayFirst", decay=0.5), technique("inputs:ElasticInputs"), Recorder()]
+        def on_train_end(self, trainer, module):
+            with module.accuracies.hardened(module.calibration_batches()) as network, torch.no_grad():
+                logits.append(network.eval()(x))
+
+    techniques = [Recorder(), technique("latents:DecayFirst", decay=0.5), technique("inputs:ElasticInputs")]
     model = {"binary": {"weights": "bnn++", "activations": "bnn+"}}
     run = finish(tmp_path, techniques, model=model)
     steps = [call for step in range(6) for call in (("before", step, 4), ("after", step + 1, 4))]
@@ -85,6 +91,7 @@ def test_a_run_calls_techniques_around_each_step_and_trains_the_scales_of_inputs
     assert not any(scales[0])
     assert all(scales[-1])
     assert not any("log_scale" in name for name, _ in run.model.network.named_parameters())
+    torch.testing.assert_close(pc.load(tmp_path / PACKED, small_cnn(1, 4)).eval()(x), logits[0], rtol=1e-4, atol=1e-4)
 
 
 def test_balanced_latents_have_mean_0_and_the_same_deviation_in_each_channel():
