@@ -15,6 +15,7 @@ OUTSIDE = [
     "studies/cifar10/README.md",
     "studies/fashion-mnist/README.md",
     "studies/sst2/README.md",
+    "studies/techniques/README.md",
 ]
 
 
