@@ -10,6 +10,7 @@ from torch import Tensor
 import proxconnect as pc
 from artefacts import Inputs
 from int8_files import Network, Subject
+from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.networks import named
 from proxconnect.training.checkpoints import LAST, read_run
 from proxconnect.training.configuration import Configured
@@ -58,9 +59,9 @@ def _singles(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Inputs,
 
 def minilm(runs: Path) -> Subject:
     """MiniLM as the study in studies/sst2 trained it: `runs` has the folders of its rows, named by mode."""
-    from studies.sst2 import networks as sst2
-    from studies.sst2.sentences import Sentences
-
+    with importable_folder():
+        from studies.sst2 import networks as sst2
+        from studies.sst2.sentences import Sentences
     folder = Path("runs", "data", "sst2")
     networks = {
         mode: Network(sst2.trained(runs / mode / LAST), sst2.pretrained().eval())
@@ -83,13 +84,15 @@ def untrained(name: str, title: str, is_transformer: bool) -> Subject:
     networks = {"float": Network(model, model)}
     for mode, activations in {"BW": None, "BWA": "poly"}.items():
         networks[mode] = Network(binary_of(found, model, activations), model)
-    calibration: list[Inputs] = [(torch.randn(1, 3, 224, 224).numpy(),) for _ in range(8)]
+    assert found.example is not None
+    calibration = [tuple(tensor.numpy() for tensor in found.example(model)) for _ in range(8)]
     return Subject(f"{title}, untrained", networks, calibration, [], is_transformer)
 
 
 SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
     "resnet20": resnet20,
     "minilm": minilm,
+    "resnet20-untrained": lambda _: untrained("resnet20", "ResNet-20", False),
     "resnet18": lambda _: untrained("torchvision/resnet18", "ResNet-18", False),
     "deit": lambda _: untrained("deit_tiny_patch16_224", "DeiT-tiny", True),
 }

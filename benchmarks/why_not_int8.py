@@ -2,14 +2,15 @@
 
 Each contender is a file: torch's, ONNX Runtime's and OpenVINO's in float32 and in 8 bits (static, calibrated on
 training inputs; by onnxruntime.quantization and NNCF), and ours with binary weights (BW) and inputs (BWA), also with
-the remainder in 8 bits. The file that is timed also classifies the whole test set, one input at a time, and is loaded
-and run once by a fresh process, whose memory is measured: at most how much more than after its imports, and in all.
-Times are medians and quartiles of one interleaved run of all contenders, on one pinned thread.
+the remainder in 8 bits. The file that is timed also classifies the whole test set, one input at a time. A fresh process
+loads it and runs it twice: by how much its memory is then larger than after its imports ("held"), by how much it was at
+most ("peak"), and all of it ("process"). Times are medians and quartiles of one interleaved run of all contenders, on
+one pinned thread.
 
 Run: python benchmarks/why_not_int8.py resnet20 --runs FOLDER [--rounds 31] [--record FILE]
 
 FOLDER of resnet20 has the folders float, BW and BWA, each a run of `proxconnect fit` or a row of a study; that of
-minilm has rows of studies/sst2. resnet18 and deit are untrained. Files and accuracies are kept in --folder, which
+minilm has rows of studies/sst2. The other subjects are untrained. Files and accuracies are kept in --folder, which
 `--prepare` fills without timing anything; delete it after another training. Needs onnxruntime, onnx, onnxscript,
 openvino and nncf. Linux only. docs/binary-or-int8.md has the tables of benchmarks/recorded/why_not_int8.jsonl.
 """
@@ -67,7 +68,7 @@ def seconds(subject: Subject, folder: Path, rounds: int) -> dict[str, tuple[floa
 
 
 def memory(one: Artefact, folder: Path, example: Inputs) -> dict[str, int]:
-    """Return what a fresh process takes to open a file and to run it once; see artefacts.py."""
+    """Return the memory of a fresh process that opens a file and runs it; see artefacts.py."""
     numpy.savez(folder / "example.npz", *example)
     told = json.dumps(dataclasses.asdict(one))
     command = [sys.executable, artefacts.__file__, str(folder), told, str(folder / "example.npz")]
@@ -101,14 +102,14 @@ def table(entries: Sequence[dict[str, Any]]) -> Table:
     made = Table(title=entries[0]["title"], title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
                  pad_edge=False)  # fmt: skip
     made.add_column("", no_wrap=True)
-    for heading in ("%", "ms", "quartiles", "MB on\ndisk", "MB in\nmemory", "MB of\nprocess"):
+    for heading in ("%", "ms", "quartiles", "MB on\ndisk", "MB\nheld", "MB\npeak", "MB of\nprocess"):
         made.add_column(heading, justify="right", no_wrap=True)
     for entry in entries:
         share, (low, median, high) = entry["accuracy"], map(milliseconds, entry["latency"].values())
-        sizes = entry["bytes"], entry["memory"]["network"], entry["memory"]["process"]
+        sizes = entry["bytes"], *(entry["memory"][key] for key in ("held", "peak", "process"))
         made.add_row(
             entry["contender"], "" if share is None else f"{100 * share:.2f}", median, f"{low}-{high}",
-            *(f"{size / 1e6:.{digits}f}" for size, digits in zip(sizes, (2, 1, 0), strict=True)),
+            *(f"{size / 1e6:.{digits}f}" for size, digits in zip(sizes, (2, 0, 0, 0), strict=True)),
         )  # fmt: skip
     return made
 
@@ -118,12 +119,15 @@ def main() -> None:
     parser.add_argument("subject", choices=SUBJECTS)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the trained networks, in folders by mode")
     parser.add_argument("--folder", type=Path, default=Path("runs", "why_not_int8"), help="of files that are kept")
+    parser.add_argument("--title", help='of the table, as "ResNet-20, CIFAR-10 (JPEG)"')
     parser.add_argument("--prepare", action="store_true", help="write the files and test them, but time nothing")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--record", type=Path, metavar="FILE", help="add a line of JSON for each contender to it")
     given = parser.parse_args()
     torch.set_num_threads(1)
     subject, folder = SUBJECTS[given.subject](given.runs), given.folder / given.subject
+    if given.title:
+        subject = dataclasses.replace(subject, title=given.title)
     int8_files.write(subject, folder)
     if given.prepare:
         accuracies(subject, folder)
