@@ -1,6 +1,8 @@
 """The files of one network that why_not_int8.py compares: float, 8-bit and packed ones."""
 
 import copy
+import hashlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,17 +71,30 @@ def artefacts(subject: Subject) -> list[Artefact]:
     return [FLOAT, ONNX_FLOAT, OPENVINO_FLOAT, ONNX_STATIC, *dynamic, OPENVINO_INT8, *packed]
 
 
-def write(subject: Subject, folder: Path) -> None:
-    """Write the files that `folder` lacks."""
-    folder.mkdir(parents=True, exist_ok=True)
+def written(subject: Subject, place: Path) -> Path:
+    """Return the folder in `place` with the files of exactly these networks; write them if there is none."""
+    folder = place / fingerprint(subject)
+    if folder.exists():
+        return folder
+    unfinished = folder.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     for mode, network in subject.networks.items():
-        file = folder / f"architecture-{mode}.pt"
-        if not file.exists():
-            torch.save(without_weights(network.architecture), file)
+        torch.save(without_weights(network.architecture), unfinished / f"architecture-{mode}.pt")
     for artefact in artefacts(subject):
-        if not (folder / artefact.file).exists():
-            print(f"writing {artefact.title}", file=sys.stderr, flush=True)
-            WRITERS[artefact](subject, folder)
+        print(f"writing {artefact.title}", file=sys.stderr, flush=True)
+        WRITERS[artefact](subject, unfinished)
+    return unfinished.rename(folder)
+
+
+def fingerprint(subject: Subject) -> str:
+    """Return a hash of the values of all networks, in 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for mode, network in subject.networks.items():
+        for name, value in network.network.state_dict().items():
+            found.update(f"{mode} {name} {tuple(value.shape)}".encode())
+            found.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
 
 
 def without_weights(model: nn.Module) -> nn.Module:

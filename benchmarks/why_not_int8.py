@@ -11,7 +11,7 @@ Run: python benchmarks/why_not_int8.py resnet20 --runs FOLDER [--rounds 31] [--r
 
 FOLDER of resnet20 has the folders float, BW and BWA, each a run of `proxconnect fit` or a row of a study; that of
 minilm has rows of studies/sst2. The other subjects are untrained. Files and accuracies are kept in --folder, which
-`--prepare` fills without timing anything; delete it after another training. Needs onnxruntime, onnx, onnxscript,
+`--prepare` fills without timing anything, in a folder of these very weights. Needs onnxruntime, onnx, onnxscript,
 openvino and nncf. Linux only. docs/binary-or-int8.md has the tables of benchmarks/recorded/why_not_int8.jsonl.
 """
 
@@ -125,10 +125,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, metavar="FILE", help="add a line of JSON for each contender to it")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    subject, folder = SUBJECTS[given.subject](given.runs), given.folder / given.subject
+    subject = SUBJECTS[given.subject](given.runs)
     if given.title:
         subject = dataclasses.replace(subject, title=given.title)
-    int8_files.write(subject, folder)
+    folder = int8_files.written(subject, given.folder)
     if given.prepare:
         accuracies(subject, folder)
         return

@@ -1,6 +1,7 @@
 """benchmarks/why_not_int8.py: files of one network answer alike in all engines, and their accuracy is counted right."""
 
 import copy
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -99,6 +100,21 @@ def test_an_architecture_keeps_its_buffers_and_no_weights():
     assert not any(buffer.is_meta for buffer in bare.buffers())
     assert not any(parameter.is_meta for parameter in model.parameters())
     copy.deepcopy(bare).load_state_dict(model.state_dict(), assign=True)
+
+
+def test_files_are_those_of_these_weights(subject, tmp_path, monkeypatch):
+    wrote = []
+    monkeypatch.setattr(
+        int8_files, "WRITERS", {one: lambda *_: wrote.append(1) for one in int8_files.artefacts(subject)}
+    )
+    folder = int8_files.written(subject, tmp_path)
+    count = len(wrote)
+    assert int8_files.written(subject, tmp_path) == folder
+    assert len(wrote) == count == 7
+    other = dataclasses.replace(subject, networks=copy.deepcopy(subject.networks))
+    assert int8_files.fingerprint(other) == folder.name
+    next(other.networks["BW"].network.parameters()).data[0] += 1
+    assert int8_files.written(other, tmp_path) != folder
 
 
 def test_accuracy_counts_the_largest_logits():
