@@ -1,11 +1,11 @@
 """Binary networks beside float and 8-bit ones: accuracy, latency, files and memory, of the same files.
 
 Each contender is a file: torch's, ONNX Runtime's and OpenVINO's in float32 and in 8 bits (static, calibrated on
-training inputs; by onnxruntime.quantization and NNCF), and ours with binary weights (BW) and inputs (BWA), also with
-the remainder in 8 bits. The file that is timed also classifies the whole test set, one input at a time. A fresh process
-loads it and runs it twice: by how much its memory is then larger than after its imports ("held"), by how much it was at
-most ("peak"), and all of it ("process"). Times are medians and quartiles of one interleaved run of all contenders, on
-one pinned thread.
+training inputs by onnxruntime.quantization, and by NNCF for transformers in OpenVINO), and ours with binary weights
+(BW) and inputs (BWA), also with the remainder in 8 bits. The file that is timed also classifies the whole test set, one
+input at a time. A fresh process loads it and runs it twice: by how much its memory is then larger than after its
+imports ("held"), by how much it was at most ("peak"), and all of it ("process"). Times are medians and quartiles of one
+interleaved run of all contenders, on one pinned thread.
 
 Run: python benchmarks/why_not_int8.py resnet20 --runs FOLDER [--rounds 31] [--record FILE]
 
