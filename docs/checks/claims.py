@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proxconnect as pc
-from checks import probe
+from checks import eight_bits, probe
 from checks.recorded import Study, networks, signed
 from checks.speeds import CLASSES, Runs, table
 
@@ -46,6 +46,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study), *probe.table(root)],
         "docs/legitimate.md": in_words(study),
         "docs/choosing.md": when_choosing(study),
+        "docs/binary-or-int8.md": eight_bits.claims(root),
     }
 
 

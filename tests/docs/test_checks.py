@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, docstrings, links, numbers, probe, public_names, speeds
+from checks import code_blocks, docstrings, eight_bits, links, numbers, probe, public_names, speeds
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -146,7 +146,7 @@ def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
     ledgers = ["studies/fashion-mnist/ledger.jsonl", str(probe.LEDGER)]
-    for name in [*claims(ROOT), "docs/networks.jsonl", *ledgers, str(speeds.RECORD)]:
+    for name in [*claims(ROOT), "docs/networks.jsonl", *ledgers, str(speeds.RECORD), str(eight_bits.RECORD)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -166,8 +166,9 @@ def test_the_numbers_of_all_pages_are_those_that_were_recorded(copied):
         ("README.md", "| **3.39** |", "| **3.38** |"),
         ("README.md", "ResNet-18 BWA | 49.2 |", "ResNet-18 BWA | 50.2 |"),
         ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
+        ("docs/binary-or-int8.md", "| OpenVINO int8 | 4.71 |", "| OpenVINO int8 | 5.71 |"),
     ],
-    ids=["runs", "choosing", "study", "probe", "ours", "theirs", "file"],
+    ids=["runs", "choosing", "study", "probe", "ours", "theirs", "file", "int8"],
 )
 def test_a_number_that_was_not_recorded_is_found(copied, name, before, after):
     path = copied / name

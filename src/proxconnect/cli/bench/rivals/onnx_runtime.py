@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -50,7 +50,7 @@ class Task:
     @cached_property
     def static_int8_file(self) -> Path:
         """An ONNX file in `folder` of the float network in 8 bits, with the ranges of its activations on `inputs`."""
-        return write_static_int8(self.onnx_file, self.inputs, self.folder / "static.onnx")
+        return write_static_int8(self.onnx_file, [self.inputs], self.folder / "static.onnx")
 
 
 def floats(task: Task) -> Run:
@@ -66,18 +66,7 @@ def int8(task: Task) -> Run:
     """
     if task.is_convolutional:
         return _run(task.static_int8_file, task)
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    model = onnx.load(task.onnx_file)
-    del model.graph.value_info[:]  # torch 2.7 names shapes of weights that contradict their quantised forms
-    shapeless, folded, file = (task.folder / f"{name}.onnx" for name in ("shapeless", "folded", "dynamic"))
-    onnx.save(model, shapeless)
-    with _silent_log():
-        quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
-        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
-    return _run(file, task)
+    return _run(write_dynamic_int8(task.onnx_file, task.folder / "dynamic.onnx"), task)
 
 
 def _run(file: Path, task: Task) -> Run:
@@ -90,20 +79,44 @@ def _run(file: Path, task: Task) -> Run:
     return lambda: session.run(None, inputs)
 
 
-def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> Path:
-    """Export a network to an ONNX file, for positional arguments with the shapes of `inputs`, and return `file`."""
+def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path, varies: Sequence[int] = ()) -> Path:
+    """Export a network to an ONNX file, for positional arguments with the shapes of `inputs`, and return `file`.
+
+    The file takes inputs of any size in the dimensions `varies`.
+    """
+    free = tuple(dict.fromkeys(varies, torch.export.Dim.DYNAMIC) for _ in inputs) if varies else None
     with redirect_stdout(sys.stderr):  # the exporter prints
-        torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False)
+        torch.onnx.export(model, inputs, file, dynamo=True, external_data=False, verbose=False, dynamic_shapes=free)
+    return file
+
+
+def write_dynamic_int8(source: Path, file: Path) -> Path:
+    """Quantize the matrix products of an ONNX file to 8 bits, with ranges of their inputs that each run finds.
+
+    Writes and returns `file`, and writes shapeless.onnx and folded.onnx beside it.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load(source)
+    del model.graph.value_info[:]  # torch 2.7 names shapes of weights that contradict their quantised forms
+    shapeless, folded = (file.with_name(f"{name}.onnx") for name in ("shapeless", "folded"))
+    onnx.save(model, shapeless)
+    with _silent_log():
+        quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
+        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
     return file
 
 
 def write_static_int8(
-    source: Path, inputs: tuple[Tensor, ...], file: Path, spared: Callable[[Tensor], bool] | None = None
+    source: Path, calibration: Iterable[tuple[Tensor, ...]], file: Path, spared: Callable[[Tensor], bool] | None = None
 ) -> Path:
-    """Quantize an ONNX file to 8 bits: weights by channel, activations in the ranges that they have on `inputs`.
+    """Quantize an ONNX file to 8 bits: weights by channel, activations in the ranges that they have on `calibration`.
 
-    Writes and returns `file`, and writes folded.onnx beside it. If `spared` is given, only convolutions and matrix
-    products are quantized, and convolutions stay float if `spared` returns True for their weight.
+    Each entry of `calibration` is one input of the network. Writes and returns `file`, and writes folded.onnx beside
+    it. If `spared` is given, only convolutions and matrix products are quantized, and convolutions stay float if
+    `spared` returns True for their weight.
     """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -113,9 +126,9 @@ def write_static_int8(
     with _silent_log():
         quant_pre_process(source, folded, skip_symbolic_shape=True)
         session = onnxruntime.InferenceSession(folded, providers=["CPUExecutionProvider"])
-        calibration = SimpleNamespace(get_next=partial(next, iter([feed(session, inputs)]), None))
+        reader = SimpleNamespace(get_next=partial(next, (feed(session, inputs) for inputs in calibration), None))
         quantize_static(
-            folded, file, calibration, quant_format=QuantFormat.QDQ, per_channel=True,
+            folded, file, reader, quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
             op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],  # sums stay float too

@@ -34,7 +34,7 @@ def binary_in_int8(task: Task) -> Run:
     """Convert the network as `binary` does, with its float products in 8 bits, and return the function that runs it."""
     twin, count = _twin_of(task)
     floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
-    file = onnx_runtime.write_static_int8(floats, task.inputs, task.folder / "binary.onnx", _is_binary)
+    file = onnx_runtime.write_static_int8(floats, [task.inputs], task.folder / "binary.onnx", _is_binary)
     return _run(_make_binary(openvino_package().Core().read_model(file), count), task)
 
 

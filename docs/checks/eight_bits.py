@@ -1,0 +1,91 @@
+"""The tables of docs/binary-or-int8.md, made of what `benchmarks/why_not_int8.py --record` wrote."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RECORD = Path("benchmarks", "recorded", "why_not_int8.jsonl")
+
+Entry = Mapping[str, Any]
+"""A line of the record: one contender of one subject."""
+
+
+def subjects(root: Path) -> dict[str, list[Entry]]:
+    """The newest entry of each contender, by the title of its subject."""
+    found: dict[str, dict[str, Entry]] = {}
+    for line in (root / RECORD).read_text().splitlines():
+        entry = json.loads(line)
+        found.setdefault(entry["title"], {})[entry["contender"]] = entry
+    return {title: list(entries.values()) for title, entries in found.items()}
+
+
+def claims(root: Path) -> list[str]:
+    """What the page says: its tables, and numbers of them in words."""
+    resnet18, deit, resnet20 = (
+        {entry["contender"]: entry for entry in subjects(root)[f"{name}, untrained"]}
+        for name in ("ResNet-18", "DeiT-tiny", "ResNet-20")
+    )
+    openvino, onnx, bw, bwa = "OpenVINO int8", "ONNX Runtime int8", "packed BW, int8", "packed BWA, int8"
+
+    def ms(network: Mapping[str, Entry], contender: str) -> str:
+        return f"{milliseconds(network[contender]['latency']['median'])} ms"
+
+    def megabytes(network: Mapping[str, Entry], contender: str) -> str:
+        return f"{network[contender]['bytes'] / 1e6:.2f} MB"
+
+    def memory(contender: str, key: str) -> str:
+        return f"{resnet18[contender]['memory'][key] / 1e6:.0f} MB"
+
+    return [
+        *tables(root),
+        f"OpenVINO's int8 takes {ms(resnet20, openvino)}, the fastest packed form {ms(resnet20, bwa)}",
+        f"holds {memory(bwa, 'process')} with ResNet-18, that of ONNX Runtime's int8 {memory(onnx, 'process')}",
+        f"{memory(bwa, 'held')} against {memory(onnx, 'held')}",
+        f"packed BW without int8 takes {ms(resnet18, 'packed BW')}, OpenVINO's int8 {ms(resnet18, openvino)}",
+        f"takes {megabytes(resnet18, bwa)} instead of {megabytes(resnet18, onnx)}, DeiT-tiny {megabytes(deit, bwa)} "
+        f"instead of {megabytes(deit, onnx)}",
+        f"takes {ms(resnet18, bwa)} on ResNet-18, the fastest int8 {ms(resnet18, openvino)}; on DeiT-tiny "
+        f"{ms(deit, bwa)} and {ms(deit, openvino)}",
+        f"{ms(resnet18, bw)} and {ms(resnet18, openvino)} on ResNet-18, {ms(deit, bw)} and {ms(deit, openvino)} on "
+        "DeiT-tiny",
+    ]
+
+
+def tables(root: Path) -> list[str]:
+    """The lines of all tables."""
+    return [line for title, entries in subjects(root).items() for line in table(title, entries)]
+
+
+def table(title: str, entries: Sequence[Entry]) -> list[str]:
+    """The lines in Markdown; the column of accuracies is left out where nothing was tested."""
+    tested = entries[0]["tested"] > 0
+    heads = [
+        title,
+        *(["accuracy, %"] if tested else []),
+        "ms",
+        "quartiles",
+        "MB on disk",
+        "MB held",
+        "at most",
+        "process",
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for entry in entries:
+        low, median, high = (milliseconds(entry["latency"][key]) for key in ("low", "median", "high"))
+        sizes = entry["bytes"], *(entry["memory"][key] for key in ("held", "peak", "process"))
+        cells = [
+            entry["contender"], *([f"{100 * entry['accuracy']:.2f}"] if tested else []), median, f"{low} to {high}",
+            *(f"{size / 1e6:.{digits}f}" for size, digits in zip(sizes, (2, 0, 0, 0), strict=True)),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def milliseconds(seconds: float) -> str:
+    """In three digits."""
+    return f"{1e3 * seconds:#.3g}"
+
+
+if __name__ == "__main__":
+    print(*tables(Path(__file__).parents[2]), sep="\n")
