@@ -1,6 +1,7 @@
 """What every test starts from: one thread, a fixed seed, deterministic properties."""
 
 import gc
+import os
 from collections.abc import Generator, Iterator
 from itertools import chain
 
@@ -42,6 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return next((index for index, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
 
     items.sort(key=place)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests also wait, for subprocesses, disks, browsers and moments to kill."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(wrapper=True)

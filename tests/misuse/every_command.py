@@ -34,7 +34,7 @@ RECIPE = {
 COMMANDS = [
     "check bnn", "completion bash", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
     "test --config recipe.yaml --ckpt_path last", "summary run/last.ckpt", "summary run/network.safetensors",
-    "study grid.yaml --workers 1", "study grid.yaml --verify 1 --workers 1",
+    "study grid.yaml --workers 1",
     "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo",
     "bench small_net:net --rounds 1 --batch 1", "pack net.pt --model small_net:net -o net.safetensors",
     "export net.safetensors --model small_net:net --to onnx -o net.onnx",

@@ -26,7 +26,7 @@ Names = str | Mapping[str, str | None] | None
 
 
 @register_quantization_config(METHOD)
-class ProxConnectConfig(QuantizationConfigMixin):
+class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy skips transformers
     """The arguments of `binarize` for `from_pretrained(name, quantization_config=...)`.
 
     Import this module to register it with transformers. A float checkpoint is loaded first and binarized afterwards. A
@@ -55,7 +55,7 @@ class ProxConnectConfig(QuantizationConfigMixin):
             raise ValueError(
                 f"ProxConnectConfig knows no {', '.join(sorted(unknown))}: this file may be of a newer version"
             )
-        self.quant_method = METHOD  # type: ignore[assignment]  # it is typed as one of transformers' own
+        self.quant_method = METHOD
         self.weights, self.activations = _named("weights", weights), _named("activations", activations)
         if weights is None:
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
@@ -141,7 +141,7 @@ def _strings(key: str, given: Any, kind: Any) -> list[str] | None:
 
 
 @register_quantizer(METHOD)
-class ProxConnectQuantizer(HfQuantizer):
+class ProxConnectQuantizer(HfQuantizer):  # type: ignore[misc]  # mypy skips transformers
     """The hooks that transformers calls: float networks are binarized after their weights load, binary ones before.
 
     Loading raises ValueError if a binary checkpoint lacks a latent weight, or a float one every weight to binarize.

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.graph_modules import _MOST_CHANGES, graph_forward
+from proxconnect.deploy.fusion.graph_forward import _MOST_CHANGES
+from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
 

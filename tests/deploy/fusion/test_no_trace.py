@@ -1,5 +1,6 @@
 """A trace leaves nothing behind, whatever the forward keeps, counts or draws."""
 
+import cProfile
 import functools
 import queue
 import random
@@ -226,6 +227,51 @@ def test_an_inner_module_that_keeps_something_is_called():
     assert graph_forward(model) is not None
     assert torch.equal(model(X), model(X))
     assert type(model[1].state.last) is Tensor
+
+
+TICKS = 0
+ASKED, DONE = threading.Event(), threading.Event()
+
+
+def with_ticks(x: Tensor) -> Tensor:
+    return x * TICKS
+
+
+class WaitsForAThread(Keeping):
+    def kept(self, x: Tensor) -> Tensor:
+        ASKED.set()
+        DONE.wait()
+        return x * 2 if len(self.dictionary) < 99 else with_ticks(x)
+
+
+def tick(part: nn.Module) -> None:
+    global TICKS
+    ASKED.wait()
+    TICKS += 1
+    part(X)
+    DONE.set()
+
+
+@pytest.mark.parametrize("part", [len, nn.ReLU()], ids=["apart", "calls modules"])
+def test_changes_by_another_thread_are_its_own(part):
+    """They are blamed on the forward only if the thread may work for it, since it calls modules meanwhile."""
+    global TICKS
+    TICKS = 0
+    ASKED.clear(), DONE.clear()
+    thread = threading.Thread(target=tick, args=(part,))
+    thread.start()
+    packing = str(pc.pack(binary(WaitsForAThread)).packing)
+    thread.join()
+    assert ("since its forward sets or changes the global TICKS" in packing) is (part is not len)
+    assert (part is len) == TICKS
+
+
+def test_a_profiler_goes_on():
+    with cProfile.Profile() as profiler:
+        packed = pc.pack(binary(AsksRegistry))
+        packed(X)
+    assert graph_forward(packed) is not None
+    assert {"pack", "trace"} <= {entry.code.co_name for entry in profiler.getstats() if hasattr(entry.code, "co_name")}
 
 
 def test_hooks_see_no_proxy():

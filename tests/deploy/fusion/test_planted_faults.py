@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import binary_products, graph_modules, passes, remainder, segments, steps
+from proxconnect.deploy.fusion import binary_products, passes, remainder, segments, steps
+from proxconnect.deploy.fusion import graph_forward as running
 from proxconnect.deploy.fusion.binary_products import output_bits
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.proof import Proof, prove
@@ -162,10 +163,10 @@ def reads_other(layer: str, place: int, other: str) -> Any:
 
 
 def in_parts(patch: Callable[..., None], net: type[nn.Module], **faults: Any) -> Any:
-    """Batches run image by image, with functions of `graph_modules` and `segments` in the place of their own."""
+    """Batches run image by image, with functions of `graph_forward.py` and `segments` in the place of their own."""
     patch("proxconnect.deploy.fusion.images._BYTES", 1)
     for name, value in faults.items():
-        for module in (graph_modules, segments):
+        for module in (running, segments):
             if hasattr(module, name):
                 patch(module, name, value)
     return pc.pack(hard(net))

@@ -81,7 +81,7 @@ def test_one_seed_has_no_interval():
 def test_intervals_hold_what_they_say():
     """Of normal values, 95 % of means, and of next values by the spread of three settings, lie within."""
     random = numpy.random.default_rng(0)
-    means, nexts, trials = 0, 0, 4000
+    means, nexts, trials = 0, 0, 2000
     for sample in random.normal(size=(trials, 10)):
         settings = sample[:9].reshape(3, 3)
         cells = DataFrame({"seeds": 3, "mean": settings.mean(1), "sd": settings.std(1, ddof=1)})

@@ -1,11 +1,21 @@
 """Sort the calls of a forward by the arguments that they give, because each kind of call has a graph of its own."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from proxconnect.deploy.fusion.trace import UntraceableError
+
+_MOST_KINDS = 4
+"""The most kinds of calls that have graphs, besides that with the arguments without defaults."""
 
 _CONSTANTS = (type(None), bool, int, float, str)
 
@@ -54,3 +64,58 @@ def _defaults(forward: Callable[..., Any]) -> dict[str, Any]:
     """Return the defaults of the parameters that positional arguments can name, except `self`, in order."""
     _, *parameters = signature(forward).parameters.values()
     return {p.name: p.default for p in parameters if p.kind <= Parameter.POSITIONAL_OR_KEYWORD}
+
+
+class GraphsByKind:
+    """The graphs for calls of other kinds than that with the arguments without defaults.
+
+    `make` returns the graph for a kind, or raises UntraceableError.
+    """
+
+    def __init__(self, make: Callable[[Kind], Any]) -> None:
+        self._make = make
+        self.made: dict[Kind, Any] = {}
+        """The graphs by kind; None for kinds that can have none."""
+
+    def find(self, kind: Kind | None) -> Any:
+        """Return the graph for a kind, which is made when the kind is first seen; None if there is none."""
+        if kind is not None and kind not in self.made and len(self.made) < _MOST_KINDS:
+            self.made[kind] = None
+            with suppress(UntraceableError):
+                self.made[kind] = self._make(kind)
+        return None if kind is None else self.made.get(kind)
+
+
+def ordered(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Return the arguments in the order of these names if exactly these are given, else None."""
+    if len(args) + len(kwargs) != len(names):
+        return None
+    rest = names[len(args) :]
+    return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
+
+
+def are_plain(inputs: tuple[Any, ...]) -> bool:
+    """Return True if a graph may run on these inputs: numbers, None and plain CPU tensors that record no gradient.
+
+    A tensor that requires one is plain while gradients are off. False under CPU autocast, forward-mode differentiation,
+    a torch function or dispatch mode, a transform or tracing, and while a global forward hook is registered.
+    """
+    has_gradients = torch.is_grad_enabled()
+    for value in inputs:
+        if type(value) is Tensor:
+            if not value.is_cpu or value.layout is not torch.strided or (has_gradients and value.requires_grad):
+                return False
+            if value.is_neg():  # entries in memory have the other sign
+                return False
+        elif not (value is None or isinstance(value, int | float)):
+            return False
+    return not (
+        torch.is_autocast_enabled("cpu")
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or is_in_torch_dispatch_mode()
+        or torch._C._is_torch_function_mode_enabled()
+        or torch._C._get_tracing_state() is not None
+        or _global_forward_hooks
+        or _global_forward_pre_hooks
+    )

@@ -1,32 +1,18 @@
 """Make a packed model, or parts of it, run fused graphs, if these answer as the modules do."""
 
 import functools
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import torch
-from torch import Tensor, fx, nn
-from torch.autograd import forward_ad
-from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch import nn
 
-from proxconnect._support.example import tensors_in
 from proxconnect._support.model_context import model_context
-from proxconnect.deploy.fusion.attention import FastAttention
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
-from proxconnect.deploy.fusion.calls import Kind, sort
-from proxconnect.deploy.fusion.closeness import gap
-from proxconnect.deploy.fusion.images import are_apart, in_parts, with_channels_last
-from proxconnect.deploy.fusion.operation import Rewriting
-from proxconnect.deploy.fusion.passes import rewrite
-from proxconnect.deploy.fusion.segments import Examination, Segments
-from proxconnect.deploy.fusion.sizes import UnforeseenSizesError
-from proxconnect.deploy.fusion.sources import Sources
-from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, required_parameters, trace
+from proxconnect.deploy.fusion.graph_forward import GraphForward
+from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
 
@@ -91,7 +77,7 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
             raise UntraceableError("its forward was replaced")
         own: Any = type(module).forward
         own = own.__wrapped__ if isinstance(module, _RunsGraph) else own
-        fused = GraphForward(module, own, has_fast_floats=has_fast_floats)
+        fused = GraphForward(module, own, _fuse_children, has_fast_floats=has_fast_floats)
     except UntraceableError as error:
         reasons[name] = str(error)
         for child_name, child in module.named_children():
@@ -107,7 +93,12 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
         _visit(inner, module.get_submodule(target), regions, reasons, has_fast_floats)
 
 
-def graph_forward(module: nn.Module) -> "GraphForward | None":
+def _fuse_children(module: nn.Module, has_fast_floats: bool) -> None:
+    for child in module.children():
+        _visit("", child, [], {}, has_fast_floats)
+
+
+def graph_forward(module: nn.Module) -> GraphForward | None:
     """Return the `GraphForward` that runs the fused graph of a module; None if the module has no graph itself."""
     fused: GraphForward | None = vars(module).get("_graph_forward")
     # A shallow copy holds the graph of the module that was copied.
@@ -161,286 +152,3 @@ def _blank(base: Any) -> Any:
     """Return an instance without state of the subclass of `base`, for unpickling."""
     cls = _class_that_runs_graphs(base)
     return cls.__new__(cls)
-
-
-_CLOSE = 1e-3
-"""The largest error of a graph's output that needs no examination, relative to the largest entry."""
-
-
-_MOST_CHANGES = 16
-"""How often a graph is made again without having run twice: a network that changes more often runs by layers."""
-
-_MOST_LESSONS = 8
-"""How often a graph is made again for other decisions about the sizes of the first inputs."""
-
-_MOST_KINDS = 4
-"""The most kinds of calls that have graphs, besides that with the arguments without defaults."""
-
-
-class GraphForward:
-    """The callable that runs the fused graph of a module, or the module's own forward `own` if the graph cannot.
-
-    The graph runs for plain inputs on the CPU, in `eval()`, without gradients, tracing, transforms and hooks. It is
-    made again if a tensor, module or value from which it was made changes. It is given up with a warning if that fails
-    or is needed before each of many calls, or if its first output without NaN differs from that of the own forward by
-    more than rounding can explain (`Examination`). The constructor raises UntraceableError if the module cannot be
-    traced. `has_fast_floats` lets kernels replace float operations of torch.
-
-    The graph is of the calls that give exactly the parameters without defaults. Other calls get a `GraphForward` for
-    each `Kind`, made when it is first seen. Conditions on sizes are assumed, learned from the first inputs, and checked
-    in each run. If they differ later, the layers run.
-    """
-
-    work: Rewriting
-    _run: Callable[..., Any] | None
-    _sources: Sources | None
-
-    def __init__(self, module: nn.Module, own: Callable[..., Any], *, has_fast_floats: bool = False) -> None:
-        self.module, self._own, self._has_fast_floats = module, own, has_fast_floats
-        self.names = required_parameters(own)
-        if not self.names:
-            raise UntraceableError("its forward takes no argument without a default")
-        self.is_paused = False
-        self._changes = 0
-        self._examinations: list[Examination] | None = None
-        self._decisions: list[Any] = []
-        self._kinds: dict[Kind, GraphForward | None] = {}
-        self._has_fused_children = False
-        self._fuse()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph, or the module's own forward if the graph cannot or must not run for this call."""
-        inputs = self._inputs(args, kwargs)
-        if inputs is None:
-            return self._of_other_kind(args, kwargs)
-        if not inputs or not are_plain(inputs):
-            return self.own(*args, **kwargs)
-        if self.is_paused:
-            return self._by_layers(*inputs)
-        if self._is_outdated():
-            self._fuse_again()
-        else:
-            self._changes = 0
-        assert self._sources is not None
-        if self._is_given_up or self._sources.are_hooked():
-            return self.own(*args, **kwargs)
-        if self._sources.is_in_training():
-            self.require_comparison()
-            return self.own(*args, **kwargs)
-        if not self._is_checked and not self._fits(inputs):
-            return self.own(*inputs)
-        assert self._run is not None
-        if self._examinations is not None:
-            self._examinations.append(self._examination(inputs))
-            return self._examinations[-1].answer
-        if not self._is_checked:
-            return self._checked(inputs)
-        try:
-            return in_parts(self._run, *inputs) if self._are_apart else self._run(*inputs)
-        except UnforeseenSizesError:
-            return self._by_layers(*inputs)
-        except Exception as error:  # whatever the operations raise
-            fault = f"{type(error).__name__}: {error}"
-        answer = self.own(*inputs)  # which may say itself what is wrong with this input
-        self._warn("does not take this input", fault, stacklevel=6)
-        return answer
-
-    def own(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the output of the module's own forward, run without the graph."""
-        return self._own(self.module, *args, **kwargs)
-
-    def require_comparison(self) -> None:
-        """Look for changes of large tensors too before the graph runs again, as after training."""
-        if self._sources is not None:
-            self._sources.require_comparison()
-        for other in filter(None, self._kinds.values()):
-            other.require_comparison()
-
-    @contextmanager
-    def examined(self) -> Iterator[list[Examination]]:
-        """In this context, calls that the graph supports run the layers; yield a list that gets their examinations."""
-        before = self._examinations
-        try:
-            self._examinations = []
-            yield self._examinations
-        finally:
-            self._examinations = before
-
-    @contextmanager
-    def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
-        """In this context, calls run the function that `runner(graph)` returned instead of the graph, as to profile."""
-        graphs = [self, *filter(None, self._kinds.values())]
-        runs = [graph._run for graph in graphs]
-        try:
-            for graph, run in zip(graphs, runs, strict=True):
-                graph._run = run and runner(run.__self__)  # type: ignore[attr-defined]  # it is a bound method
-            yield
-        finally:
-            for graph, run in zip(graphs, runs, strict=True):
-                graph._run = run
-
-    def _fuse(self) -> None:
-        graph, reach, self._decisions = trace(self.module, self._own, self._decisions)
-        with torch.device("cpu"):  # where kernels read, whatever the default is
-            self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
-        sources = Sources(self.module, graph, self.work.read, reach)
-        self._are_apart = are_apart(graph, self.work.modules)
-        self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
-        self._is_checked = self._is_given_up = False
-        self._run = fx.GraphModule(self.module, graph).forward
-        self._sources = sources  # last, since other threads take the rest to fit it
-
-    def _is_outdated(self) -> bool:
-        """Return True if there is no graph, as after unpickling, or the module has changed since it was made."""
-        return self._sources is None or self._sources.have_changed()
-
-    def _fuse_again(self) -> None:
-        """Make the graph again, or give it up if the module can no longer be traced, or always changes."""
-        with one_at_a_time:
-            if not self._is_outdated():  # another thread has made it
-                return
-            self._changes += 1
-            try:
-                if self._changes > _MOST_CHANGES:
-                    raise UntraceableError(f"its numbers have changed before each of the last {_MOST_CHANGES} calls")
-                self._fuse()
-            except UntraceableError as error:
-                self._give_up(str(error))
-                self._sources = Sources(self.module, fx.Graph(), ())  # until modules are replaced
-
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Return the arguments in order if exactly the parameters without defaults are given, else None."""
-        if len(args) + len(kwargs) != len(self.names):
-            return None
-        rest = self.names[len(args) :]
-        return (*args, *(kwargs[name] for name in rest)) if all(name in kwargs for name in rest) else None
-
-    def _of_other_kind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the graph of a call with other arguments, or the module's own forward if it gets no graph."""
-        kind, inputs = sort(self._own, args, kwargs) or (None, ())
-        if self._is_given_up or not are_plain(inputs):
-            return self.own(*args, **kwargs)
-        if self.is_paused:
-            return self._by_layers(*args, **kwargs)
-        if kind is not None and kind not in self._kinds and len(self._kinds) < _MOST_KINDS:
-            self._kinds[kind] = None
-            with suppress(UntraceableError):
-                self._kinds[kind] = GraphForward(self.module, kind.of(self._own), has_fast_floats=self._has_fast_floats)
-        other = None if kind is None else self._kinds.get(kind)
-        if other is None:
-            self._fuse_children()
-            return self.own(*args, **kwargs)
-        other._examinations = self._examinations
-        return other(*inputs)
-
-    def _fuse_children(self) -> None:
-        """Fuse the children, once, for calls of which the module itself gets no graph."""
-        if not self._has_fused_children:
-            self._has_fused_children = True
-            for child in self.module.children():
-                _visit("", child, [], {}, self._has_fast_floats)
-
-    def _fits(self, inputs: tuple[Any, ...]) -> bool:
-        """Make the graph again until it fits the sizes of the first inputs; False if it is given up instead."""
-        for _ in range(_MOST_LESSONS if self._decisions else 0):
-            try:
-                self._run(*inputs)  # type: ignore[misc]  # it was made
-            except UnforeseenSizesError as error:
-                self._decisions = [*self._decisions[: error.question], error.answer]
-            except Exception:  # whatever the operations raise, a comparison reports it
-                return True
-            else:
-                return True
-            try:
-                self._fuse()
-            except UntraceableError as error:
-                self._give_up(str(error))
-                return False
-        if self._decisions:
-            self._give_up("it decides too often by sizes")
-        return not self._is_given_up
-
-    def _checked(self, inputs: tuple[Any, ...]) -> Any:
-        """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong."""
-        _, expected = self._as_the_graph(inputs, self._by_layers)
-        try:
-            answer = self._run(*inputs)  # type: ignore[misc]  # it was made
-            off = gap(expected, answer)
-            fault = "" if off <= _CLOSE else f"its answer is off by {off:.1e} from that of the module's forward"
-        except Exception as error:  # whatever the operations raise
-            answer, fault = None, f"it raises {type(error).__name__}: {error}"
-        is_lost = any(tensor.isnan().any() for tensor in tensors_in(expected))  # NaN proves nothing: compare again
-        if fault and answer is not None and not is_lost:
-            fault = self._examination(inputs).fault(fault)
-        if not fault:
-            self._is_checked = not is_lost
-            return answer
-        if not is_lost:
-            self._give_up(fault)
-        return self.own(*inputs)
-
-    def _examination(self, inputs: tuple[Any, ...]) -> Examination:
-        """Compare each operation of the graph with its layers on these inputs."""
-        with torch.no_grad():
-            laid_out, answer = self._as_the_graph(inputs, self.own)
-            return self._segments.examined(inputs, laid_out, answer)
-
-    def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
-        """Return the inputs and `answer_to` them, in channels_last if the graph uses it and the layers can."""
-        if self.work.has_images:
-            with suppress(RuntimeError):
-                laid_out = tuple(map(with_channels_last, inputs))
-                return laid_out, answer_to(*laid_out)
-        return inputs, answer_to(*inputs)
-
-    def _by_layers(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module's own forward with the graph's attention."""
-        with FastAttention() if self._has_fast_floats else nullcontext():
-            return self.own(*args, **kwargs)
-
-    def _give_up(self, fault: str) -> None:
-        self._is_given_up = True
-        self._warn("is given up", fault, stacklevel=8)
-
-    def _warn(self, what: str, fault: str, stacklevel: int) -> None:
-        """Warn at the line that calls the module."""
-        graph = f"the fused graph of {type(self.module).__name__}"
-        warnings.warn(f"{graph} {what}, so that it runs layer by layer, more slowly: {fault}", stacklevel=stacklevel)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for copies and pickles, without the graph, which they make again."""
-        return {name: vars(self)[name] for name in ("module", "names", "_has_fast_floats", "_decisions")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
-        self._run = self._sources = self._examinations = None
-        self.is_paused = self._has_fused_children = self._is_given_up = False
-        self._changes, self._kinds = 0, {}
-
-
-def are_plain(inputs: tuple[Any, ...]) -> bool:
-    """Return True if a graph may run on these inputs: numbers, None and plain CPU tensors that record no gradient.
-
-    A tensor that requires one is plain while gradients are off. False under CPU autocast, forward-mode differentiation,
-    a torch function or dispatch mode, a transform or tracing, and while a global forward hook is registered.
-    """
-    has_gradients = torch.is_grad_enabled()
-    for value in inputs:
-        if type(value) is Tensor:
-            if not value.is_cpu or value.layout is not torch.strided or (has_gradients and value.requires_grad):
-                return False
-            if value.is_neg():  # entries in memory have the other sign
-                return False
-        elif not (value is None or isinstance(value, int | float)):
-            return False
-    return not (
-        torch.is_autocast_enabled("cpu")
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-        or is_in_torch_dispatch_mode()
-        or torch._C._is_torch_function_mode_enabled()
-        or torch._C._get_tracing_state() is not None
-        or _global_forward_hooks
-        or _global_forward_pre_hooks
-    )

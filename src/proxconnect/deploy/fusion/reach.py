@@ -1,10 +1,9 @@
-"""Find the Python values that forwards may read or set: to see changes of them, and to undo those of a trace."""
+"""Find the Python values that forwards may read or set."""
 
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import _lru_cache_wrapper, cache, cached_property, partial
-from operator import is_
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -15,7 +14,6 @@ _CODE = (ModuleType, FunctionType, type)
 """The types of values that nobody changes between two calls."""
 
 _FOREIGN = {"torch", "numpy", "builtins", "proxconnect", *sys.stdlib_module_names}
-_ABSENT = object()
 
 Place = tuple[Any, Any]
 """A dictionary and a key of it, or an object and the name of an attribute."""
@@ -65,6 +63,12 @@ class Reach:
         for attributes, _, _ in self.owners:
             yield from ((attributes, name) for name in attributes if name in self.names and name != "training")
 
+    def holders(self) -> set[tuple[int, str]]:
+        """Return the ids of the objects that hold the values, with a name if the code reaches only that one there."""
+        wholes = [*(held for held, _, _ in (*self.owners, *self.containers)), *self.caches]
+        names = {(key, name) for key, (_, names) in self.globals.items() for name in names}
+        return {*names, *self.attributes, *((id(whole), "") for whole in wholes)}
+
     def _resolve(self) -> None:
         """Visit the attributes whose names occur in the code, until that finds no more names and values."""
         before = -1
@@ -80,7 +84,7 @@ class Reach:
                     is_operator = is_object and name.startswith("__") and name != "__init__"
                     if name in self.names or (is_operator and (isinstance(value, FunctionType) or _parts(value))):
                         self._visit(value, None, label := f"{cls.__name__}.{name}")
-                        if not hasattr(value, "__get__") and not name.startswith("__"):
+                        if not hasattr(type(value), "__get__") and not name.startswith("__"):
                             self.attributes[id(cls), name] = cls, name, label
 
     def _visit(self, value: Any, module: nn.Module | None, label: str) -> None:
@@ -142,85 +146,6 @@ class Reach:
         self.globals.setdefault(id(namespace), (namespace, set()))[1].update(names)
         for name in [name for name in names if name in namespace]:
             self._visit(namespace[name], None, f"the global {name}")
-
-
-class Snapshot:
-    """A shallow copy of the values of a `Reach`, to restore them after a trace."""
-
-    def __init__(self, reach: Reach) -> None:
-        spaces = [(space, {n: space[n] for n in names if n in space}, names) for space, names in reach.globals.values()]
-        self._globals = spaces
-        self._owners = [(held, held.copy(), module, label) for held, module, label in reach.owners]
-        containers = {id(container): (container, module, label) for container, module, label in reach.containers}
-        for attributes, module, label in reach.owners:  # `_buffers` and the like, whether code names them or not
-            for name, value in attributes.items():
-                if isinstance(value, list | dict | set) and id(value) not in containers:
-                    containers[id(value)] = value, module, f"{label}.{name}"
-        self._containers = [(held, _copied(held), module, label) for held, module, label in containers.values()]
-        self._attributes = [(*place, getattr(*place[:2], _ABSENT)) for place in reach.attributes.values()]
-        self._caches = [(cached, cached.cache_info().currsize) for cached in reach.caches]
-
-    def put_back(self, ignored: str) -> dict[nn.Module | None, str]:
-        """Restore the values, but no attributes whose names begin with `ignored`; return what had changed.
-
-        That is the name of one changed value for each module that holds one, and for None of one that no module holds.
-        """
-        changed: dict[nn.Module | None, str] = {}
-        for namespace, before, names in self._globals:
-            if name := _restored(namespace, before, names):
-                changed.setdefault(None, f"the global {name}")
-        for attributes, held, module, label in self._owners:
-            if name := _restored(attributes, held, {n for n in {**attributes, **held} if not n.startswith(ignored)}):
-                changed.setdefault(module, f"{label}.{name}")
-        for container, before, module, label in self._containers:
-            if len(container) != len(before) or not _are_same(container, before):
-                changed.setdefault(module, label)
-                _refill(container, before)
-        for owner, name, label, value in self._attributes:
-            if getattr(owner, name, _ABSENT) is not value:
-                changed.setdefault(None, label)
-                setattr(owner, name, value) if value is not _ABSENT else delattr(owner, name)
-        for cached, size in self._caches:
-            if cached.cache_info().currsize > size:  # what was added may hold proxies
-                cached.cache_clear()
-        return changed
-
-
-def _restored(now: dict[str, Any], before: dict[str, Any], names: Iterable[str]) -> str:
-    """Restore the values of a dictionary under these names; return the name of one that had changed, or ""."""
-    changed = [name for name in names if now.get(name, _ABSENT) is not before.get(name, _ABSENT)]
-    for name in changed:
-        if name in before:
-            now[name] = before[name]
-        else:
-            del now[name]
-    return min(changed, default="")
-
-
-def _copied(container: Any) -> Any:
-    """Return a copy; that of a dictionary is a plain one with what it holds, whatever a subclass makes of that."""
-    if isinstance(container, dict):
-        return {key: dict.__getitem__(container, key) for key in dict.keys(container)}
-    return container.copy()
-
-
-def _refill(container: Any, content: Any) -> None:
-    """Give a container what a copy of it holds."""
-    if isinstance(container, dict):
-        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
-        base.clear(container)
-        for key, value in content.items():
-            base.__setitem__(container, key, value)
-        return
-    container.clear()
-    container.extend(content) if hasattr(container, "extend") else container.update(content)
-
-
-def _are_same(one: Any, other: Any) -> bool:
-    """Return True if two containers of one kind and length hold the same objects."""
-    if isinstance(one, dict):
-        return all(dict.get(other, key, _ABSENT) is value for key, value in _copied(one).items())
-    return all(map(is_, one, other)) if not isinstance(one, set) else one == other
 
 
 def _parts(value: Any) -> tuple[Any, ...]:

@@ -10,15 +10,16 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from dis import opmap
-from functools import partialmethod
+from functools import partial, partialmethod
 from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from proxconnect.deploy.fusion.reach import Reach, Snapshot
+from proxconnect.deploy.fusion.reach import Reach
 from proxconnect.deploy.fusion.sizes import Decisions, are_sizes, require_length, require_truth
+from proxconnect.deploy.fusion.snapshot import Snapshot
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.layers import BinaryMultiheadAttention
 from proxconnect.layers.prelu import PReLU
@@ -83,7 +84,8 @@ def trace(module: nn.Module, forward: Callable[..., Any], given: Sequence[Any] =
 def _attempt(tracer: "_Tracer") -> fx.Graph | None:
     """Return the graph; if inner modules set attributes, add them to `opaque` and return None."""
     module, through, fault = tracer.module, tracer.through(), ""
-    before, states = Snapshot(Reach(module.modules(), through, tracer.forward)), _random_states()
+    reached = partial(Reach, [*module.modules()], through, tracer.forward)
+    before, states = Snapshot(reached()), _random_states()
     with torch.random.fork_rng(devices=()), torch.no_grad():
         profiler = sys.getprofile()
         sys.setprofile(lambda frame, event, _: tracer.ran.add(frame.f_code))
@@ -92,10 +94,10 @@ def _attempt(tracer: "_Tracer") -> fx.Graph | None:
         except Exception as error:  # whatever its code raises when it meets a proxy
             fault = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         finally:
-            sys.setprofile(profiler)
+            getattr(profiler, "enable", partial(sys.setprofile, profiler))()  # cProfile's is an object
         draws = _random_states() != states
     random.setstate(states[0])
-    changed = before.put_back(_OF_FX)
+    changed = before.put_back(_OF_FX, partial(reached, None if tracer.has_other_threads else tracer.ran))
     keeps = tracer.forget()
     if fault:
         raise UntraceableError(fault)
@@ -129,6 +131,13 @@ class _Tracer(fx.Tracer):
         self.proxies: dict[str, fx.Proxy] = {}
         self.made: list[weakref.ref[fx.Proxy]] = []
         self.thread = threading.get_ident()
+        self.has_other_threads = False
+        """Whether other threads took part, whose code is not in `ran`."""
+
+    def _is_elsewhere(self) -> bool:
+        """Return True in another thread than that of the trace, and note that there is one."""
+        self.has_other_threads |= threading.get_ident() != self.thread
+        return threading.get_ident() != self.thread
 
     def through(self) -> list[nn.Module]:
         """Return the modules whose forwards are traced."""
@@ -161,7 +170,7 @@ class _Tracer(fx.Tracer):
 
         In other threads, run it.
         """
-        if threading.get_ident() != self.thread:
+        if self._is_elsewhere():
             return forward(*args, **kwargs)
         forward = m.forward  # without hooks, which would see proxies, and with which no graph runs
         nodes, stack = len(self.graph.nodes), self.module_stack.copy()
@@ -180,7 +189,7 @@ class _Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a proxy for a parameter or buffer; return other attributes, and all in other threads, unchanged."""
-        if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
+        if self._is_elsewhere() or not isinstance(attr_val, Tensor) or attr_val not in self.name_of:
             return attr_val
         name = self.name_of[attr_val]
         if name not in self.proxies:
@@ -212,6 +221,7 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node."""
+        self._is_elsewhere()
         proxy = _Proxy(node, self)
         self.made.append(weakref.ref(proxy))
         return proxy
