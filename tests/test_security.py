@@ -24,6 +24,7 @@ def places(expression: str, *patterns: str) -> set[str]:
 def test_no_environment_variable_decides() -> None:
     asking = places(r"\benviron\b|\bgetenv\b", "src/**/*.py", "csrc/**/*.cpp", "csrc/**/*.hpp", "csrc/**/*.h")
     assert asking == {
+        "src/proxconnect/_support/heap.py",  # whether this process keeps the memory that it frees
         "src/proxconnect/cli/streams.py",  # a width that no terminal has
         "src/proxconnect/kernels/library.py",  # the best instruction set, one of those that the machine has
         "src/proxconnect/training/lost_ranks.py",  # the number of the process that started a rank
@@ -33,8 +34,11 @@ def test_no_environment_variable_decides() -> None:
 def test_native_code_comes_from_the_package_alone() -> None:
     loading = r"\bCDLL\b|\bPyDLL\b|LoadLibrary|load_library\(|cpp_extension|\bdlopen\("
     assert places(loading + r"|ctypes\.cdll") == {
+        "src/proxconnect/_support/heap.py",
         "src/proxconnect/kernels/library.py",
     }
+    heap = (ROOT / "src/proxconnect/_support/heap.py").read_text(encoding="utf-8")
+    assert re.findall(r"CDLL\(.*?\)", heap) == ["CDLL(None)"]  # this process, no file
     library = (ROOT / "src/proxconnect/kernels/library.py").read_text(encoding="utf-8")
     assert re.findall(r"ctypes\.CDLL\(.*", library) == ["ctypes.CDLL(str(file))"]
     assert "for folder in sys.modules[__package__].__path__:\n        file = Path(folder) / FILE" in library
