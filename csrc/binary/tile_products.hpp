@@ -88,12 +88,7 @@ class SignProducts {
         for (int64_t i = 0; i < groups.count(); ++i) {
             is_second_ = !is_second_;
             groups.go_to(i, targets_[is_second_]);
-            switch (groups.tiles()) {
-                case 1: multiply<1>(groups); break;
-                case 2: multiply<2>(groups); break;
-                case 3: multiply<3>(groups); break;
-                default: multiply<4>(groups);
-            }
+            with_constant<TILES_AT_ONCE>(groups.tiles(), [&](auto tiles) { multiply<tiles>(groups); });
             is_spread_ = true;
         }
     }

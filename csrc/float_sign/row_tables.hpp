@@ -165,11 +165,7 @@ struct RowTables {
         int64_t n = first;
         for (; n + 4 <= last; n += 4) put<4>(sums + (n - first) * ROWS, rows, o, n);
         sums += (n - first) * ROWS;
-        switch (last - n) {
-            case 3: return put<3>(sums, rows, o, n);
-            case 2: return put<2>(sums, rows, o, n);
-            case 1: return put<1>(sums, rows, o, n);
-        }
+        with_constant<3>(last - n, [&](auto count) { put<count>(sums, rows, o, n); });
     }
 
     static void multiply(const FloatRows& rows, const FloatOutputs& o) {
