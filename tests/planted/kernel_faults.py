@@ -95,6 +95,7 @@ OUTPUTS: tuple[Fault, ...] = (
         "scale-of-the-last-channels", "the last channels of a block get the scale and bias of its first ones",
         f"{LINEAR} {CONV}",
         ("csrc/binary/outputs.hpp", "output, of.begin + c), of.count() - c", "output, of.begin), of.count() - c"),
+        ("csrc/binary/outputs.hpp", "outputs.output, channel + c);", "outputs.output, channel);"),
     ),
     fault(
         "second-interval", "signs: the second interval of a channel is read from the wrong place",
