@@ -40,10 +40,10 @@ struct PackedRows {
 PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     const int64_t m = rows.count, width = rows.width();
     if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan};
-    auto* const is_nan = static_cast<uint8_t*>(scratch<uint8_t>(m));
+    auto* const is_nan = scratch<uint8_t>(m);
     std::memset(is_nan, 0, static_cast<size_t>(m));
     if (rows.from.words != nullptr) return {rows.from.words, is_nan};
-    auto* const to = static_cast<uint64_t*>(scratch<uint64_t>(m * width * static_cast<int64_t>(sizeof(uint64_t))));
+    auto* const to = scratch<uint64_t>(m * width);
     const int32_t workers = threads_for(1.0 * m * width, WORDS_WORTH_A_THREAD / 8, threads);
     in_parallel(m, 1, workers, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {

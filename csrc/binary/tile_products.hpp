@@ -67,7 +67,7 @@ class SignProducts {
     void multiply(int64_t first, int64_t last) {
         constexpr int64_t BYTES = 1 << 20;
         const int64_t block = spans_.count * TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
-        bytes_ = static_cast<int8_t*>(scratch<SpreadWeight>(block * ceil_div(least(part, last - first), PANELS)));
+        bytes_ = scratch<int8_t, SpreadWeight>(block * ceil_div(least(part, last - first), PANELS));
         const ConfiguredTiles configured;
         for (first_ = first; first_ < last; first_ = last_) {
             last_ = least(first_ + part, last);

@@ -40,7 +40,7 @@ struct Depthwise {
     // Compute channels [c, beyond).
     void run_channels(int64_t begin, int64_t end, int64_t c, int64_t beyond, Outputs here) const {
         const int64_t width = g.out_size[1], first = here.first - begin;
-        auto* const taps = static_cast<Tap*>(scratch<Tap>(g.kernel[0] * g.kernel[1] * sizeof(Tap)));
+        auto* const taps = scratch<Tap>(g.kernel[0] * g.kernel[1]);
         for (int64_t p = begin, count; p < end; p += count) {
             const int64_t i = p / width, j = p % width;
             count = least(least(end - p, width - j), equal_taps(j));

@@ -77,7 +77,7 @@ struct Rows {
     void run(int64_t begin, int64_t end, const Outputs& here) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = panels_of(n), width = words_of(entries);
-        auto* const patches = static_cast<float*>(scratch<Rows>(least(BLOCK, end - begin) * entries * sizeof(float)));
+        auto* const patches = scratch<float, Rows>(least(BLOCK, end - begin) * entries);
         for (int64_t group = 0; group < g.groups; ++group) {
             const uint64_t* const weight = panels + group * count * width * PANEL;
             const FloatOutputs outputs = {weight, 0, count, n, here, group * n};
@@ -107,7 +107,7 @@ struct Rows {
     // Return the image, channels last, in memory of this thread.
     const float* copied(const float* x, int32_t threads) const {
         const int64_t row = g.size[1] * g.channels;
-        auto* const copy = static_cast<float*>(scratch<PixelRows>(g.size[0] * row * sizeof(float)));
+        auto* const copy = scratch<float, PixelRows>(g.size[0] * row);
         in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) put_channels_last(g, x + i * g.row_stride, copy + i * row);
         });

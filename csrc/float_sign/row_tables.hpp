@@ -169,9 +169,8 @@ struct RowTables {
     }
 
     static void multiply(const FloatRows& rows, const FloatOutputs& o) {
-        Value* const tables = static_cast<Value*>(scratch<RowTables>(GROUPS * TABLE * sizeof(Value)));
-        auto* const sums = static_cast<typename E::Sum*>(
-            scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS * sizeof(typename E::Sum)));
+        auto* const tables = scratch<Value, RowTables>(GROUPS * TABLE);
+        auto* const sums = scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS);
         const int64_t width = words_of(rows.entries);
         float inverse[ROWS] = {}, entries[GROUPS][4][ROWS];
         if (rows.quantum != nullptr) std::memcpy(inverse, rows.inverse, least(ROWS, rows.count) * sizeof(float));

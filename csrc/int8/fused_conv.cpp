@@ -96,7 +96,7 @@ struct WholeNumbers {
     // steps keep the order of sums.
     void pool_sums(int64_t begin, int64_t end, float* y) const {
         const int64_t n = g.out_channels, width = g.out_size[1], steps = patches.steps();
-        auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));
+        auto* const largest = scratch<int32_t, WholeNumbers>(pool->out_size[1] * TILE);
         Outputs here = then;
         here.y = y;
         each_tile([&](const int8_t* tile, int64_t block, int64_t last) {

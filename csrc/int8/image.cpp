@@ -40,7 +40,7 @@ Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, in
 
 const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
-    auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
+    auto* const bytes = scratch<uint8_t, ByteImage>(image.readable);
     const Quantum found = quantum_in(kernels, image.g, x, threads);
     quantum = found.step;
     constexpr int ZERO = 128;

@@ -20,12 +20,7 @@ namespace {
 struct Float32 {
     using Entry = float;
 
-    template <class I> static typename I::Floats wide(const Entry* x) {
-        typename I::Floats v;
-        std::memcpy(&v, x, sizeof v);
-        return v;
-    }
-
+    template <class I> static typename I::Floats wide(const Entry* x) { return loaded<typename I::Floats>(x); }
     template <class I> static void narrow(typename I::Floats v, Entry* y) { std::memcpy(y, &v, sizeof v); }
 
     static float* room(Entry* y, int64_t) { return y; }  // what is written last can hold what comes before
@@ -35,8 +30,7 @@ struct Bfloat16 {
     using Entry = uint16_t;
 
     template <class I> static typename I::Floats wide(const Entry* x) {
-        typename I::Halves halves;
-        std::memcpy(&halves, x, sizeof halves);
+        const auto halves = loaded<typename I::Halves>(x);
         return (typename I::Floats)(__builtin_convertvector(halves, typename I::Words) << 16);
     }
 
@@ -49,7 +43,7 @@ struct Bfloat16 {
     }
 
     static float* room(Entry*, int64_t columns) {
-        return static_cast<float*>(scratch<Bfloat16>(columns * static_cast<int64_t>(sizeof(float))));
+        return scratch<float, Bfloat16>(columns);
     }
 };
 
@@ -237,33 +231,23 @@ template <class I> void quantize(const Quantization& q, int64_t first, int64_t l
     q.is_bfloat16 ? quantize_as<I, Bfloat16>(q, first, last) : quantize_as<I, Float32>(q, first, last);
 }
 
+// The slope of SIGN is 1, or 0 where `inside` says so.
 template <class I, class T, class C> void slope_rows(const Slope& s, int64_t first, int64_t last) {
+    constexpr bool IS_SIGN = std::is_same<C, SignCurve<I>>::value;
     const Constants k(s.curve, s.mu);
     for (int64_t number = first; number < last; ++number) {
         const Row<T, Slope> row(s, number);
         const Stretch stretch(k.inner, s.divisor == nullptr ? 1.0 : s.divisor[number], k.jumps());
         const float by = k.inner * k.gain * (s.factor == nullptr ? 1.0f : s.factor[number]);
-        const Flush flush(true);
+        const Flush flush(!IS_SIGN);
         const typename T::Entry *const x = row.of(s.x), *const g = row.of(s.g);
         typename T::Entry* const y = row.of(s.y);
         by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
-            fetch(x + at, 512), fetch(g + at, 512), fetch_to_write(y + at, 512);
-            const typename I::Floats slope = C::slope(stretch.of<I>(load<I, T>(x + at, count))) * by;
-            store<I, T>(load<I, T>(g + at, count) * slope, y + at, count);
-        });
-    }
-}
-
-// The slope is 1, or 0 where `inside` says so.
-template <class I, class T> void step_rows(const Slope& s, int64_t first, int64_t last) {
-    for (int64_t number = first; number < last; ++number) {
-        const Row<T, Slope> row(s, number);
-        const float by = s.factor == nullptr ? 1.0f : s.factor[number];
-        const typename T::Entry* const g = row.of(s.g);
-        typename T::Entry* const y = row.of(s.y);
-        by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
             typename I::Floats slope = I::all(by);
-            if (s.inside != nullptr) {
+            if constexpr (!IS_SIGN) {
+                fetch(x + at, 512), fetch(g + at, 512), fetch_to_write(y + at, 512);
+                slope = C::slope(stretch.of<I>(load<I, T>(x + at, count))) * by;
+            } else if (s.inside != nullptr) {
                 typename I::Bytes bytes = {};
                 std::memcpy(&bytes, s.inside + row.begin + at, static_cast<size_t>(count));
                 slope *= __builtin_convertvector(bytes, typename I::Floats);
@@ -280,7 +264,7 @@ template <class I, class T> void slope_as(const Slope& s, int64_t first, int64_t
         case TANH:
         case ERROR_DECAY: return slope_rows<I, T, TanhCurve<I>>(s, first, last);
         case SIGN_SWISH: return slope_rows<I, T, SignSwishCurve<I>>(s, first, last);
-        default: return step_rows<I, T>(s, first, last);
+        default: return slope_rows<I, T, SignCurve<I>>(s, first, last);
     }
 }
 

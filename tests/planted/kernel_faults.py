@@ -21,6 +21,7 @@ SIGNS: tuple[Fault, ...] = (
     fault(
         "tail-of-a-row", "the bits behind the last entry of a row are +1", f"{LINEAR} {LAYERS}",
         ("csrc/binary/signs.hpp", "x[j * 64 + i] : -1.0f", "x[j * 64 + i] : 1.0f"),
+        ("csrc/binary/signs.hpp", "std::fill_n(gathered, 64, -1.0f)", "std::fill_n(gathered, 64, 1.0f)"),
     ),
     fault(
         "shift-of-later-channels", "channels from 64 on get the input shift of the first 64", f"{LAYERS} {CONV}",
@@ -131,6 +132,7 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
         "patch-at-the-border", "a dilated patch takes its first tap from beyond the border",
         "kernels/test_weight_only_conv2d.py",
         ("csrc/float_sign/conv.cpp", "(-left + apart - 1) / apart", "-left / apart"),
+        ("csrc/binary/tap_range.hpp", "(step - 1 - start) / step", "-start / step"),
     ),
     fault(
         "zero-point-of-the-border", "the border of an 8-bit image is 0 - 128 instead of 0",
