@@ -50,8 +50,6 @@ struct FixedPoint {
         });
     }
 
-    bool run_pooled(int64_t, int64_t, float*) const { return false; }
-
   private:
     Extent extent_of(const float* x, int32_t threads) const {
         std::vector<Extent> of_rows(static_cast<size_t>(g.size[0]));

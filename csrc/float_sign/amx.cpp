@@ -114,9 +114,7 @@ void put(const Bytes& bytes, const FloatOutputs& o, int64_t panel, int64_t row, 
     const PlaneSums numbers = {sums, bytes.steps + row};
     Outputs here = o.then;
     here.first += o.row + row;
-    int64_t r = 0;
-    for (; r + 4 <= count; r += 4) put_rows<Avx512, 4, BLOCK / LANES>(numbers, r, channel, width, here);
-    for (; r < count; ++r) put_rows<Avx512, 1, BLOCK / LANES>(numbers, r, channel, width, here);
+    put_finished<Avx512, BLOCK / LANES>(numbers, count, channel, width, here);
 }
 
 // Sum up to 32 rows from `row` on with a block of the weight, over words [first, last). Add to `sums` unless these
