@@ -15,9 +15,9 @@ bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
 // Rows of signs, in bands whose bytes fit the second cache.
 class BandsOfRows {
   public:
-    BandsOfRows(const uint64_t* rows, int64_t count, int64_t entries)
-        : rows_(rows), count_(count), width_(words_of(entries)) {
-        bytes_ = scratch<int8_t, BandsOfRows>((least(band_, count) + TILE_ROWS) * stride_);  // one more tile may be read
+    explicit BandsOfRows(const SignRows& rows)
+        : rows_(rows.words), count_(rows.count), width_(words_of(rows.entries)) {
+        bytes_ = scratch<int8_t, BandsOfRows>((least(band_, count_) + TILE_ROWS) * stride_);  // a tile more may be read
     }
 
     int64_t count() const { return ceil_div(count_, band_); }
@@ -82,20 +82,19 @@ class BandsOfImage {
 
 }  // namespace
 
-void linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
-                   const Outputs& outputs, int64_t first, int64_t last) {
-    if (!is_worth_it(m, entries, outputs.channels)) {
-        return avx512_kernels.binary_linear(rows, nan, panels, m, entries, outputs, first, last);
+void linear_by_amx(const SignRows& rows, const uint64_t* panels, const Outputs& outputs, int64_t first, int64_t last) {
+    if (!is_worth_it(rows.count, rows.entries, outputs.channels)) {
+        return avx512_kernels.binary_linear(rows, panels, outputs, first, last);
     }
-    const int64_t width = words_of(entries);
+    const int64_t width = words_of(rows.entries);
     Span* const spans = scratch<Span>(width);
-    for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
-    const BandsOfRows bands(rows, m, entries);
+    for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, rows.entries - j * SPAN)};
+    const BandsOfRows bands(rows);
     const SpreadWeight weight(panels, panels_of(outputs.channels), width);
     SignProducts<BandsOfRows>(bands, {spans, width}, weight, outputs).multiply(first, last);
     const Channels channels = {first * PANEL, least(outputs.channels, last * PANEL)};
-    for (int64_t row = 0; row < m; ++row) {
-        if (nan[row] != 0) put_nan(outputs, row, channels);
+    for (int64_t row = 0; row < rows.count; ++row) {
+        if (rows.nan[row] != 0) put_nan(outputs, row, channels);
     }
 }
 

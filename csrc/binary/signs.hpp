@@ -11,7 +11,8 @@ namespace {
 // Return the signs of up to 64 floats, `stride` apart, with 0 after the last. `shift`, if not null, is added to them.
 // V::signs packs 64 floats and detects NaN.
 template <class V>
-inline uint64_t signs_of(const float* x, int64_t stride, int64_t count, const float* shift, bool& has_nan) {
+ALWAYS_INLINE inline uint64_t signs_of(const float* x, int64_t stride, int64_t count, const float* shift,
+                                       bool& has_nan) {
     if (stride == 1 && count == 64 && shift == nullptr) return V::signs(x, has_nan);
     float gathered[64];
     if (count < 64) std::fill_n(gathered, 64, -1.0f);
@@ -21,7 +22,8 @@ inline uint64_t signs_of(const float* x, int64_t stride, int64_t count, const fl
 
 // Pack the signs of one row. The shift begins again after `channels` entries.
 template <class V>
-bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns, uint64_t* words) {
+ALWAYS_INLINE inline bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns,
+                                           uint64_t* words) {
     bool has_nan = false;
     for (int64_t j = 0; j < columns; j += 64) {
         const float* const here = shift == nullptr ? nullptr : shift + j % channels;

@@ -53,14 +53,14 @@ template <class I, class Work> inline void by_vectors(int64_t begin, int64_t end
 }
 
 // Load entries, or 0 if there are fewer than lanes.
-template <class I, class T> INLINE typename I::Floats load(const typename T::Entry* x, int count) {
+template <class I, class T> ALWAYS_INLINE inline typename I::Floats load(const typename T::Entry* x, int count) {
     if (count == I::lanes) return T::template wide<I>(x);
     typename T::Entry whole[I::lanes] = {};
     std::copy_n(x, count, whole);
     return T::template wide<I>(whole);
 }
 
-template <class I, class T> INLINE void store(typename I::Floats v, typename T::Entry* y, int count) {
+template <class I, class T> ALWAYS_INLINE inline void store(typename I::Floats v, typename T::Entry* y, int count) {
     if (count == I::lanes) return T::template narrow<I>(v, y);
     typename T::Entry whole[I::lanes];
     T::template narrow<I>(v, whole);
@@ -69,11 +69,11 @@ template <class I, class T> INLINE void store(typename I::Floats v, typename T::
 
 // Prefetch the entries that are `ahead` further on, to write or only to read. The cache is cold, because other work
 // filled it between two layers.
-template <class Entry> INLINE void fetch(const Entry* from, int64_t ahead) {
+template <class Entry> ALWAYS_INLINE inline void fetch(const Entry* from, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from + ahead)), 0);
 }
 
-template <class Entry> INLINE void fetch_to_write(Entry* from, int64_t ahead) {
+template <class Entry> ALWAYS_INLINE inline void fetch_to_write(Entry* from, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from + ahead)), 1);
 }
 

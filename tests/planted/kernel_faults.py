@@ -175,6 +175,7 @@ EMULATED: tuple[Fault, ...] = (
     fault(
         "amx-tail-of-a-row", "AMX, signs: entries behind the last one of a row are multiplied", CPP,
         ("csrc/binary/amx.cpp", "j * SPAN, least(SPAN, entries - j * SPAN)}", "j * SPAN, SPAN}"),
+        ("csrc/binary/amx.cpp", "j * SPAN, least(SPAN, rows.entries - j * SPAN)}", "j * SPAN, SPAN}"),
     ),
     fault(
         "amx-sums-of-the-next-rows", "AMX, weights of signs: rows are written from the sums of the next ones", CPP,
