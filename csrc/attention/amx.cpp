@@ -24,9 +24,8 @@ class HeadInTiles {
         const int64_t tile = TILE_FLOATS * static_cast<int64_t>(sizeof(float)), rows = QUERIES_AT_ONCE / TILE_ROWS;
         const int64_t scores = rows * bands_[0].across() * tile, sums = rows * v_.tiles * tile;
         const int64_t weights = bands_[0].weights.bytes();
-        auto* memory = static_cast<uint8_t*>(
-            scratch<HeadInTiles>(q_.bytes() + k_.bytes() + v_.bytes() + 2 * (weights + scores) + sums + APART)
-        );
+        const int64_t factors = q_.bytes() + k_.bytes() + v_.bytes();
+        auto* memory = scratch<uint8_t, HeadInTiles>(factors + 2 * (weights + scores) + sums + APART);
         const auto take = [&](int64_t bytes) {
             memory += bytes;
             return memory - bytes;

@@ -22,7 +22,7 @@ class FloatBand {
   public:
     explicit FloatBand(const Attention& shape) : shape_(shape) {
         const int64_t floats = BAND * (shape.width + shape.keys);
-        queries_ = static_cast<float*>(scratch<FloatBand>(floats * static_cast<int64_t>(sizeof(float))));
+        queries_ = scratch<float, FloatBand>(floats);
         weights_ = queries_ + BAND * shape.width;
     }
 

@@ -43,9 +43,7 @@ ALWAYS_INLINE inline void in_columns(int64_t lanes, const Work& work) {
     for (int64_t done = 0; done < count;) {
         const int64_t columns = ceil_div(count - done, ceil_div(count - done, most_columns));
         const int64_t first = least(done * V::outputs, lanes - columns * V::outputs);
-        unrolled<V::attention_columns>([&](auto c) {
-            if (columns == c + 1) work(first, std::integral_constant<int, c + 1>());
-        });
+        with_constant<V::attention_columns>(columns, [&](auto count) { work(first, count); });
         done += columns;
     }
 }

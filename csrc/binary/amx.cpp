@@ -12,18 +12,12 @@ bool is_worth_it(int64_t rows, int64_t entries, int64_t outputs) {
     return rows >= 48 && entries >= 16 && outputs > PANEL;
 }
 
-// Memory for rows of bytes, and for one more tile that may be read after them.
-template <class Tag>
-int8_t* bytes_for(int64_t count, int64_t stride) {
-    return static_cast<int8_t*>(scratch<Tag>(count + TILE_ROWS * stride));
-}
-
 // Rows of signs, in bands whose bytes fit the second cache.
 class BandsOfRows {
   public:
-    BandsOfRows(const uint64_t* rows, int64_t count, int64_t entries)
-        : rows_(rows), count_(count), width_(words_of(entries)) {
-        bytes_ = bytes_for<BandsOfRows>(least(band_, count) * stride_, stride_);
+    explicit BandsOfRows(const SignRows& rows)
+        : rows_(rows.words), count_(rows.count), width_(words_of(rows.entries)) {
+        bytes_ = scratch<int8_t, BandsOfRows>((least(band_, count_) + TILE_ROWS) * stride_);  // a tile more may be read
     }
 
     int64_t count() const { return ceil_div(count_, band_); }
@@ -54,7 +48,7 @@ class BandsOfImage {
     BandsOfImage(const PackedImage& image, const Geometry& g, int64_t begin, int64_t end)
         : image_(image), g_(g), begin_(begin), end_(end) {
         const SignImage largest = band_at(begin / g.out_size[1]);
-        bytes_ = bytes_for<BandsOfImage>(largest.bytes(), largest.bytes_of_pixel());
+        bytes_ = scratch<int8_t, BandsOfImage>(largest.bytes() + TILE_ROWS * largest.bytes_of_pixel());
     }
 
     int64_t count() const { return ceil_div(all_rows_, rows_); }
@@ -86,26 +80,21 @@ class BandsOfImage {
     int8_t* bytes_;
 };
 
-Span* spans_for(int64_t count) {
-    return static_cast<Span*>(scratch<Span>(count * static_cast<int64_t>(sizeof(Span))));
-}
-
 }  // namespace
 
-void linear_by_amx(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
-                   const Outputs& outputs, int64_t first, int64_t last) {
-    if (!is_worth_it(m, entries, outputs.channels)) {
-        return avx512_kernels.binary_linear(rows, nan, panels, m, entries, outputs, first, last);
+void linear_by_amx(const SignRows& rows, const uint64_t* panels, const Outputs& outputs, int64_t first, int64_t last) {
+    if (!is_worth_it(rows.count, rows.entries, outputs.channels)) {
+        return avx512_kernels.binary_linear(rows, panels, outputs, first, last);
     }
-    const int64_t width = words_of(entries);
-    Span* const spans = spans_for(width);
-    for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, entries - j * SPAN)};
-    const BandsOfRows bands(rows, m, entries);
+    const int64_t width = words_of(rows.entries);
+    Span* const spans = scratch<Span>(width);
+    for (int64_t j = 0; j < width; ++j) spans[j] = {j * SPAN, j * SPAN, least(SPAN, rows.entries - j * SPAN)};
+    const BandsOfRows bands(rows);
     const SpreadWeight weight(panels, panels_of(outputs.channels), width);
     SignProducts<BandsOfRows>(bands, {spans, width}, weight, outputs).multiply(first, last);
     const Channels channels = {first * PANEL, least(outputs.channels, last * PANEL)};
-    for (int64_t row = 0; row < m; ++row) {
-        if (nan[row] != 0) put_nan(outputs, row, channels);
+    for (int64_t row = 0; row < rows.count; ++row) {
+        if (rows.nan[row] != 0) put_nan(outputs, row, channels);
     }
 }
 
@@ -116,7 +105,7 @@ void conv_by_amx(const PackedImage& image, const uint64_t* panels, const Geometr
     }
     const BandsOfImage bands(image, g, begin, end);
     const SignImage first = bands.first();
-    Span* const spans = spans_for(first.span_count());
+    Span* const spans = proxconnect::scratch<Span>(first.span_count());
     first.find_spans(spans);
     const int64_t count = panels_of(g.out_channels), width = words_of(g.kernel[0] * g.kernel[1] * g.channels);
     const SpreadWeight weight(panels, count, width);

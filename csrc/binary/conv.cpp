@@ -16,12 +16,6 @@ using namespace proxconnect;
 
 namespace {
 
-// Memory of this thread, from a cache line on, for `count` entries. Each Tag has its own.
-template <class Entry, class Tag>
-Entry* kept(int64_t count) {
-    return static_cast<Entry*>(scratch<Tag>(count * static_cast<int64_t>(sizeof(Entry))));
-}
-
 // An image as bits. Each thread has its own, and packs only the rows it needs.
 class Packing {
   public:
@@ -29,10 +23,10 @@ class Packing {
         : kernels_(kernels), g_(g) {
         const int64_t margin = g.padding[0], rows = g.size[0] + 2 * margin + 1;
         const int64_t width = words_of((g.size[1] + 2 * pad) * g.channels) + 1;
-        uint64_t* const first = kept<uint64_t, struct Bits>((has_upper ? 2 : 1) * rows * width) + margin * width;
+        uint64_t* const first = scratch<uint64_t, struct Bits>((has_upper ? 2 : 1) * rows * width) + margin * width;
         uint64_t* const upper = has_upper ? first + rows * width : nullptr;
-        image_ = {from, first, upper, kept<uint8_t, struct Nan>(g.size[0] * g.size[1]), pad, width};
-        words_ = kept<uint64_t, struct Words>(g.size[0] * (g.size[1] * words_of(g.channels) + 1));
+        image_ = {from, first, upper, scratch<uint8_t, struct Nan>(g.size[0] * g.size[1]), pad, width};
+        words_ = scratch<uint64_t, struct Words>(g.size[0] * (g.size[1] * words_of(g.channels) + 1));
         fill_border(first, -margin, 0, g.border > 0);
         fill_border(first, g.size[0], g.size[0] + margin + 1, g.border > 0);
         if (has_upper) fill_border(upper, g.size[0], g.size[0] + 1, true);
@@ -87,14 +81,14 @@ bool convolve(const Kernels& kernels, const Signed& from, const Geometry& g, con
     const int64_t inner = g.channels / g.groups, taps = g.kernel[0] * g.kernel[1], words = words_of(taps * inner);
     const bool has_upper = g.border == 0 && inner % 64 != 0 && g.padding[0] + g.padding[1] > 0;
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        const Scratch scratch = {kept<int64_t, struct Lists>((TILES + 1) * 4 * words),
-                                 kept<uint64_t, struct Patches>(PATCHES * (words + 1))};
+        const Scratch memory = {scratch<int64_t, struct Lists>((TILES + 1) * 4 * words),
+                                scratch<uint64_t, struct Patches>(PATCHES * (words + 1))};
         Packing packing(kernels, g, from, g.padding[1], has_upper);
         const auto convolve_band = [&](int64_t first, int64_t last) {
             const PackedImage image = packing.pack(first, last, [](const PackedImage&, int64_t, int64_t) {});
             clear(outputs, first, last);
             write_pixels(g, outputs, first, last, [&](const Outputs& to) {
-                kernels.binary_conv(image, panels, g, to, scratch, first, last);
+                kernels.binary_conv(image, panels, g, to, memory, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
         };
@@ -117,11 +111,11 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
     std::atomic<bool> has_nan{false};
     const int64_t planes = ceil_div(g.channels / g.groups, 8), n = g.out_channels;
     const int64_t taps = g.kernel[0] * g.kernel[1], pixels = g.size[0] * g.size[1];
-    uint8_t* const weight = kept<uint8_t, struct Weight>(taps * planes * (n + 64));
+    uint8_t* const weight = scratch<uint8_t, struct Weight>(taps * planes * (n + 64));
     kernels.spread_weight(words, g, weight);
     in_parallel(g.out_size[0] * g.out_size[1], 1, threads, [&](int64_t begin, int64_t end) {
-        uint8_t* const bytes = kept<uint8_t, struct Image>((pixels + 1) * planes * n + 64);
-        int64_t* const scratch = kept<int64_t, struct Places>(4 * taps * planes);
+        uint8_t* const bytes = scratch<uint8_t, struct Image>((pixels + 1) * planes * n + 64);
+        int64_t* const memory = scratch<int64_t, struct Places>(4 * taps * planes);
         put_border(g, planes, bytes + pixels * planes * n);
         Packing packing(kernels, g, from, 0, false);
         in_bands(g, begin, end, [&](int64_t first, int64_t last) {
@@ -131,7 +125,7 @@ bool convolve_thin(const Kernels& kernels, const Signed& from, const Geometry& g
             const ThinImage image = {from, weight, bytes, packing.pack(first, last, spread).nan};
             clear(outputs, first, last);
             write_pixels(g, outputs, first, last, [&](const Outputs& to) {
-                kernels.thin_conv(image, g, to, scratch, first, last);
+                kernels.thin_conv(image, g, to, memory, first, last);
             });
             if (image.nan != nullptr) has_nan = true;
         });

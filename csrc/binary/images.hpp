@@ -18,18 +18,6 @@ inline void pack_block(const float* from, int64_t channel_stride, int64_t channe
     }
 }
 
-// Pack up to 64 channels of a pixel, at any stride. `shift`, if not null, is added to them.
-template <class V>
-inline uint64_t pack_pixel(
-    const float* from, int64_t channel_stride, int64_t channels, const float* shift, bool& has_nan
-) {
-    if (channel_stride == 1 && channels == 64 && shift == nullptr) return V::signs(from, has_nan);
-    float gathered[64];
-    for (int64_t c = 0; c < 64; ++c) gathered[c] = c < channels ? from[c * channel_stride] : -1.0f;
-    for (int64_t c = 0; shift != nullptr && c < channels; ++c) gathered[c] += shift[c];
-    return V::signs(gathered, has_nan);
-}
-
 // Pack the signs of pixels [begin, end). `words` begins with those of the first, ⌈channels/64⌉ for each.
 template <class V>
 void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, uint64_t* words, uint8_t* nan) {
@@ -51,7 +39,7 @@ void pack_pixels(const float* x, const Geometry& g, int64_t begin, int64_t end, 
         for (; pixel < end; ++pixel) {
             bool has_nan = false;
             const float* const there = from + pixel / g.size[1] * g.row_stride + pixel % g.size[1] * g.pixel_stride;
-            words[(pixel - begin) * width + k] = pack_pixel<V>(there, g.channel_stride, channels, shift, has_nan);
+            words[(pixel - begin) * width + k] = signs_of<V>(there, g.channel_stride, channels, shift, has_nan);
             nan[pixel] |= has_nan;
         }
     }
@@ -63,8 +51,7 @@ void pack_stream(const float* x, const Geometry& g, int64_t at, uint64_t* words,
     const int64_t floats = g.size[1] * g.channels;
     const float* const shift = g.input_shift;
     uint64_t* const to = at % 64 == 0 ? row + at / 64 : words;
-    const bool has_nan = shift == nullptr ? pack_row<V>(x, floats, to)
-                                          : pack_shifted_row<V>(x, shift, g.channels, floats, to);
+    const bool has_nan = pack_shifted_row<V>(x, shift, g.channels, floats, to);
     if (to == words) {
         append_all(words, 0, floats, at, row);
     } else {

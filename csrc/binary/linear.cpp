@@ -31,33 +31,28 @@ struct Rows {
     }
 };
 
-struct PackedRows {
-    const uint64_t* words;
-    const uint8_t* nan;
-};
-
 // The result lies in memory of this thread until its next call, even if other threads pack and read it.
-PackedRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
+SignRows packed(const Kernels& kernels, const Rows& rows, int32_t threads) {
     const int64_t m = rows.count, width = rows.width();
-    if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan};
-    auto* const is_nan = static_cast<uint8_t*>(scratch<uint8_t>(m));
+    if (rows.from.words != nullptr && rows.from.nan != nullptr) return {rows.from.words, rows.from.nan, m, rows.entries};
+    auto* const is_nan = scratch<uint8_t>(m);
     std::memset(is_nan, 0, static_cast<size_t>(m));
-    if (rows.from.words != nullptr) return {rows.from.words, is_nan};
-    auto* const to = static_cast<uint64_t*>(scratch<uint64_t>(m * width * static_cast<int64_t>(sizeof(uint64_t))));
+    if (rows.from.words != nullptr) return {rows.from.words, is_nan, m, rows.entries};
+    auto* const to = scratch<uint64_t>(m * width);
     const int32_t workers = threads_for(1.0 * m * width, WORDS_WORTH_A_THREAD / 8, threads);
     in_parallel(m, 1, workers, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
             is_nan[r] = kernels.pack_row(rows.from.x + r * rows.stride, rows.entries, to + r * width);
         }
     });
-    return {to, is_nan};
+    return {to, is_nan, m, rows.entries};
 }
 
 // Multiply one block of rows. Return true if a row is NaN.
 bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* panels, const Outputs& outputs,
                     int32_t threads) {
     const int64_t m = rows.count, n = outputs.channels, width = words_of(n);
-    const PackedRows of = packed(kernels, rows, threads);
+    const SignRows of = packed(kernels, rows, threads);
     if (outputs.signs != nullptr) {
         std::memset(outputs.words + outputs.first * width, 0, static_cast<size_t>(m * width) * sizeof(uint64_t));
         if (outputs.nan != nullptr) std::memcpy(outputs.nan + outputs.first, of.nan, static_cast<size_t>(m));
@@ -71,8 +66,8 @@ bool multiply_block(const Kernels& kernels, const Rows& rows, const uint64_t* pa
         parts.each(part, [&](int64_t row, int64_t last_row, int64_t begin, int64_t end) {
             Outputs here = mine;
             here.first += row;
-            const uint64_t* const words = of.words + row * rows.width();
-            kernels.binary_linear(words, of.nan + row, panels, last_row - row, rows.entries, here, begin, end);
+            const SignRows some = {of.words + row * rows.width(), of.nan + row, last_row - row, of.entries};
+            kernels.binary_linear(some, panels, here, begin, end);
         });
     });
     return std::memchr(of.nan, 1, static_cast<size_t>(m)) != nullptr;

@@ -34,7 +34,7 @@ struct NibbleTables {
     // Rearrange eight panels: for each word sixteen times 64 bytes, the same four bits of each output. The result lies
     // in memory of this thread until the next call.
     static const uint64_t* rearranged(const uint64_t* from, int64_t width) {
-        auto* const to = static_cast<__m256i*>(scratch<NibbleTables>(width * NIBBLES * VECTORS * 32));
+        auto* const to = reinterpret_cast<__m256i*>(scratch<uint8_t, NibbleTables>(width * NIBBLES * VECTORS * 32));
         for (int64_t i = 0; i < VECTORS * width; ++i) {
             const int64_t vector = i / width, j = i % width;
             __m128i bytes[4][4];  // of four panels: two of the eight bytes of each row

@@ -65,28 +65,19 @@ inline Floats<V> scaled(Ints<V> sums, const Output& output, int64_t channel) {
            loaded<Floats<V>>(output.bias + channel);
 }
 
-// Write the floats of one row. `output` is a copy, because writes to y might change the original.
-template <class V, int ON_OVERFLOW, class Sums>
-inline void put_floats(const Sums& sums, Output output, Channels of, float* y) {
-    int64_t c = 0;
-    for (; c + V::outputs <= of.count(); c += V::outputs) {
-        const Floats<V> values = scaled<V, ON_OVERFLOW>(sums(c), output, of.begin + c);
-        std::memcpy(y + c, &values, sizeof values);
-    }
-    if (c < of.count()) store_part(scaled<V, ON_OVERFLOW>(sums(c), output, of.begin + c), of.count() - c, y + c);
-}
-
+// Write the floats of ROWS rows. They stay in registers if the compiler knows `count`.
 template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
-inline void put_finished(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
+ALWAYS_INLINE inline void put_floats(const Sums& sums, const Outputs& outputs, const int64_t* rows, int64_t channel,
+                                     int64_t count) {
     Block<V, ROWS, SIZE> block;
-    block.channel = of.begin;
-    block.fill([&](int r, int part) ALWAYS_INLINE {
-        const int64_t c = part * V::outputs;
-        return scaled<V, ON_OVERFLOW>(sums(r, c), outputs.output, of.begin + c);
+    block.channel = channel;
+    block.fill([&](auto r, auto part) ALWAYS_INLINE {
+        constexpr int c = part * V::outputs;
+        return scaled<V, ON_OVERFLOW>(sums(r, c), outputs.output, channel + c);
     });
     int64_t at[ROWS];
-    for (int r = 0; r < ROWS; ++r) at[r] = place_of(outputs, rows[r], of.begin);
-    finish(block, outputs, at, of.count());
+    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { at[r] = place_of(outputs, rows[r], channel); });
+    finish(block, outputs, at, count);
 }
 
 // Write the bits of one row, and of the next if they end beyond the last channel, into words that were 0.
@@ -136,13 +127,14 @@ ALWAYS_INLINE inline void put_signs(const Sums& sums, const Outputs& outputs, co
     put_bits(bits, outputs, rows, of);
 }
 
-template <class V, int ON_OVERFLOW, int ROWS, int SIZE, class Sums>
-inline void put_held(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
-    if (outputs.signs != nullptr) return put_signs<V, ON_OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
-    if (outputs.step_count > 0) return put_finished<V, ON_OVERFLOW, ROWS, SIZE>(sums, outputs, rows, of);
-    for (int r = 0; r < ROWS; ++r) {
-        put_floats<V, ON_OVERFLOW>([&](int64_t c) { return sums(r, c); }, outputs.output, of,
-                                outputs.y + place_of(outputs, rows[r], of.begin));
+// Call work(overflow) with a constant.
+template <class Work>
+ALWAYS_INLINE inline void with_overflow(const Output& output, const Work& work) {
+    switch (output.overflow) {
+        case NEVER: return work(std::integral_constant<int, NEVER>());
+        case WRAP: return work(std::integral_constant<int, WRAP>());
+        case SATURATE: return work(std::integral_constant<int, SATURATE>());
+        default: return work(std::integral_constant<int, CYCLIC>());
     }
 }
 
@@ -150,13 +142,10 @@ inline void put_held(const Sums& sums, const Outputs& outputs, const int64_t* ro
 // returns the int32 of rows[r], V::outputs channels from of.begin + c on. It is called for c below SIZE.
 template <class V, int ROWS, int SIZE, class Sums>
 inline void put(const Sums& sums, const Outputs& outputs, const int64_t* rows, Channels of) {
-    static_assert(SIZE % V::outputs == 0);
-    switch (outputs.output.overflow) {
-        case NEVER: return put_held<V, NEVER, ROWS, SIZE>(sums, outputs, rows, of);
-        case WRAP: return put_held<V, WRAP, ROWS, SIZE>(sums, outputs, rows, of);
-        case SATURATE: return put_held<V, SATURATE, ROWS, SIZE>(sums, outputs, rows, of);
-        default: return put_held<V, CYCLIC, ROWS, SIZE>(sums, outputs, rows, of);
-    }
+    with_overflow(outputs.output, [&](auto overflow) {
+        if (outputs.signs != nullptr) return put_signs<V, overflow, ROWS, SIZE>(sums, outputs, rows, of);
+        put_floats<V, overflow, ROWS, SIZE>(sums, outputs, rows, of.begin, of.count());
+    });
 }
 
 // The same for sums in memory. Not inlined, because each caller would have all the code of the epilogue.
@@ -165,21 +154,6 @@ __attribute__((noinline)) void put_any(const Ints<V> (&sums)[ROWS][PARTS], const
                                        Channels of) {
     const auto part = [&](int r, int64_t c) { return sums[r][c / V::outputs]; };
     put<V, ROWS, PARTS * V::outputs>(part, outputs, rows, of);
-}
-
-// The same for sums in registers, without an accumulator and with all channels. The block stays in registers, too,
-// because the compiler knows its size.
-template <class V, int ROWS, int PARTS>
-ALWAYS_INLINE inline void put_whole(const Ints<V> (&sums)[ROWS][PARTS], const Outputs& outputs, const int64_t* rows,
-                                    int64_t channel) {
-    Block<V, ROWS, PARTS * V::outputs> block;
-    block.channel = channel;
-    block.fill([&](auto r, auto part) ALWAYS_INLINE {
-        return scaled<V, NEVER>(sums[r][part], outputs.output, channel + part * V::outputs);
-    });
-    int64_t at[ROWS];
-    unrolled<ROWS>([&](auto r) ALWAYS_INLINE { at[r] = place_of(outputs, rows[r], channel); });
-    finish(block, outputs, at, PARTS * V::outputs);
 }
 
 // The same for sums in registers, which stay there if no accumulator overflows and no channel is missing.
@@ -196,7 +170,7 @@ ALWAYS_INLINE inline void put_sums(const Ints<V> (&sums)[ROWS][PARTS], const Out
     }
     const auto part = [&](int r, int64_t c) ALWAYS_INLINE { return sums[r][c / V::outputs]; };
     if (outputs.signs != nullptr) return put_signs<V, NEVER, ROWS, SIZE>(part, outputs, rows, of);
-    put_whole<V>(sums, outputs, rows, of.begin);
+    put_floats<V, NEVER, ROWS, SIZE>(part, outputs, rows, of.begin, SIZE);
 }
 
 inline void put_nan(const Outputs& outputs, int64_t row, Channels of) {

@@ -13,7 +13,7 @@ namespace {
 // Copy up to eight rows, which begin `first` bits after `bits`, to a panel of zeros.
 void copy_rows(const uint8_t* bits, int64_t first, int64_t rows, int64_t columns, uint64_t* panel) {
     const int64_t bytes = ceil_div(first % 8 + rows * columns, 8);
-    uint64_t* const copy = static_cast<uint64_t*>(scratch<struct AlignedRows>(bytes + 16));
+    auto* const copy = scratch<uint64_t, struct AlignedRows>(bytes / 8 + 3);
     std::memcpy(copy, bits + first / 8, static_cast<size_t>(bytes));
     for (int64_t r = 0; r < rows; ++r, ++panel) {
         const int64_t begin = first % 8 + r * columns, whole = begin % 64 == 0 ? columns / 64 : 0;
@@ -42,7 +42,7 @@ int64_t byte_of(int64_t column) { return column / 64 * 64 + column % 8 * 8 + col
 
 // Move the columns of a panel. After `exchange`, byte i of the new one is byte sources[i] of the old one.
 void move_columns(int64_t bytes, const uint32_t* sources, uint64_t* panel) {
-    uint8_t* const old = static_cast<uint8_t*>(scratch<struct OldPanel>(bytes));
+    auto* const old = scratch<uint8_t, struct OldPanel>(bytes);
     for (int64_t j = 0; j < bytes / 8; j += PANEL) exchange(panel + j);
     std::memcpy(old, panel, static_cast<size_t>(bytes));
     for (int64_t i = 0; i < bytes; ++i) reinterpret_cast<uint8_t*>(panel)[i] = old[sources[i]];
@@ -55,7 +55,7 @@ int32_t px_prepack_signs(int32_t isa, const uint8_t* bits, int64_t groups, int64
                          int64_t taps, uint64_t* panels, int32_t threads) {
     return status_of(isa, [&](const Kernels&) {
         const int64_t columns = channels * taps, words = words_of(columns) * PANEL, of_group = panels_of(outputs);
-        uint32_t* const sources = static_cast<uint32_t*>(scratch<struct Sources>(words * 32));
+        auto* const sources = scratch<uint32_t, struct Sources>(words * 8);
         for (int64_t k = 0; taps > 1 && k < words * 8; ++k) {
             const int64_t source = k < columns ? k % channels * taps + k / channels : k;
             sources[byte_of(k)] = static_cast<uint32_t>(byte_of(source));

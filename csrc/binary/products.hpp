@@ -179,12 +179,11 @@ inline void strip(const Rows& of, const uint64_t* panels, const Outputs& outputs
 }
 
 template <class V>
-void binary_linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
-                   const Outputs& outputs, int64_t first, int64_t last) {
-    const Rows of = {rows, nan, m, words_of(entries), {static_cast<int32_t>(entries), 1}};
+void binary_linear(const SignRows& r, const uint64_t* panels, const Outputs& outputs, int64_t first, int64_t last) {
+    const Rows of = {r.words, r.nan, r.count, words_of(r.entries), {static_cast<int32_t>(r.entries), 1}};
     int64_t panel = first;
     if constexpr (V::Tables::panels > 0) {
-        const int64_t end = V::Tables::are_worth_it(m, of.width) ? last : first;
+        const int64_t end = V::Tables::are_worth_it(of.count, of.width) ? last : first;
         for (; panel + V::Tables::panels <= end; panel += V::Tables::panels) {
             strip<V, V::Tables::panels>(of, panels, outputs, panel);
         }

@@ -8,36 +8,33 @@
 namespace proxconnect {
 namespace {
 
-// Pack the signs of one row. V::signs packs 64 floats and detects NaN.
+// Return the signs of up to 64 floats, `stride` apart, with 0 after the last. `shift`, if not null, is added to them.
+// V::signs packs 64 floats and detects NaN.
 template <class V>
-bool pack_row(const float* x, int64_t columns, uint64_t* words) {
+ALWAYS_INLINE inline uint64_t signs_of(const float* x, int64_t stride, int64_t count, const float* shift,
+                                       bool& has_nan) {
+    if (stride == 1 && count == 64 && shift == nullptr) return V::signs(x, has_nan);
+    float gathered[64];
+    if (count < 64) std::fill_n(gathered, 64, -1.0f);
+    for (int64_t i = 0; i < count; ++i) gathered[i] = x[i * stride] + (shift == nullptr ? 0.0f : shift[i]);
+    return V::signs(gathered, has_nan);
+}
+
+// Pack the signs of one row. The shift begins again after `channels` entries.
+template <class V>
+ALWAYS_INLINE inline bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns,
+                                           uint64_t* words) {
     bool has_nan = false;
-    int64_t j = 0;
-    for (; (j + 1) * 64 <= columns; ++j) words[j] = V::signs(x + j * 64, has_nan);
-    if (columns % 64 != 0) {
-        float rest[64];
-        const int64_t left = columns - j * 64;
-        for (int64_t i = 0; i < 64; ++i) rest[i] = i < left ? x[j * 64 + i] : -1.0f;
-        words[j] = V::signs(rest, has_nan);
+    for (int64_t j = 0; j < columns; j += 64) {
+        const float* const here = shift == nullptr ? nullptr : shift + j % channels;
+        words[j / 64] = signs_of<V>(x + j, 1, least(64, columns - j), here, has_nan);
     }
     return has_nan;
 }
 
-// Pack the signs of x + shift. The shift begins again after `channels` entries.
 template <class V>
-bool pack_shifted_row(const float* x, const float* shift, int64_t channels, int64_t columns, uint64_t* words) {
-    bool has_nan = false;
-    float shifted[64];
-    int64_t channel = 0;
-    for (int64_t j = 0; j < columns; j += 64) {
-        const int64_t count = least(64, columns - j);
-        if (count < 64) std::fill_n(shifted, 64, -1.0f);
-        for (int64_t i = 0; i < count; ++i) shifted[i] = x[j + i] + shift[channel + i];
-        words[j / 64] = V::signs(shifted, has_nan);
-        channel += 64 % channels;
-        if (channel >= channels) channel -= channels;
-    }
-    return has_nan;
+bool pack_row(const float* x, int64_t columns, uint64_t* words) {
+    return pack_shifted_row<V>(x, nullptr, 1, columns, words);
 }
 
 // Return up to 64 bits from place `at` on. One word beyond the last is read.

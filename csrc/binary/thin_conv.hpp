@@ -147,6 +147,7 @@ struct Thin {
     const Geometry& g;
     const Outputs& outputs;
     int64_t* const scratch;
+    const bool is_plain = outputs.signs == nullptr && outputs.step_count == 0;
 
     // Write `length` outputs. The first is channel 0 of output pixel `row`, and their inputs begin at pixel `pixel`.
     void write(const Meetings& of, int64_t pixel, int64_t length, int64_t row) const {
@@ -167,8 +168,22 @@ struct Thin {
         for (int i = 0; i < BLOCKS; ++i) {
             const int64_t first = at + i * BYTES, here = least(BYTES, length - first), its_row = row + first / n;
             const auto sums = [&](int, int64_t c) { return entries.sums(differing[i][c / V::outputs]); };
-            put<V, 1, BYTES>(sums, outputs, &its_row, {channels[i], channels[i] + here});
+            const Channels of = {channels[i], channels[i] + here};
+            is_plain ? put_plain(sums, outputs.output, its_row, of) : put<V, 1, BYTES>(sums, outputs, &its_row, of);
         }
+    }
+
+    // The same as `put` for floats without steps, but faster, as few sums become floats at once. `output` is a copy,
+    // because writes to y might change the original.
+    template <class Sums>
+    void put_plain(const Sums& sums, Output output, int64_t row, Channels of) const {
+        float* const y = outputs.y + place_of(outputs, row, of.begin);
+        with_overflow(output, [&](auto overflow) {
+            const auto values = [&](int64_t c) { return scaled<V, overflow>(sums(0, c), output, of.begin + c); };
+            int64_t c = 0;
+            for (; c + V::outputs <= of.count(); c += V::outputs) store_part(values(c), V::outputs, y + c);
+            if (c < of.count()) store_part(values(c), of.count() - c, y + c);
+        });
     }
 
     // Write output columns [begin, end) of a row. Those that read all columns of the kernel are one array.

@@ -67,7 +67,7 @@ class SignProducts {
     void multiply(int64_t first, int64_t last) {
         constexpr int64_t BYTES = 1 << 20;
         const int64_t block = spans_.count * TILE_BYTES, part = most(BYTES / block, 1) * PANELS;
-        bytes_ = static_cast<int8_t*>(scratch<SpreadWeight>(block * ceil_div(least(part, last - first), PANELS)));
+        bytes_ = scratch<int8_t, SpreadWeight>(block * ceil_div(least(part, last - first), PANELS));
         const ConfiguredTiles configured;
         for (first_ = first; first_ < last; first_ = last_) {
             last_ = least(first_ + part, last);
@@ -88,12 +88,7 @@ class SignProducts {
         for (int64_t i = 0; i < groups.count(); ++i) {
             is_second_ = !is_second_;
             groups.go_to(i, targets_[is_second_]);
-            switch (groups.tiles()) {
-                case 1: multiply<1>(groups); break;
-                case 2: multiply<2>(groups); break;
-                case 3: multiply<3>(groups); break;
-                default: multiply<4>(groups);
-            }
+            with_constant<TILES_AT_ONCE>(groups.tiles(), [&](auto tiles) { multiply<tiles>(groups); });
             is_spread_ = true;
         }
     }

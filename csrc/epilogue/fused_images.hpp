@@ -33,12 +33,13 @@ void pool_outputs(const Product& product, const Kernels& kernels, const Geometry
     pool_floats(kernels, pool, g.out_channels, begin, end, convolve_row, to);
 }
 
+// Computes rows [begin, end) of the pooled image that begins at `to`, or returns false if pooling outputs is as fast.
+using RunPooled = std::function<bool(int64_t begin, int64_t end, float* to)>;
+
 // Product has: GRAIN, the least number of pixels for a thread; take(x, threads), which prepares an image, or returns
-// false; run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`; and
-// run_pooled(begin, end, to), which computes rows of the pooled image that begins at `to`, or returns false if pooling
-// outputs is as fast.
+// false; and run(begin, end, then), which computes output pixels of that image, the first at the begin of `then`.
 template <class Product>
-Status convolve(const FusedImages& images, Product& product) {
+Status convolve(const FusedImages& images, Product& product, const RunPooled& run_pooled = nullptr) {
     const Geometry& g = images.g;
     const Outputs& then = images.then;
     const Window* const pool = images.pool;
@@ -67,7 +68,7 @@ Status convolve(const FusedImages& images, Product& product) {
         float* const to = then.y + k * pool->out_size[0] * pool->out_size[1] * n;
         in_parallel(pool->out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
             const Held held(*images.kernels.int8);
-            if (product.run_pooled(begin, end, to)) return;
+            if (run_pooled && run_pooled(begin, end, to)) return;
             pool_outputs(product, images.kernels, g, *pool, begin, end, then, to);
         });
     }

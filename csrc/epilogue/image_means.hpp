@@ -16,7 +16,7 @@ struct Means {
 
     const float* of(const float* x, int32_t threads) const {
         const int64_t row = w.out_size[1] * from.channels, size = w.out_size[0] * row;
-        auto* const means = static_cast<float*>(scratch<Means>(size * static_cast<int64_t>(sizeof(float))));
+        auto* const means = scratch<float, Means>(size);
         in_parallel(w.out_size[0], 1, threads, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
                 for (int64_t j = 0; j < w.out_size[1]; ++j) put(x, i, j, means + i * row + j * from.channels);

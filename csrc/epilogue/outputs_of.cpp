@@ -16,7 +16,7 @@ struct Biases;
 template <class Tag>
 float* whole(const float* values, int64_t channels, float all) {
     const int64_t count = channels + BEYOND;
-    auto* const memory = static_cast<float*>(scratch<Tag>(count * static_cast<int64_t>(sizeof(float))));
+    auto* const memory = scratch<float, Tag>(count);
     if (values == nullptr) return std::fill_n(memory, count, all), memory;
     std::copy_n(values, channels, memory);
     for (int64_t i = 0; i < BEYOND; ++i) memory[channels + i] = memory[i];

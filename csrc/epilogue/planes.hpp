@@ -55,8 +55,7 @@ template <class Write>
 void write_pixels(const Geometry& g, const Outputs& outputs, int64_t first, int64_t last, const Write& write) {
     if (!g.has_planes) return write(outputs);
     Outputs pixels = outputs;
-    const int64_t size = (last - first) * g.out_channels * static_cast<int64_t>(sizeof(float));
-    pixels.y = static_cast<float*>(scratch<Outputs>(size)), pixels.first = -first;
+    pixels.y = scratch<float, Outputs>((last - first) * g.out_channels), pixels.first = -first;
     write(pixels);
     const int64_t plane = g.out_size[0] * g.out_size[1];
     put_planes(pixels.y, last - first, g.out_channels, outputs.y + outputs.first * g.out_channels + first, plane);

@@ -1,10 +1,8 @@
 // Rows of an image that are computed one after the other, and pooled while they are in the cache.
 #pragma once
 
-#include <cstddef>
-#include <vector>
-
 #include "isa/kernels.hpp"
+#include "runtime/scratch.hpp"
 #include "runtime/sizes.hpp"
 
 namespace proxconnect {
@@ -14,20 +12,18 @@ namespace proxconnect {
 // replaces the oldest.
 template <class T, class Make, class Pool>
 void pool_rows(const Window& w, int64_t size, int64_t begin, int64_t end, const Make& make, const Pool& pool) {
-    static thread_local std::vector<T> memory;
-    static thread_local std::vector<const T*> met;
-    memory.resize(static_cast<size_t>(w.kernel[0] * size));
-    met.resize(static_cast<size_t>(w.kernel[0]));
+    T* const memory = scratch<T, Window>(w.kernel[0] * size);
+    const T** const met = scratch<const T*, Window>(w.kernel[0]);
     for (int64_t done = 0; begin < end; ++begin) {
         const int64_t top = begin * w.stride[0] - w.padding[0];
         const int64_t first = most(top, 0), last = least(top + w.kernel[0], w.size[0]);
         for (int64_t row = first; row < last; ++row) {
-            T* const place = memory.data() + row % w.kernel[0] * size;
+            T* const place = memory + row % w.kernel[0] * size;
             if (row >= done) make(row, place);
-            met[static_cast<size_t>(row - first)] = place;
+            met[row - first] = place;
         }
         done = most(done, last);
-        pool(met.data(), last - first, begin);
+        pool(met, last - first, begin);
     }
 }
 

@@ -2,6 +2,7 @@
 // taps.
 #pragma once
 
+#include "binary/tap_range.hpp"
 #include "epilogue/fused_images.hpp"
 #include "float_conv/float_image.hpp"
 
@@ -34,13 +35,11 @@ struct Depthwise {
         }
     }
 
-    bool run_pooled(int64_t, int64_t, float*) const { return false; }
-
   private:
     // Compute channels [c, beyond).
     void run_channels(int64_t begin, int64_t end, int64_t c, int64_t beyond, Outputs here) const {
         const int64_t width = g.out_size[1], first = here.first - begin;
-        auto* const taps = static_cast<Tap*>(scratch<Tap>(g.kernel[0] * g.kernel[1] * sizeof(Tap)));
+        auto* const taps = scratch<Tap>(g.kernel[0] * g.kernel[1]);
         for (int64_t p = begin, count; p < end; p += count) {
             const int64_t i = p / width, j = p % width;
             count = least(least(end - p, width - j), equal_taps(j));
@@ -60,17 +59,17 @@ struct Depthwise {
     // Write the taps of an output pixel that lie within the border, and return their number.
     int64_t put_taps(int64_t row, int64_t column, Tap* to) const {
         const int64_t stride = ceil_div(g.channels, BLOCK) * BLOCK;
-        const Tap* const first = to;
-        for (int64_t a = 0; a < g.kernel[0]; ++a) {
-            const int64_t y = row * g.stride[0] - seen.padding[0] + a * g.dilation[0];
-            if (y < 0 || y >= seen.size[0]) continue;
-            for (int64_t b = 0; b < g.kernel[1]; ++b) {
-                const int64_t x = column * g.stride[1] - seen.padding[1] + b * g.dilation[1];
-                if (x < 0 || x >= seen.size[1]) continue;
+        TapRange inside;
+        find_taps_inside(seen, 0, row, inside);
+        find_taps_inside(seen, 1, column, inside);
+        for (int64_t a = inside.first[0]; a < inside.last[0]; ++a) {
+            const int64_t y = start_of(seen, 0, row) + a * g.dilation[0];
+            for (int64_t b = inside.first[1]; b < inside.last[1]; ++b) {
+                const int64_t x = start_of(seen, 1, column) + b * g.dilation[1];
                 *to++ = {y * seen.row_stride + x * seen.pixel_stride, weight + (a * g.kernel[1] + b) * stride};
             }
         }
-        return to - first;
+        return inside.count();
     }
 };
 

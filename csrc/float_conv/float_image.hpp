@@ -22,7 +22,7 @@ struct FloatImage {
 
     // Return the image at x, in memory of this thread.
     const uint8_t* copied(const float* x, int32_t threads) const {
-        auto* const to = static_cast<uint8_t*>(scratch<FloatImage>(image.size));
+        auto* const to = scratch<uint8_t, FloatImage>(image.size);
         put_image(image, x, 0, threads, to, [&](const float* row, uint8_t* place) {
             put_channels_last(g, row, reinterpret_cast<float*>(place));
         });

@@ -38,8 +38,6 @@ struct FloatingPoint {
             here.first += count;
         }
     }
-
-    bool run_pooled(int64_t, int64_t, float*) const { return false; }
 };
 
 }  // namespace

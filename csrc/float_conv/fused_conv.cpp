@@ -37,7 +37,7 @@ struct FixedPoint {
         if (largest != 0 && !is_within) return false;
         quantum = largest / WHOLE;
         const float inverse = largest == 0 ? 0 : WHOLE / largest;
-        bytes = static_cast<uint8_t*>(scratch<FixedPoint>(image.readable));
+        bytes = scratch<uint8_t, FixedPoint>(image.readable);
         put_image(image, x, 0, threads, bytes, [&](const float* row, uint8_t* to) { put_row(row, inverse, to); });
         return true;
     }
@@ -49,8 +49,6 @@ struct FixedPoint {
             kernels.digits->multiply(rows, panels, here);
         });
     }
-
-    bool run_pooled(int64_t, int64_t, float*) const { return false; }
 
   private:
     Extent extent_of(const float* x, int32_t threads) const {

@@ -46,13 +46,6 @@ void add_tile(const FloatPatches& patches, int64_t row, const float* panels, flo
     });
 }
 
-// The same for `count` patches, at most ROWS.
-template <class V, int ROWS, int COUNT>
-void add_rows(const FloatPatches& patches, int64_t row, int64_t count, const float* panels, float* sums) {
-    if (count == ROWS) return add_tile<V, ROWS, COUNT>(patches, row, panels, sums);
-    if constexpr (ROWS > 1) add_rows<V, ROWS - 1, COUNT>(patches, row, count, panels, sums);
-}
-
 template <class V>
 struct TileOfFloats {
     const float* sums;
@@ -60,17 +53,14 @@ struct TileOfFloats {
     Floats<V> of(int64_t row, int64_t c) const { return loaded<Floats<V>>(sums + row * TILE + c); }
 };
 
-// Multiply by `count` blocks, at most COUNT. Their first output is `channel`.
+// Multiply by COUNT blocks. Their first output is `channel`.
 template <class V, int COUNT>
-void multiply_blocks(const FloatPatches& patches, int64_t count, const float* panels, int64_t channel, Outputs then) {
-    if constexpr (COUNT > 1) {
-        if (count < COUNT) return multiply_blocks<V, COUNT - 1>(patches, count, panels, channel, then);
-    }
+void multiply_blocks(const FloatPatches& patches, const float* panels, int64_t channel, Outputs then) {
     alignas(64) float sums[V::float_rows * TILE];
     const int64_t width = least(COUNT * BLOCK, then.channels - channel);
     for (int64_t row = 0; row < patches.count; row += V::float_rows, then.first += V::float_rows) {
         const int64_t rows = least(V::float_rows, patches.count - row);
-        add_rows<V, V::float_rows, COUNT>(patches, row, rows, panels, sums);
+        with_constant<V::float_rows>(rows, [&](auto count) { add_tile<V, count, COUNT>(patches, row, panels, sums); });
         put_finished<V, 2, V::float_rows>(TileOfFloats<V>{sums}, rows, channel, width, then);
     }
 }
@@ -82,7 +72,9 @@ void multiply_floats(const FloatPatches& patches, const float* panels, const Out
     constexpr int64_t SIZE = V::float_blocks * BLOCK;
     for (int64_t channel = 0; channel < then.channels; channel += SIZE, panels += SIZE * patches.entries) {
         const int64_t blocks = least(V::float_blocks, ceil_div(then.channels - channel, BLOCK));
-        multiply_blocks<V, V::float_blocks>(patches, blocks, panels, channel, then);
+        with_constant<V::float_blocks>(blocks, [&](auto count) {
+            multiply_blocks<V, count>(patches, panels, channel, then);
+        });
     }
 }
 

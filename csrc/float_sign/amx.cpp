@@ -114,9 +114,7 @@ void put(const Bytes& bytes, const FloatOutputs& o, int64_t panel, int64_t row, 
     const PlaneSums numbers = {sums, bytes.steps + row};
     Outputs here = o.then;
     here.first += o.row + row;
-    int64_t r = 0;
-    for (; r + 4 <= count; r += 4) put_rows<Avx512, 4, BLOCK / LANES>(numbers, r, channel, width, here);
-    for (; r < count; ++r) put_rows<Avx512, 1, BLOCK / LANES>(numbers, r, channel, width, here);
+    put_finished<Avx512, BLOCK / LANES>(numbers, count, channel, width, here);
 }
 
 // Sum up to 32 rows from `row` on with a block of the weight, over words [first, last). Add to `sums` unless these
@@ -174,9 +172,9 @@ bool multiply_fit_rows(const FloatRows& rows, const FloatOutputs& o, uint8_t* un
     constexpr int64_t IN_CACHE = 1 << 20;  // bytes of rows, but no fewer rows than make up for spreading the weight
     const int64_t words = words_of(rows.entries), row_bytes = PLANES * words * WORD;
     const int64_t at_once = least(rows.count, most(256, IN_CACHE / row_bytes) / BLOCK * BLOCK);
-    auto* const planes = static_cast<int8_t*>(scratch<Bytes>(ceil_div(at_once, TILE_ROWS) * TILE_ROWS * row_bytes));
-    auto* const steps = static_cast<float*>(scratch<PlaneSums>(at_once * sizeof(float)));
-    auto* const weight = static_cast<int8_t*>(scratch<WordSteps>(words * 2 * TILE_BYTES));
+    auto* const planes = scratch<int8_t, Bytes>(ceil_div(at_once, TILE_ROWS) * TILE_ROWS * row_bytes);
+    auto* const steps = scratch<float, PlaneSums>(at_once);
+    auto* const weight = scratch<int8_t, WordSteps>(words * 2 * TILE_BYTES);
     bool has_unfit = false;
     const ConfiguredTiles configured;
     for (int64_t row = 0; row < rows.count; row += at_once) {
@@ -198,7 +196,7 @@ bool is_worth_it(const FloatRows& rows) {
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
     if (!is_worth_it(rows)) return avx512_weight_only.multiply(rows, outputs);
-    auto* const unfit = static_cast<uint8_t*>(scratch<WeightOnlyKernels>(rows.count));
+    auto* const unfit = scratch<uint8_t, WeightOnlyKernels>(rows.count);
     if (!multiply_fit_rows(rows, outputs, unfit)) return;
     for (int64_t r = 0; r < rows.count; ++r) {
         if (unfit[r] == 0) continue;

@@ -2,10 +2,11 @@
 // patches that are gathered to rows, a block at a time.
 #include <algorithm>
 
+#include "binary/tap_range.hpp"
 #include "epilogue/fused_images.hpp"
 #include "epilogue/outputs_of.hpp"
+#include "float_conv/float_image.hpp"
 #include "float_sign/kernels.hpp"
-#include "int8/image.hpp"
 #include "runtime/status.hpp"
 
 using namespace proxconnect;
@@ -28,15 +29,15 @@ void put_taps(const float* from, int64_t step, int64_t first, int64_t last, int6
 // Gather the inputs of an output pixel for one group, (kernel height, kernel width, channel), 0 beyond the border.
 void gather(const PixelRows& image, const Geometry& g, int64_t group, int64_t pixel, float* patch) {
     const int64_t channels = g.channels / g.groups, taps = g.kernel[1], apart = g.dilation[1];
-    const int64_t top = pixel / g.out_size[1] * g.stride[0] - g.padding[0];
-    const int64_t left = pixel % g.out_size[1] * g.stride[1] - g.padding[1];
-    const int64_t first = left >= 0 ? 0 : least(taps, (-left + apart - 1) / apart);  // within the border
-    const int64_t beyond = left >= g.size[1] ? 0 : least(taps, (g.size[1] - left + apart - 1) / apart);
-    const int64_t last = beyond > first ? beyond : first;
+    const int64_t row = pixel / g.out_size[1], column = pixel % g.out_size[1];
+    const int64_t top = start_of(g, 0, row), left = start_of(g, 1, column);
+    TapRange inside;
+    find_taps_inside(g, 0, row, inside);
+    find_taps_inside(g, 1, column, inside);
+    const int64_t first = inside.first[1], last = inside.last[1];
     for (int64_t i = 0; i < g.kernel[0]; ++i, patch += taps * channels) {
-        const int64_t row = top + i * g.dilation[0];
-        const bool is_inside = row >= 0 && row < g.size[0] && last > first;
-        const int64_t from = is_inside ? row * g.size[1] + left + first * apart : 0;
+        const bool is_inside = i >= inside.first[0] && i < inside.last[0] && last > first;
+        const int64_t from = is_inside ? (top + i * g.dilation[0]) * g.size[1] + left + first * apart : 0;
         put_taps(image.pixels + from * image.stride + group * channels, apart * image.stride, first,
                  is_inside ? last : first, taps, channels, patch);
     }
@@ -77,7 +78,7 @@ struct Rows {
     void run(int64_t begin, int64_t end, const Outputs& here) const {
         const int64_t entries = g.channels / g.groups * g.kernel[0] * g.kernel[1], n = g.out_channels / g.groups;
         const int64_t count = panels_of(n), width = words_of(entries);
-        auto* const patches = static_cast<float*>(scratch<Rows>(least(BLOCK, end - begin) * entries * sizeof(float)));
+        auto* const patches = scratch<float, Rows>(least(BLOCK, end - begin) * entries);
         for (int64_t group = 0; group < g.groups; ++group) {
             const uint64_t* const weight = panels + group * count * width * PANEL;
             const FloatOutputs outputs = {weight, 0, count, n, here, group * n};
@@ -101,17 +102,12 @@ struct Rows {
         }
     }
 
-    bool run_pooled(int64_t, int64_t, float*) const { return false; }
-
   private:
     // Return the image, channels last, in memory of this thread.
     const float* copied(const float* x, int32_t threads) const {
-        const int64_t row = g.size[1] * g.channels;
-        auto* const copy = static_cast<float*>(scratch<PixelRows>(g.size[0] * row * sizeof(float)));
-        in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) put_channels_last(g, x + i * g.row_stride, copy + i * row);
-        });
-        return copy;
+        Geometry no_border = g;
+        no_border.padding[0] = no_border.padding[1] = 0;
+        return reinterpret_cast<const float*>(FloatImage{no_border}.copied(x, threads));
     }
 };
 

@@ -119,7 +119,7 @@ inline uint32_t largest(const float* x, int64_t count) {
 // Return the rows with their quanta, in memory of this thread, if they are to be rounded and have none yet.
 inline FloatRows with_quanta(FloatRows rows) {
     if (!rows.rounds || rows.quantum != nullptr) return rows;
-    auto* const inverse = static_cast<float*>(scratch<Quantum>(2 * rows.count * static_cast<int64_t>(sizeof(float))));
+    auto* const inverse = scratch<float, Quantum>(2 * rows.count);
     float* const quantum = inverse + rows.count;
     for (int64_t r = 0; r < rows.count; ++r) {
         const Quantum found = quantum_of(largest(rows.x + r * rows.stride, rows.entries));

@@ -145,8 +145,8 @@ template <class V, int ROWS>
 void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
     constexpr int64_t AT_ONCE = 144 / ROWS;  // half words, whose tables stay in the second cache
     const int64_t halves = ceil_div(rows.entries, HALF);
-    auto* const tables = static_cast<float*>(scratch<V>(least(AT_ONCE, halves) * ROWS * TABLES<V> * sizeof(float)));
-    auto* const offsets = static_cast<int64_t*>(scratch<RowsOfTables<ROWS>>(halves * sizeof(int64_t)));
+    auto* const tables = scratch<float, V>(least(AT_ONCE, halves) * ROWS * TABLES<V>);
+    auto* const offsets = scratch<int64_t, RowsOfTables<ROWS>>(halves);
     RowsOfTables<ROWS> all = {{}, offsets};
     for (int64_t r = 0; r < ROWS; ++r) all.rows[r] = tables + r * TABLES<V>;
     for (int64_t half = 0; half < halves; ++half) offsets[half] = half % AT_ONCE * ROWS * TABLES<V>;

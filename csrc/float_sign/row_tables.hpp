@@ -165,17 +165,12 @@ struct RowTables {
         int64_t n = first;
         for (; n + 4 <= last; n += 4) put<4>(sums + (n - first) * ROWS, rows, o, n);
         sums += (n - first) * ROWS;
-        switch (last - n) {
-            case 3: return put<3>(sums, rows, o, n);
-            case 2: return put<2>(sums, rows, o, n);
-            case 1: return put<1>(sums, rows, o, n);
-        }
+        with_constant<3>(last - n, [&](auto count) { put<count>(sums, rows, o, n); });
     }
 
     static void multiply(const FloatRows& rows, const FloatOutputs& o) {
-        Value* const tables = static_cast<Value*>(scratch<RowTables>(GROUPS * TABLE * sizeof(Value)));
-        auto* const sums = static_cast<typename E::Sum*>(
-            scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS * sizeof(typename E::Sum)));
+        auto* const tables = scratch<Value, RowTables>(GROUPS * TABLE);
+        auto* const sums = scratch<typename E::Sum>(PANELS_AT_ONCE * PANEL * ROWS);
         const int64_t width = words_of(rows.entries);
         float inverse[ROWS] = {}, entries[GROUPS][4][ROWS];
         if (rows.quantum != nullptr) std::memcpy(inverse, rows.inverse, least(ROWS, rows.count) * sizeof(float));

@@ -205,7 +205,7 @@ struct SumProduct {
 
     template <class Work>
     void each_tile(int64_t, int64_t, const Work& work) const {
-        auto* const numbers = static_cast<uint16_t*>(scratch<SumTables>(words * NUMBERS * TILE_OUTPUTS * 2));
+        auto* const numbers = scratch<uint16_t, SumTables>(words * NUMBERS * TILE_OUTPUTS);
         for (int64_t n = first, left; n < last; n += left > 3 * LANES ? 4 * LANES : left > LANES ? 2 * LANES : LANES) {
             left = last - n;
             if (left > 3 * LANES) work(tile<4>(n, numbers));

@@ -52,7 +52,7 @@ struct TableConv {
     TableConv(const Product& p, const Geometry& geometry)
         : product(p), g(geometry), parts(g.channels / g.groups / Product::ENTRIES), taps(g.kernel[0] * g.kernel[1]),
           size(parts * Product::FLOATS), columns((g.out_size[1] - 1) * g.stride[1] + span(1)) {
-        auto* const to = static_cast<int64_t*>(scratch<TableConv>(taps * parts * sizeof(int64_t)));
+        auto* const to = scratch<int64_t, TableConv>(taps * parts);
         for (int64_t i = 0; i < taps * parts; ++i) {
             const int64_t tap = i / parts, row = tap / g.kernel[1] * g.dilation[0];
             to[i] = (row * columns + tap % g.kernel[1] * g.dilation[1]) * size + i % parts * Product::FLOATS;
@@ -101,7 +101,7 @@ struct TableConv {
             const int64_t top = pixel / width, bottom = least(top + at_once, ceil_div(end, width));
             const int64_t rows = (bottom - top - 1) * g.stride[0] + span(0);
             next = least(end, bottom * width);
-            auto* const tables = static_cast<float*>(scratch<Product>(rows * row_bytes));
+            auto* const tables = scratch<float, Product>(rows * columns * size);
             make_rows(top * g.stride[0], rows, tables);
             product.each_tile(pixel, next - pixel, [&](const auto& tile) {
                 multiply<Product::rows>(tile, tables, top, pixel, next);

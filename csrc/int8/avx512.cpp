@@ -16,12 +16,7 @@ struct Vnni : QuadVectors<16> {
 }  // namespace
 
 void add_by_avx512(const ByteRows& rows, const int8_t* panels, int64_t blocks, int32_t* sums) {
-    switch (blocks) {
-        case 1: return add_rows<Vnni, 1>(rows, panels, sums);
-        case 2: return add_rows<Vnni, 2>(rows, panels, sums);
-        case 3: return add_rows<Vnni, 3>(rows, panels, sums);
-        default: return add_rows<Vnni, BLOCKS>(rows, panels, sums);
-    }
+    with_constant<BLOCKS>(blocks, [&](auto count) { add_rows<Vnni, count>(rows, panels, sums); });
 }
 
 }  // namespace proxconnect

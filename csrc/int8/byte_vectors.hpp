@@ -60,20 +60,15 @@ void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* 
     });
 }
 
-// The same for `count` rows, at most ROWS.
-template <class V, int COUNT, int ROWS>
-void add_tile_of(int64_t count, const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
-    if (count == ROWS) return add_tile<V, ROWS, COUNT>(rows, row, panels, to);
-    if constexpr (ROWS > 1) add_tile_of<V, COUNT, ROWS - 1>(count, rows, row, panels, to);
-}
-
 // Divide the rows into tiles of almost equal heights: a tile of one row takes more than half as long as one of six.
 template <class V, int COUNT>
 void add_rows(const ByteRows& rows, const int8_t* panels, int32_t* sums) {
     const int64_t tiles = ceil_div(rows.count, V::rows);
     for (int64_t tile = 0, row = 0, end; tile < tiles; ++tile, row = end) {
         end = rows.count * (tile + 1) / tiles;
-        add_tile_of<V, COUNT, V::rows>(end - row, rows, row, panels, sums + row * TILE);
+        with_constant<V::rows>(end - row, [&](auto count) {
+            add_tile<V, count, COUNT>(rows, row, panels, sums + row * TILE);
+        });
     }
 }
 

@@ -81,22 +81,11 @@ struct WholeNumbers {
         });
     }
 
+    // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest.
     bool run_pooled(int64_t begin, int64_t end, float* y) const {
-        if (is_ordered) pool_sums(begin, end, y);
-        return is_ordered;
-    }
-
-  private:
-    template <class Work>
-    void each_tile(const Work& work) const {
-        weight.each(0, ceil_div(g.out_channels, BLOCK), patches.steps(), work);
-    }
-
-    // Pool sums, or their complements where `flips` is all bits, then apply the steps to the largest. Valid if the
-    // steps keep the order of sums.
-    void pool_sums(int64_t begin, int64_t end, float* y) const {
+        if (!is_ordered) return false;
         const int64_t n = g.out_channels, width = g.out_size[1], steps = patches.steps();
-        auto* const largest = static_cast<int32_t*>(scratch<WholeNumbers>(pool->out_size[1] * TILE * 4));
+        auto* const largest = scratch<int32_t, WholeNumbers>(pool->out_size[1] * TILE);
         Outputs here = then;
         here.y = y;
         each_tile([&](const int8_t* tile, int64_t block, int64_t last) {
@@ -116,6 +105,13 @@ struct WholeNumbers {
                     bytes.finish(pooled, {tile, block, last, n, here}, largest);
                 });
         });
+        return true;
+    }
+
+  private:
+    template <class Work>
+    void each_tile(const Work& work) const {
+        weight.each(0, ceil_div(g.out_channels, BLOCK), patches.steps(), work);
     }
 };
 
@@ -124,7 +120,9 @@ struct WholeNumbers {
 Status proxconnect::convolve_bytes(const FusedImages& images, const int8_t* panels, const uint64_t* signs) {
     const WeightTiles weight = {images.kernels, images.g, panels, signs};
     WholeNumbers product = {images.kernels, images.g, weight, images.pool, images.then};
-    return convolve(images, product);
+    return convolve(images, product, [&](int64_t begin, int64_t end, float* to) {
+        return product.run_pooled(begin, end, to);
+    });
 }
 
 int32_t px_int8_conv2d(int32_t isa, const float* x, const Window* mean, const Geometry* geometry, const int8_t* panels,

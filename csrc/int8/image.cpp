@@ -1,6 +1,6 @@
 #include "int8/image.hpp"
 
-#include <atomic>
+#include <algorithm>
 
 #include "int8/steps.hpp"
 #include "runtime/scratch.hpp"
@@ -23,24 +23,21 @@ void round_row(const Int8Kernels& kernels, const Geometry& g, const float* from,
 }  // namespace
 
 Quantum quantum_in(const Kernels& kernels, const Geometry& g, const float* x, int32_t threads) {
-    std::atomic<uint32_t> most = 0;
+    std::vector<uint32_t> of_rows(static_cast<size_t>(g.size[0]));
     in_parallel(g.size[0], 1, threads, [&](int64_t begin, int64_t end) {
-        uint32_t mine = 0;
         for (int64_t i = begin; i < end; ++i) {
+            uint32_t& mine = of_rows[static_cast<size_t>(i)];
             for_pieces(g, x + i * g.row_stride, [&](const float* from, int64_t count) {
-                const uint32_t here = kernels.weight_only->largest(from, count);
-                mine = here > mine ? here : mine;
+                mine = std::max(mine, kernels.weight_only->largest(from, count));
             });
         }
-        uint32_t seen = most.load();
-        while (seen < mine && !most.compare_exchange_weak(seen, mine)) {}
     });
-    return quantum_of(most.load());
+    return quantum_of(of_rows.empty() ? 0 : *std::max_element(of_rows.begin(), of_rows.end()));
 }
 
 const uint8_t* rounded(const Kernels& kernels, const ByteImage& image, const float* x, int32_t threads,
                        float& quantum) {
-    auto* const bytes = static_cast<uint8_t*>(scratch<ByteImage>(image.readable));
+    auto* const bytes = scratch<uint8_t, ByteImage>(image.readable);
     const Quantum found = quantum_in(kernels, image.g, x, threads);
     quantum = found.step;
     constexpr int ZERO = 128;

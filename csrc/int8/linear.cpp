@@ -62,8 +62,8 @@ struct Int8Product {
 
     // The result lies in memory of this thread until its next call.
     ByteRows rounded(int64_t begin, int64_t m, int32_t threads) const {
-        auto* const quantum = static_cast<float*>(scratch<float>(m * static_cast<int64_t>(sizeof(float))));
-        auto* const bytes = static_cast<uint8_t*>(scratch<Int8Kernels>((m + BLOCK) * width));
+        auto* const quantum = scratch<float>(m);
+        auto* const bytes = scratch<uint8_t, Int8Kernels>((m + BLOCK) * width);
         in_parallel(m, 1, threads, [&](int64_t first, int64_t last) {
             for (int64_t r = first; r < last; ++r) {
                 const Quantum found = quantum_of_row(begin + r);
@@ -116,7 +116,7 @@ void proxconnect::multiply_as_bytes(const Kernels& kernels, const FloatRows& row
 
 void proxconnect::multiply_bytes(const Int8Kernels& kernels, const ByteRows& rows, const ByteOutputs& outputs) {
     constexpr int64_t ROWS = 48;  // whose sums stay in the first cache
-    auto* const sums = static_cast<int32_t*>(scratch<ByteRows>(ROWS * TILE * static_cast<int64_t>(sizeof(int32_t))));
+    auto* const sums = scratch<int32_t>(ROWS * TILE);
     ByteRows some = rows;
     ByteOutputs tile = outputs;
     for (int64_t block = outputs.first; block < outputs.last; block += BLOCKS) {

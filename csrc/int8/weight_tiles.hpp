@@ -19,7 +19,7 @@ struct WeightTiles {
     template <class Work>
     void each(int64_t first, int64_t last, int64_t steps, const Work& work) const {
         const int64_t size = block_bytes(steps), spread = panels == nullptr ? least(BLOCKS, last - first) * size : 0;
-        auto* const tile = static_cast<int8_t*>(scratch<WeightTiles>(spread));
+        auto* const tile = scratch<int8_t, WeightTiles>(spread);
         for (int64_t block = first, end; block < last; block = end) {
             end = least(block + BLOCKS, last);
             if (panels != nullptr) {

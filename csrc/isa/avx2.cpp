@@ -9,13 +9,12 @@
 namespace proxconnect {
 namespace {
 
-struct Avx2 {
+struct Avx2 : ByteCounting<8> {
     using Vector = __m256i;
     using Count = __m256i;  // a count in each byte
     using Tables = NibbleTables;
-    static constexpr int lanes = 4, rows = 4, panels = 1, outputs = 8, float_rows = 6, float_blocks = 1;
-    static constexpr int at_once = 1, attention_sums = 12, attention_columns = 2;
-    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+    static constexpr int lanes = 4, rows = 4, float_rows = 6, float_blocks = 1;
+    static constexpr int attention_sums = 12, attention_columns = 2;
 
     static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
     static Vector broadcast(uint64_t word) { return _mm256_set1_epi64x(static_cast<long long>(word)); }
@@ -35,14 +34,14 @@ struct Avx2 {
     static Vector add(Vector a, Vector b) { return _mm256_add_epi64(a, b); }
     static void store(void* to, Vector v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
 
-    static Vectors<outputs>::Ints narrowed(Vector first, Vector second) {
+    static Ints narrowed(Vector first, Vector second) {
         const __m256 low = _mm256_castsi256_ps(first), high = _mm256_castsi256_ps(second);
         const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(low, high, _MM_SHUFFLE(2, 0, 2, 0)));
-        return (Vectors<outputs>::Ints)_mm256_permute4x64_epi64(even, _MM_SHUFFLE(3, 1, 2, 0));
+        return (Ints)_mm256_permute4x64_epi64(even, _MM_SHUFFLE(3, 1, 2, 0));
     }
 
-    static Vectors<outputs>::Ints widened(const uint8_t* from) {
-        return (Vectors<outputs>::Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    static Ints widened(const uint8_t* from) {
+        return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
     }
 
     static void spread(uint64_t bits, uint8_t* to) {
@@ -59,15 +58,10 @@ struct Avx2 {
     static Vector none() { return _mm256_setzero_si256(); }
     static Vector add_bits(Vector count, Vector a, Vector b) { return _mm256_add_epi8(count, _mm256_xor_si256(a, b)); }
     static constexpr auto add_ones = add_differing;
-    static constexpr auto pack_block = proxconnect::pack_block;
-    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
 
-    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
-                                        Vectors<outputs>::Floats c) {
-        return _mm256_fmadd_ps(a, b, c);
-    }
+    static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 
-    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+    static uint32_t below(Words a, Words b) {
         return static_cast<uint32_t>(_mm256_movemask_ps((__m256)(a < b)));
     }
 

@@ -6,10 +6,7 @@ namespace {
 
 struct Counting : Avx512Words {
     using Count = __m512i;  // a count in each word
-    static constexpr int rows = 4, panels = 4, at_once = 1;
     static constexpr int64_t limit = NEVER_FULL;
-
-    static Count zero() { return none(); }
 
     static Count add_differing(Count count, Vector a, Vector b) {
         return _mm512_add_epi64(count, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));

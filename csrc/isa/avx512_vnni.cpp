@@ -8,10 +8,7 @@ namespace {
 
 struct Shuffling : Avx512Words {
     using Count = Vector;  // a count in each byte
-    static constexpr int rows = 4, panels = 4, at_once = 1;
     static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
-
-    static Count zero() { return none(); }
 
     static Count add_bits_of_bytes(Count count, Vector bits) {
         const __m512i low = _mm512_set1_epi8(15);
@@ -67,10 +64,9 @@ struct Carrying : Avx512Words {
 
 bool is_long(int64_t entries) { return words_of(entries) >= 12; }
 
-void linear(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
-            const Outputs& outputs, int64_t first, int64_t last) {
-    const auto multiply = is_long(entries) ? binary_linear<Carrying> : binary_linear<Shuffling>;
-    multiply(rows, nan, panels, m, entries, outputs, first, last);
+void linear(const SignRows& rows, const uint64_t* panels, const Outputs& outputs, int64_t first, int64_t last) {
+    const auto multiply = is_long(rows.entries) ? binary_linear<Carrying> : binary_linear<Shuffling>;
+    multiply(rows, panels, outputs, first, last);
 }
 
 void conv(const PackedImage& image, const uint64_t* panels, const Geometry& g, const Outputs& outputs,

@@ -32,7 +32,8 @@ constexpr FirstBytes FIRST_BYTES;
 struct Avx512Words : Avx512 {
     using Vector = __m512i;
     using Tables = NoTables;
-    static constexpr int lanes = 8, float_rows = 6, float_blocks = 4, attention_sums = 24, attention_columns = 4;
+    static constexpr int lanes = 8, rows = 4, panels = 4, at_once = 1, float_rows = 6, float_blocks = 4;
+    static constexpr int attention_sums = 24, attention_columns = 4;
 
     static Vector load(const void* from) { return _mm512_loadu_si512(from); }
     static Vector broadcast(uint64_t word) { return _mm512_set1_epi64(static_cast<long long>(word)); }
@@ -50,6 +51,7 @@ struct Avx512Words : Avx512 {
 
     static void spread(uint64_t bits, uint8_t* to) { store(to, _mm512_maskz_set1_epi8(bits, 1)); }
     static Vector none() { return _mm512_setzero_si512(); }
+    static Vector zero() { return none(); }
     static Vector add_bits(Vector count, Vector a, Vector b) { return _mm512_add_epi8(count, _mm512_xor_si512(a, b)); }
 
     static void put_pixels(const Vectors<outputs>::Words& words, int64_t channels, int64_t count, uint8_t* to) {

@@ -26,6 +26,13 @@ struct Slope {
     void* y;
 };
 
+// Rows of signs, ⌈entries/64⌉ words each, and whether each is NaN.
+struct SignRows {
+    const uint64_t* words;
+    const uint8_t* nan;
+    int64_t count, entries;
+};
+
 // Rows of an image as bits: `pad` pixels of border, the pixels with all their channels, and the border again. The row
 // after the last is all border. So are as many rows as are padded before the first and after the last. If the border is
 // zero, `upper` has the same rows with a border of +1.
@@ -89,9 +96,9 @@ struct FloatPatches;
 struct Kernels {
     // Pack one row of signs. Return true if it contains NaN.
     bool (*pack_row)(const float* x, int64_t columns, uint64_t* words);
-    // Compute output channels [8·first, 8·last) of all m rows.
-    void (*binary_linear)(const uint64_t* rows, const uint8_t* nan, const uint64_t* panels, int64_t m, int64_t entries,
-                          const Outputs& outputs, int64_t first, int64_t last);
+    // Compute output channels [8·first, 8·last) of all rows.
+    void (*binary_linear)(const SignRows& rows, const uint64_t* panels, const Outputs& outputs, int64_t first,
+                          int64_t last);
     // Pack rows [begin, end) of an image. `words` is scratch for their pixels, ⌈channels/64⌉ words each.
     void (*pack_image)(const Geometry& geometry, int64_t begin, int64_t end, uint64_t* words, const PackedImage& image);
     // Compute output pixels [begin, end) of an image, which are rows of the outputs.

@@ -7,13 +7,11 @@
 namespace proxconnect {
 namespace {
 
-struct Neon {
+struct Neon : ByteCounting<4> {
     using Vector = uint64x2_t;
     using Count = uint8x16_t;  // a count in each byte
     using Tables = NoTables;
-    static constexpr int lanes = 2, rows = 4, panels = 1, outputs = 4;
-    static constexpr int at_once = 1;
-    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+    static constexpr int lanes = 2, rows = 4;
 
     static Vector load(const void* from) { return vreinterpretq_u64_u8(vld1q_u8(static_cast<const uint8_t*>(from))); }
     static Vector broadcast(uint64_t word) { return vdupq_n_u64(word); }
@@ -27,14 +25,14 @@ struct Neon {
     static Vector add(Vector a, Vector b) { return vaddq_u64(a, b); }
     static void store(void* to, Vector v) { vst1q_u8(static_cast<uint8_t*>(to), vreinterpretq_u8_u64(v)); }
 
-    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
-        return (Vectors<outputs>::Ints)vcombine_u32(vmovn_u64(low), vmovn_u64(high));
+    static Ints narrowed(Vector low, Vector high) {
+        return (Ints)vcombine_u32(vmovn_u64(low), vmovn_u64(high));
     }
 
-    static Vectors<outputs>::Ints widened(const uint8_t* from) {
+    static Ints widened(const uint8_t* from) {
         uint32_t bytes;
         std::memcpy(&bytes, from, sizeof bytes);
-        return (Vectors<outputs>::Ints)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
+        return (Ints)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
     }
 
     static void spread(uint64_t bits, uint8_t* to) {
@@ -53,9 +51,6 @@ struct Neon {
         return vreinterpretq_u64_u8(add_differing(vreinterpretq_u8_u64(count), a, b));
     }
 
-    static constexpr auto pack_block = proxconnect::pack_block;
-    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
-
     static void spread_panels(const uint64_t* words, int8_t* to) {
         const uint8x16_t rows = {0, 0, 0, 0, 8, 8, 8, 8, 16, 16, 16, 16, 24, 24, 24, 24};  // the first byte of each
         const uint8x16_t low = vreinterpretq_u8_u32(vdupq_n_u32(0x08040201)), high = vshlq_n_u8(low, 4);
@@ -72,12 +67,11 @@ struct Neon {
         }
     }
 
-    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
-                                        Vectors<outputs>::Floats c) {
-        return (Vectors<outputs>::Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+    static Floats fma(Floats a, Floats b, Floats c) {
+        return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
     }
 
-    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+    static uint32_t below(Words a, Words b) {
         static const uint32_t places[4] = {1, 2, 4, 8};
         return vaddvq_u32(vandq_u32(vcltq_u32((uint32x4_t)a, (uint32x4_t)b), vld1q_u32(places)));
     }

@@ -4,13 +4,11 @@
 namespace proxconnect {
 namespace {
 
-struct Portable {
+struct Portable : ByteCounting<4> {
     typedef uint64_t Vector __attribute__((vector_size(16)));  // which GCC and Clang make of what there is
     using Count = Vector;                                       // a count in each byte
     using Tables = NoTables;
-    static constexpr int lanes = 2, rows = 2, panels = 1, outputs = 4;
-    static constexpr int at_once = 1;
-    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+    static constexpr int lanes = 2, rows = 2;
 
     static Vector load(const void* from) { return loaded<Vector>(from); }
     static Vector broadcast(uint64_t word) { return Vector{word, word}; }
@@ -32,14 +30,14 @@ struct Portable {
     static Vector add(Vector a, Vector b) { return a + b; }
     static void store(void* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
-    static Vectors<outputs>::Ints narrowed(Vector low, Vector high) {
-        Vectors<outputs>::Ints v;
+    static Ints narrowed(Vector low, Vector high) {
+        Ints v;
         for (int i = 0; i < outputs; ++i) v[i] = static_cast<int32_t>(i < lanes ? low[i] : high[i - lanes]);
         return v;
     }
 
-    static Vectors<outputs>::Ints widened(const uint8_t* from) {
-        return Vectors<outputs>::Ints{from[0], from[1], from[2], from[3]};
+    static Ints widened(const uint8_t* from) {
+        return Ints{from[0], from[1], from[2], from[3]};
     }
 
     static void spread(uint64_t bits, uint8_t* to) {
@@ -53,16 +51,13 @@ struct Portable {
     static Vector none() { return Vector{0, 0}; }
     static Vector add_bits(Vector count, Vector a, Vector b) { return count + (a ^ b); }
     static constexpr auto add_ones = add_differing;
-    static constexpr auto pack_block = proxconnect::pack_block;
-    static constexpr auto put_pixels = proxconnect::put_pixels<outputs>;
 
-    static Vectors<outputs>::Floats fma(Vectors<outputs>::Floats a, Vectors<outputs>::Floats b,
-                                        Vectors<outputs>::Floats c) {
+    static Floats fma(Floats a, Floats b, Floats c) {
         for (int i = 0; i < outputs; ++i) c[i] = std::fma(a[i], b[i], c[i]);
         return c;
     }
 
-    static uint32_t below(Vectors<outputs>::Words a, Vectors<outputs>::Words b) {
+    static uint32_t below(Words a, Words b) {
         uint32_t bits = 0;
         for (int i = 0; i < outputs; ++i) bits |= static_cast<uint32_t>(a[i] < b[i]) << i;
         return bits;

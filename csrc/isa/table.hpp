@@ -15,6 +15,15 @@
 namespace proxconnect {
 namespace {
 
+// What the vectors of plain C++, AVX2 and NEON share.
+template <int N>
+struct ByteCounting : Vectors<N> {
+    static constexpr int outputs = N, panels = 1, at_once = 1;
+    static constexpr int64_t limit = 31;  // a byte holds 31 counts of up to 8
+    static constexpr auto pack_block = proxconnect::pack_block;
+    static constexpr auto put_pixels = proxconnect::put_pixels<N>;
+};
+
 // The vectors of layer norms and the quantizer.
 template <class V>
 struct LanesOf : Lanes<V::outputs> {

@@ -1,6 +1,7 @@
 // Loops that the compiler unrolls.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #define ALWAYS_INLINE __attribute__((always_inline))
@@ -17,6 +18,14 @@ ALWAYS_INLINE inline void unrolled(Work work, std::integer_sequence<int, I...>) 
 template <int COUNT, class Work>
 ALWAYS_INLINE inline void unrolled(Work work) {
     unrolled(work, std::make_integer_sequence<int, COUNT>());
+}
+
+// Call work(count) with a constant, for a count from 1 to MOST, the likeliest.
+template <int MOST, class Work>
+ALWAYS_INLINE inline void with_constant(int64_t count, const Work& work) {
+    unrolled<MOST>([&](auto i) ALWAYS_INLINE {
+        if (count == MOST - i) work(std::integral_constant<int, MOST - i>());
+    });
 }
 
 }  // namespace

@@ -2,13 +2,10 @@
 // slope is 0. NaN stays NaN.
 //
 // An instruction set gives its number of lanes and a multiply-add, which may round once or twice. The rest is the
-// compilers' own arithmetic on vectors.
+// compilers' own arithmetic on vectors. Compilers that called these functions would keep no constant in a register.
 #pragma once
 
-#include <cstdint>
-
-// Without this, compilers call these functions for each vector, and keep no constant in a register.
-#define INLINE __attribute__((always_inline)) inline
+#include "isa/unrolled.hpp"
 
 namespace proxconnect {
 namespace {
@@ -35,7 +32,7 @@ constexpr float FAR = 80.0f;  // beyond, sign_swish and tanh have long come to t
 template <class I> struct Exponential {
     typename I::Floats value, less_one;
 
-    INLINE explicit Exponential(typename I::Floats a) {
+    ALWAYS_INLINE explicit Exponential(typename I::Floats a) {
         using V = typename I::Floats;
         constexpr float rounder = 12582912.0f;  // 1.5·2^23: what is added to it becomes an integer, in its low bits
         const V shifted = I::fma(a, I::all(-1.44269504f), I::all(rounder)), n = shifted - rounder;
@@ -55,13 +52,13 @@ template <class I> struct Exponential {
 // C and C' at u. `jump` is a parameter of the two curves that jump at 0.
 template <class I> struct SignCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float) { return u == u ? I::with_sign(I::all(1.0f), u + 0.0f) : u; }  // -0 + 0 is +0
+    ALWAYS_INLINE static V value(V u, float) { return u == u ? I::with_sign(I::all(1.0f), u + 0.0f) : u; }  // -0 + 0 is +0
 };
 
 template <class I> struct ClipCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float) { return I::with_sign(I::at_most(I::magnitude(u), 1.0f), u); }
-    INLINE static V slope(V u) {
+    ALWAYS_INLINE static V value(V u, float) { return I::with_sign(I::at_most(I::magnitude(u), 1.0f), u); }
+    ALWAYS_INLINE static V slope(V u) {
         const V a = I::magnitude(u);
         return a <= 1.0f ? I::all(1.0f) : a > 1.0f ? I::all(0.0f) : u;
     }
@@ -70,20 +67,20 @@ template <class I> struct ClipCurve {
 // v(2 - |v|), v = clip(u, -1, 1).
 template <class I> struct PolynomialCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float) {
+    ALWAYS_INLINE static V value(V u, float) {
         const V v = I::at_most(I::magnitude(u), 1.0f);
         return I::with_sign(v * (2.0f - v), u);
     }
-    INLINE static V slope(V u) { return 2.0f - 2.0f * I::at_most(I::magnitude(u), 1.0f); }
+    ALWAYS_INLINE static V slope(V u) { return 2.0f - 2.0f * I::at_most(I::magnitude(u), 1.0f); }
 };
 
 template <class I> struct TanhCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float) {
+    ALWAYS_INLINE static V value(V u, float) {
         const Exponential<I> e(I::at_most(2.0f * I::magnitude(u), FAR));
         return I::with_sign(e.less_one * I::inverse(2.0f + e.less_one), u);
     }
-    INLINE static V slope(V u) {  // 4t(1 - t) with t = σ(-2|u|)
+    ALWAYS_INLINE static V slope(V u) {  // 4t(1 - t) with t = σ(-2|u|)
         const Exponential<I> e(I::at_most(2.0f * I::magnitude(u), FAR));
         const V share = I::inverse(2.0f + e.less_one);
         return 4.0f * e.value * share * share;
@@ -93,13 +90,13 @@ template <class I> struct TanhCurve {
 // h + (a/2)·q and q·(1 - (a/2)·h) with a = |u|, h = tanh(a/2), q = 1 - h².
 template <class I> struct SignSwishCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float) {
+    ALWAYS_INLINE static V value(V u, float) {
         const V a = I::at_most(I::magnitude(u), FAR);
         const Exponential<I> e(a);
         const V share = I::inverse(2.0f + e.less_one);
         return I::with_sign(share * I::fma(2.0f * a * e.value, share, -e.less_one), u);
     }
-    INLINE static V slope(V u) {
+    ALWAYS_INLINE static V slope(V u) {
         const V a = I::at_most(I::magnitude(u), FAR);
         const Exponential<I> e(a);
         const V share = I::inverse(2.0f + e.less_one);
@@ -110,13 +107,15 @@ template <class I> struct SignSwishCurve {
 // sign(u)·min(1, jump + |u|).
 template <class I> struct ProxConnectCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float jump) { return I::with_sign(I::at_most(I::magnitude(u) + jump, 1.0f), u + 0.0f); }
+    ALWAYS_INLINE static V value(V u, float jump) {
+        return I::with_sign(I::at_most(I::magnitude(u) + jump, 1.0f), u + 0.0f);
+    }
 };
 
 // u + jump·sign(u).
 template <class I> struct BinaryRelaxCurve {
     using V = typename I::Floats;
-    INLINE static V value(V u, float jump) { return u + I::with_sign(I::all(jump), u + 0.0f); }
+    ALWAYS_INLINE static V value(V u, float jump) { return u + I::with_sign(I::all(jump), u + 0.0f); }
 };
 
 }  // namespace

@@ -20,12 +20,7 @@ namespace {
 struct Float32 {
     using Entry = float;
 
-    template <class I> static typename I::Floats wide(const Entry* x) {
-        typename I::Floats v;
-        std::memcpy(&v, x, sizeof v);
-        return v;
-    }
-
+    template <class I> static typename I::Floats wide(const Entry* x) { return loaded<typename I::Floats>(x); }
     template <class I> static void narrow(typename I::Floats v, Entry* y) { std::memcpy(y, &v, sizeof v); }
 
     static float* room(Entry* y, int64_t) { return y; }  // what is written last can hold what comes before
@@ -35,8 +30,7 @@ struct Bfloat16 {
     using Entry = uint16_t;
 
     template <class I> static typename I::Floats wide(const Entry* x) {
-        typename I::Halves halves;
-        std::memcpy(&halves, x, sizeof halves);
+        const auto halves = loaded<typename I::Halves>(x);
         return (typename I::Floats)(__builtin_convertvector(halves, typename I::Words) << 16);
     }
 
@@ -49,7 +43,7 @@ struct Bfloat16 {
     }
 
     static float* room(Entry*, int64_t columns) {
-        return static_cast<float*>(scratch<Bfloat16>(columns * static_cast<int64_t>(sizeof(float))));
+        return scratch<float, Bfloat16>(columns);
     }
 };
 
@@ -59,14 +53,14 @@ template <class I, class Work> inline void by_vectors(int64_t begin, int64_t end
 }
 
 // Load entries, or 0 if there are fewer than lanes.
-template <class I, class T> INLINE typename I::Floats load(const typename T::Entry* x, int count) {
+template <class I, class T> ALWAYS_INLINE inline typename I::Floats load(const typename T::Entry* x, int count) {
     if (count == I::lanes) return T::template wide<I>(x);
     typename T::Entry whole[I::lanes] = {};
     std::copy_n(x, count, whole);
     return T::template wide<I>(whole);
 }
 
-template <class I, class T> INLINE void store(typename I::Floats v, typename T::Entry* y, int count) {
+template <class I, class T> ALWAYS_INLINE inline void store(typename I::Floats v, typename T::Entry* y, int count) {
     if (count == I::lanes) return T::template narrow<I>(v, y);
     typename T::Entry whole[I::lanes];
     T::template narrow<I>(v, whole);
@@ -75,11 +69,11 @@ template <class I, class T> INLINE void store(typename I::Floats v, typename T::
 
 // Prefetch the entries that are `ahead` further on, to write or only to read. The cache is cold, because other work
 // filled it between two layers.
-template <class Entry> INLINE void fetch(const Entry* from, int64_t ahead) {
+template <class Entry> ALWAYS_INLINE inline void fetch(const Entry* from, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from + ahead)), 0);
 }
 
-template <class Entry> INLINE void fetch_to_write(Entry* from, int64_t ahead) {
+template <class Entry> ALWAYS_INLINE inline void fetch_to_write(Entry* from, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(from + ahead)), 1);
 }
 
@@ -237,33 +231,23 @@ template <class I> void quantize(const Quantization& q, int64_t first, int64_t l
     q.is_bfloat16 ? quantize_as<I, Bfloat16>(q, first, last) : quantize_as<I, Float32>(q, first, last);
 }
 
+// The slope of SIGN is 1, or 0 where `inside` says so.
 template <class I, class T, class C> void slope_rows(const Slope& s, int64_t first, int64_t last) {
+    constexpr bool IS_SIGN = std::is_same<C, SignCurve<I>>::value;
     const Constants k(s.curve, s.mu);
     for (int64_t number = first; number < last; ++number) {
         const Row<T, Slope> row(s, number);
         const Stretch stretch(k.inner, s.divisor == nullptr ? 1.0 : s.divisor[number], k.jumps());
         const float by = k.inner * k.gain * (s.factor == nullptr ? 1.0f : s.factor[number]);
-        const Flush flush(true);
+        const Flush flush(!IS_SIGN);
         const typename T::Entry *const x = row.of(s.x), *const g = row.of(s.g);
         typename T::Entry* const y = row.of(s.y);
         by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
-            fetch(x + at, 512), fetch(g + at, 512), fetch_to_write(y + at, 512);
-            const typename I::Floats slope = C::slope(stretch.of<I>(load<I, T>(x + at, count))) * by;
-            store<I, T>(load<I, T>(g + at, count) * slope, y + at, count);
-        });
-    }
-}
-
-// The slope is 1, or 0 where `inside` says so.
-template <class I, class T> void step_rows(const Slope& s, int64_t first, int64_t last) {
-    for (int64_t number = first; number < last; ++number) {
-        const Row<T, Slope> row(s, number);
-        const float by = s.factor == nullptr ? 1.0f : s.factor[number];
-        const typename T::Entry* const g = row.of(s.g);
-        typename T::Entry* const y = row.of(s.y);
-        by_vectors<I>(0, row.entries, [&](int64_t at, int count) {
             typename I::Floats slope = I::all(by);
-            if (s.inside != nullptr) {
+            if constexpr (!IS_SIGN) {
+                fetch(x + at, 512), fetch(g + at, 512), fetch_to_write(y + at, 512);
+                slope = C::slope(stretch.of<I>(load<I, T>(x + at, count))) * by;
+            } else if (s.inside != nullptr) {
                 typename I::Bytes bytes = {};
                 std::memcpy(&bytes, s.inside + row.begin + at, static_cast<size_t>(count));
                 slope *= __builtin_convertvector(bytes, typename I::Floats);
@@ -280,7 +264,7 @@ template <class I, class T> void slope_as(const Slope& s, int64_t first, int64_t
         case TANH:
         case ERROR_DECAY: return slope_rows<I, T, TanhCurve<I>>(s, first, last);
         case SIGN_SWISH: return slope_rows<I, T, SignSwishCurve<I>>(s, first, last);
-        default: return step_rows<I, T>(s, first, last);
+        default: return slope_rows<I, T, SignCurve<I>>(s, first, last);
     }
 }
 

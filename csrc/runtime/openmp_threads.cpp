@@ -1,4 +1,4 @@
-#include "runtime/openmp_threads.hpp"
+#include "runtime/thread_pools.hpp"
 
 #include <atomic>
 #include <cstdio>

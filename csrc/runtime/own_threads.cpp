@@ -1,4 +1,4 @@
-#include "runtime/own_threads.hpp"
+#include "runtime/thread_pools.hpp"
 
 #include <atomic>
 #include <condition_variable>

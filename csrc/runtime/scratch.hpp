@@ -9,9 +9,9 @@
 namespace proxconnect {
 namespace {
 
-// A buffer that begins at a cache line. Each Tag has its own. Throws std::bad_alloc and is then empty.
-template <class Tag>
-inline void* scratch(int64_t bytes) {
+// Memory for `count` entries, from a cache line on. Each Tag has its own. Throws std::bad_alloc and is then empty.
+template <class Entry, class Tag = Entry>
+inline Entry* scratch(int64_t count) {
     static thread_local struct Buffer {
         void* memory = nullptr;
         size_t size = 0;
@@ -23,13 +23,13 @@ inline void* scratch(int64_t bytes) {
 
         ~Buffer() { release(); }
     } buffer;
-    const size_t needed = static_cast<size_t>(bytes);  // huge if that is negative, because a product overflowed
+    const size_t needed = static_cast<size_t>(count) * sizeof(Entry);  // huge if a product overflowed
     if (buffer.size < needed) {
         buffer.release();
         buffer.memory = operator new(needed, std::align_val_t{64});
         buffer.size = needed;
     }
-    return buffer.memory;
+    return static_cast<Entry*>(buffer.memory);
 }
 
 }  // namespace

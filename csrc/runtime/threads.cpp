@@ -4,8 +4,7 @@
 #include <atomic>
 #include <new>
 
-#include "runtime/openmp_threads.hpp"
-#include "runtime/own_threads.hpp"
+#include "runtime/thread_pools.hpp"
 
 namespace proxconnect {
 

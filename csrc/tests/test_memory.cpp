@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/openmp_threads.hpp"
+#include "runtime/thread_pools.hpp"
 #include "runtime/threads.hpp"
 #include "tests/test_calls.hpp"
 

@@ -21,6 +21,7 @@ SIGNS: tuple[Fault, ...] = (
     fault(
         "tail-of-a-row", "the bits behind the last entry of a row are +1", f"{LINEAR} {LAYERS}",
         ("csrc/binary/signs.hpp", "x[j * 64 + i] : -1.0f", "x[j * 64 + i] : 1.0f"),
+        ("csrc/binary/signs.hpp", "std::fill_n(gathered, 64, -1.0f)", "std::fill_n(gathered, 64, 1.0f)"),
     ),
     fault(
         "shift-of-later-channels", "channels from 64 on get the input shift of the first 64", f"{LAYERS} {CONV}",
@@ -95,6 +96,7 @@ OUTPUTS: tuple[Fault, ...] = (
         "scale-of-the-last-channels", "the last channels of a block get the scale and bias of its first ones",
         f"{LINEAR} {CONV}",
         ("csrc/binary/outputs.hpp", "output, of.begin + c), of.count() - c", "output, of.begin), of.count() - c"),
+        ("csrc/binary/outputs.hpp", "outputs.output, channel + c);", "outputs.output, channel);"),
     ),
     fault(
         "second-interval", "signs: the second interval of a channel is read from the wrong place",
@@ -130,6 +132,7 @@ FLOAT_PRODUCTS: tuple[Fault, ...] = (
         "patch-at-the-border", "a dilated patch takes its first tap from beyond the border",
         "kernels/test_weight_only_conv2d.py",
         ("csrc/float_sign/conv.cpp", "(-left + apart - 1) / apart", "-left / apart"),
+        ("csrc/binary/tap_range.hpp", "(step - 1 - start) / step", "-start / step"),
     ),
     fault(
         "zero-point-of-the-border", "the border of an 8-bit image is 0 - 128 instead of 0",
@@ -172,6 +175,7 @@ EMULATED: tuple[Fault, ...] = (
     fault(
         "amx-tail-of-a-row", "AMX, signs: entries behind the last one of a row are multiplied", CPP,
         ("csrc/binary/amx.cpp", "j * SPAN, least(SPAN, entries - j * SPAN)}", "j * SPAN, SPAN}"),
+        ("csrc/binary/amx.cpp", "j * SPAN, least(SPAN, rows.entries - j * SPAN)}", "j * SPAN, SPAN}"),
     ),
     fault(
         "amx-sums-of-the-next-rows", "AMX, weights of signs: rows are written from the sums of the next ones", CPP,
@@ -188,5 +192,6 @@ EMULATED: tuple[Fault, ...] = (
     fault(
         "neon-full-counts", "NEON: counts of differing bits overflow before they are emptied", CPP,
         ("csrc/isa/neon.cpp", "limit = 31;", "limit = 33;"),
+        ("csrc/isa/table.hpp", "limit = 31;", "limit = 33;"),
     ),
 )  # fmt: skip
