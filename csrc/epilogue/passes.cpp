@@ -9,7 +9,7 @@ using namespace proxconnect;
 
 namespace {
 
-// Call work(begin, end) for parts of `count` pieces, which have so many floats together.
+// Call work(begin, end) for parts of `count` pieces, which hold `floats` floats in all.
 Status share(int64_t count, double floats, int32_t threads, const Work& work) {
     in_parallel(count, 1, threads_for(floats, LATENTS_WORTH_A_THREAD, threads), work);
     return DONE;

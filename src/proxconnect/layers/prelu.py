@@ -12,8 +12,9 @@ from proxconnect.quantizer.compiled import is_plain
 class PReLU(nn.PReLU):
     """`nn.PReLU` (He 2015, arXiv 1502.01852) that trains faster on CPUs, with the same arguments and errors.
 
-    Outputs and gradients are the same, too, apart from the rounding of sums over pixels. The gradient of a float32 or
-    bfloat16 input (N, C, ...) takes a few vectorised passes instead of torch's kernel.
+    Outputs and finite gradients are the same, too, apart from the rounding of sums over pixels; where torch's gradient
+    is infinite, this one may be NaN. The gradient of a float32 or bfloat16 input (N, C, ...) takes a few vectorised
+    passes instead of torch's kernel.
     """
 
     def __init__(self, num_parameters: int = 1, *args: Any, **kwargs: Any) -> None:

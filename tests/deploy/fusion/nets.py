@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import proxconnect as pc
+from proxconnect import kernels
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 
 folds_norms = pytest.mark.skipif(not adds_in_one_step(), reason="torch rounds norms twice here, so that none is fused")
+has_float_convs = pytest.mark.skipif(not kernels.has_float_conv(), reason="torch convolves floats here")
 
 
 class Block(nn.Module):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import binary, folds_norms, image, plain, residual
+from nets import binary, folds_norms, has_float_convs, image, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -150,6 +150,7 @@ def ranking(monkeypatch: pytest.MonkeyPatch, noise: float) -> nn.Module:
 
 
 @folds_norms
+@has_float_convs
 @pytest.mark.filterwarnings("error")
 def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     x = image()
@@ -162,6 +163,7 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
 
 
 @folds_norms
+@has_float_convs
 def test_what_is_more_than_rounding_is_found_though_a_sort_hides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = ranking(monkeypatch, 1e-3), image()
     with pytest.raises(ProofError, match="in the graph of the model, the fused operation of the layers conv, norm and"):
@@ -171,6 +173,7 @@ def test_what_is_more_than_rounding_is_found_though_a_sort_hides_it(monkeypatch:
 
 
 @folds_norms
+@has_float_convs
 @torch.no_grad()
 def test_rounding_that_a_norm_blows_up_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel of ones, of which a norm takes their mean, so that nothing but rounding is left."""

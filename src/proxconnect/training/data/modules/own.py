@@ -37,7 +37,7 @@ class ChosenPictures(Pictures):
 
 
 class DatasetPictures(Pictures):
-    """The pictures of `dataset`, which maps an index to a picture and its class, for an error named `name`.
+    """The pictures of `dataset`, which maps an index to a picture and its class; errors call it `name`.
 
     Labels are its attribute `targets` if it has one, else each item is read once.
     """
@@ -90,7 +90,7 @@ class Own(Photos):
         self.test_share = test_share
 
     def parted(self, pictures: Pictures, classes: int) -> Splits[Pictures]:
-        """Part pictures of so many classes into those to train on and to test on; DatasetError if none are left."""
+        """Divide pictures of `classes` classes into those to train on and to test on; DatasetError if none are left."""
         count = max(1, round(self.test_share * len(pictures.labels)))
         train, test = select(pictures.labels, count, None, self.split_seed)
         return Splits(ChosenPictures(pictures, train), ChosenPictures(pictures, test), classes)
