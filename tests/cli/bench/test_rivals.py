@@ -103,12 +103,19 @@ def test_an_engine_that_takes_other_networks_says_which(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [rival.name for rival in RIVALS if rival.runs == "float"])
-@pytest.mark.parametrize("is_convolutional", [True, False])
-def test_real_engines_answer_as_torch_does(tmp_path, name, is_convolutional):
+@pytest.mark.parametrize(
+    ("build", "shape", "is_convolutional", "has_attention"),
+    [
+        (net, (2, 4), False, False),
+        (convolutional, (2, 3, 32, 32), True, False),
+        (lambda: nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), (2, 16, 32), False, True),
+    ],
+)
+def test_real_engines_answer_as_torch_does(tmp_path, name, build, shape, is_convolutional, has_attention):
     found = rival(name)
-    model, shape = (convolutional(), (2, 3, 32, 32)) if is_convolutional else (net(), (2, 4))
+    model = build()
     given = task(model, (torch.randn(shape),), tmp_path)
-    assert given.is_convolutional == is_convolutional
+    assert (given.is_convolutional, given.has_attention) == (is_convolutional, has_attention)
     (answer,) = map(torch.as_tensor, found.prepare(given)())
     expected = model(*given.inputs)
     assert (answer - expected).abs().max() <= (0.1 if "int8" in name else 1e-5) * expected.abs().max()

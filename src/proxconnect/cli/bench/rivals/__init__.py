@@ -36,7 +36,7 @@ RIVALS = (
     Rival("ONNX Runtime", _ONNX, onnx_runtime.floats),
     Rival("ONNX Runtime int8", _ONNX, onnx_runtime.int8),
     Rival("OpenVINO", ("openvino",), openvino.floats),
-    Rival("OpenVINO int8", ("openvino", *_ONNX), openvino.int8),
+    Rival("OpenVINO int8", ("openvino", "nncf", *_ONNX), openvino.int8),
     Rival("OpenVINO binary", ("openvino",), openvino.binary, runs="binary"),
     Rival("OpenVINO binary+int8", ("openvino", *_ONNX), openvino.binary_in_int8, runs="binary"),
 )

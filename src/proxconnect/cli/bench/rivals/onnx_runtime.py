@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,6 +17,9 @@ from proxconnect.inspection.macs import count
 
 Run = Callable[[], Iterable[Any]]
 """A function that runs the network once on a fixed input, and returns its outputs as numpy arrays."""
+
+
+_Convolution = nn.Conv1d | nn.Conv2d
 
 
 class CannotRunError(Exception):
@@ -38,9 +41,17 @@ class Task:
     @cached_property
     def is_convolutional(self) -> bool:
         """True if more than half of the multiply-adds are those of 1-d and 2-d convolutions."""
-        macs = count(self.model, self.inputs).macs
-        convolutions = sum(amount for module, amount in macs.items() if isinstance(module, nn.Conv1d | nn.Conv2d))
-        return 2 * convolutions > sum(macs.values())
+        convolutions = sum(amount for module, amount in self._macs.items() if isinstance(module, _Convolution))
+        return 2 * convolutions > sum(self._macs.values())
+
+    @cached_property
+    def has_attention(self) -> bool:
+        """True if some multiply-adds are those of no linear layer and no convolution, as in attention."""
+        return any(amount and not isinstance(module, _Convolution | nn.Linear) for module, amount in self._macs.items())
+
+    @cached_property
+    def _macs(self) -> Mapping[nn.Module, int]:
+        return count(self.model, self.inputs).macs
 
     @cached_property
     def onnx_file(self) -> Path:
