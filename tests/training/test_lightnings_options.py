@@ -1,5 +1,6 @@
 """Options of Lightning's Trainer that change how a binary network computes or which weights are kept."""
 
+import copy
 from functools import partialmethod
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.training.configuration import Configured, UsageError
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.runs import PACKED
-from training.small_runs import finish
+from training.small_runs import configuration, finish
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec")
 
@@ -103,6 +104,14 @@ def test_nested_options_override_the_files_that_they_name(tmp_path, monkeypatch)
         assert (run.folder, run.trainer.loggers) == (tmp_path, [])
     assert Configured({"config": "first.yaml", "model": {"label_smoothing": 0.5}}).config.model.label_smoothing == 0.5
     assert Configured({"config": files[1], "data": "Digits"}).trainer.max_epochs == 4
+
+
+def test_nested_options_stay_as_they_are(tmp_path):
+    monitor = {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"}
+    plain = configuration(trainer={"callbacks": [monitor], "default_root_dir": str(tmp_path)})
+    before = copy.deepcopy(plain)
+    Configured(plain)
+    assert plain == before
 
 
 @pytest.mark.parametrize(

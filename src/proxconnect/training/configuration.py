@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.progress import TimeRemainingColumn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from proxconnect.layers import Accumulator
 from proxconnect.training.binarization import Binarization, Course
@@ -134,7 +134,7 @@ def _no_groups(defaults: Namespace, given: Namespace, before: str = "") -> Itera
 
 def _with_files(options: Mapping[str, Any]) -> dict[str, Any] | list[str]:
     """Return nested options as Lightning takes them: as strings if they name files, which it would not merge."""
-    rest = dict(options)
+    rest = tree_map(lambda leaf: leaf, dict(options))  # new containers: the parser writes into them
     given = rest.pop("config", None)
     if given is None:
         return rest
