@@ -134,7 +134,7 @@ def _no_groups(defaults: Namespace, given: Namespace, before: str = "") -> Itera
 
 def _with_files(options: Mapping[str, Any]) -> dict[str, Any] | list[str]:
     """Return nested options as Lightning takes them: as strings if they name files, which it would not merge."""
-    rest = tree_map(lambda leaf: leaf, dict(options))  # new containers: the parser writes into them
+    rest: dict[str, Any] = tree_map(lambda leaf: leaf, dict(options))  # new containers: the parser writes into them
     given = rest.pop("config", None)
     if given is None:
         return rest
