@@ -23,7 +23,7 @@ PAIRS: tuple[Fault, ...] = (
 SCALES: tuple[Fault, ...] = (
     fault(
         "least-squares", "α divides by the energy of the latents instead of that of F", "quantizer/test_quantizer.py",
-        (f"{SRC}/quantizer/quantizer.py", "quantised, quantised.square()", "quantised, latent.square()"),
+        (f"{SRC}/quantizer/scales.py", "quantised, quantised.square()", "quantised, latent.square()"),
     ),
     fault(
         "groups-of-a-transposed-convolution", "the scales of a grouped transposed convolution mix its groups",

@@ -231,10 +231,10 @@ def test_shapes_of_scales(scale: str | None) -> None:
     quantizer = Quantizer("bc", scale)  # type: ignore[arg-type]
     w = latents(3, 2, 2, 2)
     expected = {"channel": (3, 1, 1, 1), "tensor": (1, 1, 1, 1), None: None}[scale]
-    alpha_bar = quantizer.mean_magnitude(w)
+    alpha_bar = quantizer.sharing.mean_magnitude(w)
     assert (None if alpha_bar is None else tuple(alpha_bar.shape)) == expected
     if scale is not None:
-        assert quantizer.mean_magnitude(w.half()).dtype == torch.float32  # type: ignore[union-attr]
+        assert quantizer.sharing.mean_magnitude(w.half()).dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_the_channel_dimension_is_a_choice() -> None:

@@ -17,7 +17,7 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.layers.converted import ConvertedLayer
 from proxconnect.layers.learned_inputs import add_input_scales, add_thresholds
 from proxconnect.layers.parameter import SUFFIX
-from proxconnect.quantizer.quantizer import Scale
+from proxconnect.quantizer.scales import Scale
 
 ACTIVATIONS = "poly"
 """The pair of binary inputs in modes BWA and BWAA: its forward pass is sign(x) already, so no schedule moves it."""

@@ -19,7 +19,8 @@ from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.input_set import SYMMETRIC, ZERO_ONE, InputValues, require_input_values
 from proxconnect.layers.one_sign import ADVICE
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer.quantizer import Quantizer, Scale
+from proxconnect.quantizer.quantizer import Quantizer
+from proxconnect.quantizer.scales import Scale
 
 ONE_SIGN = "its input has one sign only"
 

@@ -17,7 +17,8 @@ from proxconnect.conversion.patterns import Keep
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.layers.converted import require_padding_value
 from proxconnect.pairs import PAIRS
-from proxconnect.quantizer.quantizer import Quantizer, Scale
+from proxconnect.quantizer.quantizer import Quantizer
+from proxconnect.quantizer.scales import Scale
 
 METHOD = "proxconnect"
 

@@ -13,7 +13,8 @@ from proxconnect.layers.converted import BinaryForm, BinaryLinear
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer.quantizer import Scale, overridden
+from proxconnect.quantizer.quantizer import overridden
+from proxconnect.quantizer.scales import Scale
 
 JOINT = ("in_proj_weight",)
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")

@@ -18,7 +18,8 @@ from proxconnect.layers.products import Product
 from proxconnect.layers.react import Shift
 from proxconnect.layers.weight_use import notice_use, refuse_functional_call
 from proxconnect.pairs import AnyPair, resolve
-from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer, Scale
+from proxconnect.quantizer.quantizer import UNSCALED_MAGNITUDE, Quantizer
+from proxconnect.quantizer.scales import Scale
 from proxconnect.quantizer.softness import sample
 
 

@@ -19,7 +19,8 @@ from proxconnect.layers.products import (
 )
 from proxconnect.layers.react import Shift
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer.quantizer import Quantizer, Scale, overridden
+from proxconnect.quantizer.quantizer import Quantizer, overridden
+from proxconnect.quantizer.scales import Scale
 
 
 class BinaryForm(nn.Module):

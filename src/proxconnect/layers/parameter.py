@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from proxconnect._support.arguments import dimensions, require_module, require_type
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
-from proxconnect.quantizer.quantizer import Scale
+from proxconnect.quantizer.scales import Scale
 
 SUFFIX = "_binary"
 """The child has the name of the parameter with this suffix."""

@@ -221,7 +221,7 @@ def prox_point(quantizer: Quantizer, latent: Tensor) -> Tensor:
     """
     pair = quantizer.pair
     assert isinstance(pair, Pair)  # the rule refused all others
-    alpha_bar = quantizer.mean_magnitude(latent)
+    alpha_bar = quantizer.sharing.mean_magnitude(latent)
     if alpha_bar is None:
         point = pair.prox(latent, quantizer.mu.to(latent.device, latent.dtype))
         return point + (latent - latent)  # NaN for an infinite latent, as with a scale

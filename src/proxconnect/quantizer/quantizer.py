@@ -8,19 +8,19 @@ w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from proxconnect._support.arguments import dimensions, positive
+from proxconnect._support.arguments import positive
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.probing import require_sound
 from proxconnect.pairs.prox import sign
 from proxconnect.quantizer import compiled
+from proxconnect.quantizer.scales import Scale, Scales, Sharing, least_squares, signed, wide
 from proxconnect.quantizer.surrogate import Surrogate
 
-Scale = Literal["channel", "tensor", "learned"] | None
 Override = Literal["hard", "soft", "full_precision"] | None
 
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -28,45 +28,6 @@ FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 UNSCALED_MAGNITUDE = 0.1
 """The assumed mean magnitude of latents without a scale, which sets their usual range of μ: a convention."""
-
-SMALLEST_INVERTED = 2.0**-100
-"""The least ᾱ that divides a gradient, so that α/ᾱ² and its multiples stay within float32."""
-
-
-class Scales(NamedTuple):
-    """Mean magnitudes ᾱ of latents, the mask of those that are 0, and `divisor`: ᾱ with 1 in place of 0."""
-
-    alpha_bar: Tensor
-    is_zero: Tensor
-    divisor: Tensor
-
-    @classmethod
-    def of(cls, alpha_bar: Tensor) -> Self:
-        """Compute mask and divisor from ᾱ, a tensor of any shape."""
-        is_zero = alpha_bar == 0
-        return cls(alpha_bar, is_zero, torch.where(is_zero, 1.0, alpha_bar))
-
-    def inverse(self) -> Tensor:
-        """Return 1/divisor for gradients, with divisors below `SMALLEST_INVERTED` raised to it: finite but for NaN."""
-        return torch.reciprocal(self.divisor.clamp(min=SMALLEST_INVERTED))
-
-
-def least_squares(latent: Tensor, quantised: Tensor, dims: list[int]) -> Tensor:
-    """Return the least-squares α of latent ≈ α·quantised over `dims`, which keep size 1; 0 if `quantised` is 0."""
-    correlation, energy = latent * quantised, quantised.square()
-    if dims:
-        correlation, energy = correlation.sum(dims, keepdim=True), energy.sum(dims, keepdim=True)
-    return correlation / torch.where(energy == 0, 1.0, energy)
-
-
-def signed(scale: Tensor, weights: Tensor) -> Tensor:
-    """Return scale·sign(weights), with sign(±0) = 1; `scale` must be at least 0 or NaN, which gives NaN."""
-    return torch.copysign(scale, weights + 0.0)  # -0 + 0 is +0
-
-
-def wide(tensor: Tensor) -> torch.dtype:
-    """Return the dtype to compute in: float32, or the dtype of `tensor` if that is wider."""
-    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 class Quantizer(nn.Module):
@@ -124,13 +85,12 @@ class Quantizer(nn.Module):
         channel_dims: tuple[int, ...] = (0,),
         magnitude: float = 1.0,
     ) -> None:
-        if scale not in ("channel", "tensor", "learned", None):
-            raise ValueError(f"scale must be 'channel', 'tensor', 'learned' or None; got {scale!r}")
+        sharing = Sharing(scale, channel_dims)
         pair = resolve(pair)
         require_sound(pair)
         if scale == "learned" and pair.is_identity:
             raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
-        channel_dims, magnitude = dimensions(channel_dims, "channel_dims"), positive(magnitude, "magnitude")
+        magnitude = positive(magnitude, "magnitude")
         super().__init__()
         domain = pair.sharpness
         self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
@@ -140,8 +100,7 @@ class Quantizer(nn.Module):
         with torch.inference_mode(False):  # so that a schedule can move it
             self.register_buffer("mu", torch.tensor(mu))
         self.scheduled = self.trained = self.ruled = self.trains_latent = False
-        self.scale: Scale = scale
-        self.channel_dims = channel_dims
+        self.sharing, self.scale, self.channel_dims = sharing, sharing.scale, sharing.channel_dims
         self.register_parameter("alpha", None)
         self.override = None
         self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
@@ -173,7 +132,7 @@ class Quantizer(nn.Module):
         if self.is_float:
             return latent
         weights = latent.detach()
-        alpha_bar = self.mean_magnitude(weights)
+        alpha_bar = self.sharing.mean_magnitude(weights)
         if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None)
         if self._gives_signs and self.scale != "learned":
@@ -233,7 +192,7 @@ class Quantizer(nn.Module):
         if self.is_float:
             return latent, None
         weights = latent.detach()
-        alpha_bar = self.mean_magnitude(weights)
+        alpha_bar = self.sharing.mean_magnitude(weights)
         if alpha_bar is None:
             return self._surrogate(latent, self._quantised(weights), None, None), None
         scales = Scales.of(alpha_bar)
@@ -246,17 +205,10 @@ class Quantizer(nn.Module):
         value = torch.where(scales.is_zero, 0.0, quantised).to(latent.dtype)
         return self._surrogate(latent, value, scales, inverse), torch.where(scales.is_zero, 1.0, alpha)
 
-    def mean_magnitude(self, latent: Tensor) -> Tensor | None:
-        """Return ᾱ, mean |latent| per tensor or channel, in float32 or wider, broadcastable; None without a scale."""
-        if self.scale is None:
-            return None
-        magnitudes, dims = latent.abs().to(wide(latent)), self._shared_dims(latent)
-        return magnitudes.mean(dims, keepdim=True) if dims else magnitudes  # torch would reduce all for no dimension
-
     def hard_scale(self, latent: Tensor) -> Tensor | None:
         """Return ᾱ or the learned scale, without gradient, in float32 or wider, broadcastable; None without a scale."""
         latent = latent.detach()
-        return self._learned(latent).detach() if self.scale == "learned" else self.mean_magnitude(latent)
+        return self._learned(latent).detach() if self.scale == "learned" else self.sharing.mean_magnitude(latent)
 
     def hard(self, latent: Tensor) -> Tensor:
         """Return scale·sign(latent) in every mode, with sign(0) = 1, without gradient, in latent's shape and dtype."""
@@ -279,9 +231,9 @@ class Quantizer(nn.Module):
 
     def starting_scale(self, latent: Tensor) -> Tensor:
         """Return the tensor that `start_scale` sets `alpha` to: ᾱ of `latent` in its dtype, a value per channel."""
-        magnitude = self.mean_magnitude(latent.detach())
+        magnitude = self.sharing.mean_magnitude(latent.detach())
         assert magnitude is not None
-        return magnitude.to(latent.dtype).reshape([latent.shape[d] for d in self._channels(latent)])
+        return magnitude.to(latent.dtype).reshape(self.sharing.channel_sizes(latent))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make a copy without the schedule, update rule and override of the original."""
@@ -351,7 +303,7 @@ class Quantizer(nn.Module):
         if self._gives_signs:  # of the weights: in x, the division may underflow
             return self._quantised(weights), scales.alpha_bar, torch.ones_like(scales.alpha_bar)
         quantised = self._quantised(weights / scales.divisor)
-        alpha = least_squares(weights, quantised, self._shared_dims(weights))
+        alpha = least_squares(weights, quantised, self.sharing.shared_dims(weights))
         return quantised, alpha, torch.where(scales.is_zero, 1.0, alpha / scales.divisor)
 
     def _surrogate(self, latent: Tensor, value: Tensor, scales: Scales | None, factor: Tensor | None) -> Tensor:
@@ -368,24 +320,7 @@ class Quantizer(nn.Module):
         """Return the learned scale in float32 or wider, broadcastable over `latent`."""
         if self.alpha is None:
             raise RuntimeError("a learned scale needs its start: call start_scale(latent) on this Quantizer first")
-        channels = self._channels(latent)
-        shape = [latent.shape[d] if d in channels else 1 for d in range(latent.dim())]
-        return self.alpha.to(wide(latent)).reshape(shape)
-
-    def _channels(self, latent: Tensor) -> list[int]:
-        """Return the dimensions of `latent` whose indices each have a scale."""
-        if not latent.dim() or self.scale == "tensor":
-            return []
-        dims = range(latent.dim())
-        try:
-            return [dims[d] for d in self.channel_dims]
-        except IndexError:
-            raise ValueError(
-                f"channel_dims {self.channel_dims} are no dimensions of a tensor of shape {tuple(latent.shape)}"
-            ) from None
-
-    def _shared_dims(self, latent: Tensor) -> list[int]:
-        return sorted({*range(latent.dim())}.difference(self._channels(latent)))
+        return self.sharing.broadcast(self.alpha.to(wide(latent)), latent)
 
 
 @contextmanager

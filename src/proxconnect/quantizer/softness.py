@@ -16,7 +16,7 @@ _MEASURED, _KEPT = 4096, 64
 
 def normalised(quantizer: Quantizer, tensor: Tensor) -> Tensor:
     """Return x = tensor/ᾱ as the quantizer takes it, 0 for ᾱ = 0."""
-    magnitude = quantizer.mean_magnitude(tensor)
+    magnitude = quantizer.sharing.mean_magnitude(tensor)
     return tensor if magnitude is None else tensor / torch.where(magnitude == 0, 1.0, magnitude)
 
 
