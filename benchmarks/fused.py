@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Clamp, FusedConv2d, Signs, Slope
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Step
+from proxconnect.kernels.steps import Step
 
 IMAGES = ((64, 56), (128, 28), (256, 14), (512, 7))
 """Channels, in and out, and height and width."""

@@ -18,7 +18,8 @@ from proxconnect.training.data.dataset import read_idx
 from proxconnect.training.data.modules.cifar import read_batch
 from proxconnect.training.data.modules.imagenet import ParquetPictures
 from proxconnect.training.study import ledger, yaml_files
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 
 
 def state_of(model: nn.Module) -> list[tuple[object, ...]]:

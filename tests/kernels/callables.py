@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Bits, Clamp, Slope
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import FinishMaxPool2d
+from proxconnect.kernels.finish import FinishMaxPool2d
 from proxconnect.kernels.layer_norm import LayerNorm
 from proxconnect.kernels.pixel_means import PixelMeans
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from proxconnect import kernels
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Finish, FinishMaxPool2d
+from proxconnect.kernels.finish import Finish, FinishMaxPool2d
+from proxconnect.kernels.steps import Add, Affine, Clamp
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.kernels import fused_conv
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Slope
-from proxconnect.kernels.fused_conv import FusedFloatConv2d, can_convolve_floats
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, can_convolve_floats
 from proxconnect.kernels.library import loaded
+from proxconnect.kernels.steps import Add, Affine, Clamp, Slope
 
 pytestmark = pytest.mark.skipif(not kernels.has_float_conv(), reason="this machine has no such kernels")
 

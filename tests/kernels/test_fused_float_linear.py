@@ -13,7 +13,7 @@ from torch import Tensor
 from proxconnect import kernels
 from proxconnect.kernels import Add, Affine, Clamp, FusedFloatLinear, Slope
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Step
+from proxconnect.kernels.steps import Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from proxconnect import kernels
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Finish, Slope, Step
-from proxconnect.kernels.fused_conv import FusedInt8Conv2d
+from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.fused_image_conv import FusedInt8Conv2d
+from proxconnect.kernels.steps import Add, Affine, Clamp, Slope, Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

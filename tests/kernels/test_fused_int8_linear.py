@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxconnect import kernels
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Finish, Slope, Step
+from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.fused_linear import FusedInt8Linear
+from proxconnect.kernels.steps import Add, Affine, Clamp, Slope, Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

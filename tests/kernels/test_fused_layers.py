@@ -16,9 +16,11 @@ from torch.nn import functional
 from proxconnect import Accumulator, kernels
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Finish, Gelu, Signs, Slope, Step
+from proxconnect.kernels.epilogue import Bits
+from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedLinear
+from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

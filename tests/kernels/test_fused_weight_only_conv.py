@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from proxconnect import kernels
 from proxconnect.kernels.bits import pack_bits
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Finish, Slope
-from proxconnect.kernels.fused_conv import FusedWeightOnlyConv2d
+from proxconnect.kernels.finish import Finish
+from proxconnect.kernels.fused_image_conv import FusedWeightOnlyConv2d
+from proxconnect.kernels.steps import Add, Affine, Clamp, Slope
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 

@@ -17,7 +17,8 @@ from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Prox, Transform, prox, transform
 from proxconnect.theory import average, decompose, prox_of, rescale
 from proxconnect.theory.certificates.certificate import Certificate, certificate
-from proxconnect.theory.certificates.trajectory import Recorder, Trajectory
+from proxconnect.theory.certificates.recorder import Recorder
+from proxconnect.theory.certificates.trajectory import Trajectory
 
 Gradient = Callable[[Tensor], Tensor]
 

@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 import proxconnect as pc
 from proxconnect.pairs import PAIRS
-from proxconnect.theory.certificates.trajectory import Recorder
+from proxconnect.theory.certificates.recorder import Recorder
 
 _random = torch.Generator().manual_seed(0)
 INPUTS, TARGETS, START = (torch.randn(*n, dtype=torch.float64, generator=_random) for n in ((16, 6), (16, 4), (4, 6)))

@@ -4,9 +4,11 @@ The kernels multiply signs, 8-bit numbers and floats by prepacked weights, and c
 library, which depends on no version of Python or torch. If it was not built, `is_built()` is False and calls raise.
 """
 
-from proxconnect.kernels.epilogue import Add, Affine, Bits, Clamp, Finish, Gelu, Signs, Slope
+from proxconnect.kernels.epilogue import Bits
+from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
-from proxconnect.kernels.fused_conv import FusedConv2d, FusedFloatConv2d, FusedInt8Conv2d, FusedWeightOnlyConv2d
+from proxconnect.kernels.fused_conv import FusedConv2d
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d, FusedWeightOnlyConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedInt8Linear, FusedLinear
 from proxconnect.kernels.library import has_float_conv, instruction_sets, is_built
 from proxconnect.kernels.prepacked import PANEL, conv_panels, int8_panels, panels, patch_panels
@@ -20,6 +22,7 @@ from proxconnect.kernels.products import (
     weight_only_conv2d,
     weight_only_linear,
 )
+from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope
 
 __all__ = [
     "PANEL",

@@ -1,79 +1,23 @@
-"""Epilogues of kernels: sums pass through steps and become floats, or they become signs.
-
-`Finish` and `FinishMaxPool2d` run the steps on floats that torch computed.
-"""
+"""Epilogues of kernels: sums pass through steps and become floats, or they become signs."""
 
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from inspect import signature
 from math import prod
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, resolved, scale_and_bias
-from proxconnect.kernels.geometry import can_take_the_largest, window_of
-from proxconnect.kernels.library import CFused, COutput, CSigns, CStep, loaded
+from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, scale_and_bias
+from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
+from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, Step
 
 PLANS = 256
 """The number of input shapes for which a kernel caches its call."""
-
-
-@dataclass(frozen=True)
-class Affine:
-    """The epilogue step v ↦ v·a + b, rounded once, as batch norm in `eval()`; a and b are float32 (channels,)."""
-
-    a: Tensor
-    b: Tensor
-
-
-@dataclass(frozen=True)
-class Clamp:
-    """The epilogue step that clamps v to [low, high]; NaN stays NaN. ReLU is the clamp to [0, inf]."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Slope:
-    """The epilogue step v ↦ v if v > 0, else a·v, as PReLU; `a` is float32 (channels,)."""
-
-    a: Tensor
-
-
-@dataclass(frozen=True)
-class Add:
-    """The epilogue step that adds the next addend; addends are the further tensors of a kernel's call, in order."""
-
-
-@dataclass(frozen=True)
-class Gelu:
-    """The epilogue step v ↦ v·Φ(v), as `nn.GELU`, within 3e-7 · max(1, |v|)."""
-
-
-Step = Affine | Clamp | Slope | Add | Gelu
-
-
-@dataclass(frozen=True)
-class Signs:
-    """An epilogue that turns integer sums into signs, without steps, scale or bias.
-
-    z is a sum after the overflow of the accumulator (of a cyclic one, after wrapping). Its sign is +1 if an odd number
-    of the channel's intervals contains it, low ≤ z < low + width. If `flip` is true for the channel, it is +1 if an
-    even number does. A threshold needs one interval.
-    """
-
-    low: Tensor
-    """int32, (channels,) or (intervals, channels)."""
-    width: Tensor
-    """int32 of the same shape, read as unsigned; 0 makes an interval empty."""
-    flip: Tensor
-    """bool or uint8, one entry for each channel."""
 
 
 class Bits(NamedTuple):
@@ -285,101 +229,3 @@ def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:
             f"{nan.device}"
         )
     return words.contiguous(), nan.data_ptr()
-
-
-class Finish(FusedKernel):
-    """A callable that runs epilogue steps in one pass over an array of floats.
-
-    Call it with x and the addends of the `Add` steps, which must have the shape and memory format of x. x is float32 on
-    the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format channels_last. It returns a tensor
-    like x, or writes into `out`, which may be x. Gradients do not flow through.
-
-    Args:
-        steps: the epilogue steps, in order.
-        channels: the number of channels of x, at least 1.
-        instruction_set: one of `instruction_sets()`, by default the best.
-        in_place: if True, overwrite x unless `out` is given.
-
-    Raises: as in `binary_linear`, and ValueError for another layout.
-    """
-
-    def __init__(
-        self, steps: tuple[Step, ...], channels: int, instruction_set: str | None = None, in_place: bool = False
-    ) -> None:
-        if channels < 1:
-            raise ValueError(f"there must be at least 1 channel; got {channels}")
-        kernels, self._number = loaded(instruction_set)
-        self._finish, self._channels, self._in_place = kernels.px_finish, channels, in_place
-        self._rows, self._images = (
-            Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
-        )
-
-    def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return x after all steps, in `out`, in x if `in_place`, or in a new tensor; `others` are the addends."""
-        if out is not None and out.is_neg():  # its memory would be read with the other sign
-            return out.copy_(self(x, *others))
-        x = resolved("x", x)
-        shape = x.shape
-        if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
-            epilogue = self._images
-        elif len(shape) > 0 and shape[-1] == self._channels and x.is_contiguous():
-            epilogue = self._rows
-        else:
-            raise ValueError(
-                f"x must be (…, {self._channels}) and contiguous, or (N, {self._channels}, H, W) in the memory format "
-                f"channels_last; got {tuple(shape)} with strides {x.stride()}"
-            )
-        _others, added = epilogue.added(others, shape)
-        if out is None:
-            out = x if self._in_place else torch.empty_like(x)
-        elif out is not x:
-            require_float32("out", out)
-            if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
-                raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
-        self._finish(
-            self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
-            out.data_ptr(), torch.get_num_threads(),
-        )  # fmt: skip
-        return out
-
-
-class FinishMaxPool2d(FusedKernel):
-    """A callable that runs epilogue steps and `nn.MaxPool2d` in one pass; windows that contain NaN become NaN.
-
-    Call it with x, float32 on the CPU, (N, channels, H, W) in the memory format channels_last. It returns (N, channels,
-    H', W') in the same format. Gradients do not flow through.
-
-    Args:
-        steps, channels, instruction_set: as in `Finish`, but without `Add` steps.
-        pool: the max pool, without dilation and indices.
-
-    Raises: as in `Finish`, and ValueError for `Add` steps and for a pool with dilation or indices.
-    """
-
-    def __init__(
-        self, steps: tuple[Step, ...], channels: int, pool: nn.MaxPool2d, instruction_set: str | None = None
-    ) -> None:
-        self._epilogue = Epilogue(channels, steps, memory_format=torch.channels_last)
-        if self._epilogue.adds or not can_take_the_largest(pool):
-            raise ValueError("there must be no Add among the steps, and neither dilation nor indices in the pool")
-        kernels, self._number = loaded(instruction_set)
-        self._pool, self._channels = kernels.px_finish_max_pool2d, channels
-        self._windows = lru_cache(PLANS)(lambda height, width: window_of(pool, (height, width)))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the max pool of x after all steps."""
-        x = resolved("x", x)
-        if x.dim() != 4 or x.shape[1] != self._channels or not x.is_contiguous(memory_format=torch.channels_last):
-            raise ValueError(
-                f"x must be (N, {self._channels}, H, W) in the memory format channels_last; got {tuple(x.shape)} with "
-                f"strides {x.stride()}"
-            )
-        batch, channels, height, width = x.shape
-        window, size = self._windows(height, width)
-        y = torch.empty((batch, channels, *size), dtype=torch.float32, device=CPU, memory_format=torch.channels_last)
-        if y.numel() > 0:
-            self._pool(
-                self._number, x.data_ptr(), batch, channels, window, self._epilogue.address, y.data_ptr(),
-                torch.get_num_threads(),
-            )  # fmt: skip
-        return y

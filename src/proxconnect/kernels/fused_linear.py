@@ -9,9 +9,10 @@ from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, SIGNS, as_rows, require_entries, require_weight, resolved
-from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, Signs, Step, words_and_nan
+from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, words_and_nan
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
+from proxconnect.kernels.steps import Signs, Step
 
 
 class _FusedRows(FusedKernel):

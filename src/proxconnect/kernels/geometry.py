@@ -101,3 +101,14 @@ def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple
     answer = of_torch(blank, kernel, stride, padding, ceil_mode=pool.ceil_mode)
     made = answer.shape[-2], answer.shape[-1]
     return CWindow(size, made, kernel, stride, padding), made
+
+
+def grouped_shape(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """Return the shape of a weight (out, in/groups, height, width) as a tuple; ValueError unless it fits the groups."""
+    weight = tuple(weight_shape)
+    if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
+        raise ValueError(
+            "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
+            f"{weight} and {groups} groups"
+        )
+    return weight

@@ -3,7 +3,8 @@
 from proxconnect.pairs.probing import ProbeError
 from proxconnect.theory.certificates.certificate import Certificate, certificate
 from proxconnect.theory.certificates.potentials import potential
-from proxconnect.theory.certificates.trajectory import Recorder, Trajectory
+from proxconnect.theory.certificates.recorder import Recorder
+from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.functions.blackbox import autograd_derivative
 from proxconnect.theory.new_pairs.argmin import prox_of
 from proxconnect.theory.new_pairs.composition import average, compose, rescale, synthesize

@@ -10,7 +10,7 @@ import proxconnect as pc
 from proxconnect import Accumulator
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.binary_products import BITS, signs_of
-from proxconnect.kernels.epilogue import Signs
+from proxconnect.kernels.steps import Signs
 
 CHANNELS, ENTRIES = 24, 90
 

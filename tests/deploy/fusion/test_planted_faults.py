@@ -21,8 +21,8 @@ from proxconnect.deploy.fusion.proof import Proof, prove
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm
 from proxconnect.deploy.fusion.steps import norm_affine
 from proxconnect.deploy.packed.layers.int8 import Int8Layer
-from proxconnect.kernels.epilogue import Affine, Clamp, Slope
 from proxconnect.kernels.library import has_vectors
+from proxconnect.kernels.steps import Affine, Clamp, Slope
 from proxconnect.layers.react import Shift
 
 pytestmark = [pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built"), folds_norms]

@@ -9,7 +9,8 @@ from torch import nn
 from proxconnect._support.user_code import load
 from proxconnect.training.models.residual import PublishedBlock, ResidualConv, bireal_resnet20
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "studies" / "bnn_plus_plus"

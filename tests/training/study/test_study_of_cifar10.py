@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 from proxconnect.training.study.rows import overridden
 
 FOLDER = Path(__file__).parents[3] / "studies" / "cifar10"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 
 FOLDER = Path(__file__).parents[3] / "studies" / "fashion-mnist"
 CHOSEN = ("model", "pair", "mode", "start", "rule")

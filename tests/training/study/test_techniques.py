@@ -12,7 +12,8 @@ from proxconnect.layers.modes import soft
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.runs import PACKED
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.grid import Grid, rows_of
+from proxconnect.training.study.grid import Grid
+from proxconnect.training.study.grid_rows import rows_of
 from training.small_runs import finish
 
 ROOT = Path(__file__).parents[3]

@@ -13,9 +13,10 @@ from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLayer, KernelLinear
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.epilogue import Bits, Signs, Step
+from proxconnect.kernels.epilogue import Bits
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedLinear
+from proxconnect.kernels.steps import Signs, Step
 from proxconnect.layers.react import Shift
 
 ORDER = 2.0**-17

@@ -15,8 +15,8 @@ from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting, has
 from proxconnect.deploy.fusion.steps import EpilogueStep, for_kernels, step_of
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
-from proxconnect.kernels.epilogue import Add, Finish, FinishMaxPool2d, Step
-from proxconnect.kernels.fused_conv import (
+from proxconnect.kernels.finish import Finish, FinishMaxPool2d
+from proxconnect.kernels.fused_image_conv import (
     FusedFloatConv2d,
     FusedInt8Conv2d,
     FusedWeightOnlyConv2d,
@@ -24,6 +24,7 @@ from proxconnect.kernels.fused_conv import (
 )
 from proxconnect.kernels.fused_linear import FusedInt8Linear
 from proxconnect.kernels.geometry import can_take_means
+from proxconnect.kernels.steps import Add, Step
 
 NAME = "layers of 8 bits"
 """The name under which reports count 8-bit linear layers and convolutions."""

@@ -11,7 +11,7 @@ from torch.fx import Node
 from proxconnect.deploy.fusion.operation import Rewriting
 from proxconnect.deploy.fusion.remainder import SignConv, has_even_zeros
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
-from proxconnect.kernels.fused_conv import FusedFloatConv2d, can_convolve_floats
+from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, can_convolve_floats
 
 WORTH_TABLES = 32
 """The channels of a pixel from which tables beat products of floats, with AVX2 and with AVX-512."""

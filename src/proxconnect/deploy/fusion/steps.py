@@ -13,7 +13,7 @@ from torch.fx import Node
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxconnect.kernels.epilogue import Add, Affine, Clamp, Gelu, Slope, Step
+from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Slope, Step
 from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import Shift
 

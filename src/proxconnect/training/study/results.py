@@ -17,7 +17,8 @@ from rich.text import Text
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection import plots
 from proxconnect.training.study import tables
-from proxconnect.training.study.grid import Grid, TableLayout, rows_of
+from proxconnect.training.study.grid import Grid, TableLayout
+from proxconnect.training.study.grid_rows import rows_of
 from proxconnect.training.study.ledger import Entry
 from proxconnect.training.study.ranks import Ranking, ranking, ranking_table
 from proxconnect.training.study.rows import described
