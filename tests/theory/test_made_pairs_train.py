@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import proxconnect as pc
-from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Run, accuracy, answers, ship, train
+from proxconnect.cli.demo.experiment import ARCHITECTURES, RECIPES, Run, accuracy, answers, train
+from proxconnect.cli.demo.shipment import ship
 from proxconnect.inspection.plots import plot_catalogue, plot_pair
 from proxconnect.layers import BinaryLayer
 from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, prox

@@ -135,23 +135,31 @@ def read_lines(folder: Path) -> list[str]:
     return [one.labels["seed"] for one in read_ledger(folder / "ledger.jsonl")]
 
 
+ROW = StudyRow({"seed": "0"}, {"seed_everything": 0}, f"{__name__}:row")
+_measured = 0
+
+
 def row(configuration: Any, folder: Path, on_progress: Any) -> dict[str, Any]:
-    """What an order runs."""
-    return {"accuracy": {"hard": 0.5}, "seed": configuration["seed"]}
+    """What an order runs: `ROW`, which measures the version."""
+    return {"accuracy": {"hard": 0.5}, "version": _measured}
 
 
 def answer() -> Write:
+    """Each version is a result of the same row."""
+
     def write(folder: Path, version: int) -> None:
-        one = StudyRow({"seed": str(version)}, {"seed": version}, f"{__name__}:row")
-        object.__setattr__(one, "key", "row")  # both versions are of one row
-        entry = running._run(Order(one, Workplace(folder), 1), lambda _: None)
-        assert entry.measured["seed"] == version
+        global _measured
+        _measured = version
+        entry = running.perform(Order(ROW, Workplace(folder), 1), lambda _: None)
+        if isinstance(entry, running.Failed):
+            raise OSError(entry.error)
 
     return write
 
 
 def read_answer(folder: Path) -> Any:
-    return {name: json.loads(text)["measured"] for name, text in contents(folder).items()}
+    finished = Workplace(folder).finished(ROW)
+    return json.loads(finished.read_text())["measured"]["version"] if finished.exists() else None
 
 
 def failure() -> Write:

@@ -22,13 +22,15 @@ from proxconnect._support.processes import available_cores
 from proxconnect._support.termination import INTERRUPTED, TERMINATED, TerminatedError
 from proxconnect.cli.answer import RunError, plain, table
 from proxconnect.cli.binarization import ACTIVATIONS
-from proxconnect.cli.demo.experiment import Mode, Run, Shipment, Start, recipe_of, restore, ship
+from proxconnect.cli.demo.experiment import Mode, Run, Start, recipe_of, restore
+from proxconnect.cli.demo.shipment import Shipment, ship
 from proxconnect.inspection import plots
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training import data
+from proxconnect.training.study.display import Display
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import CHECKPOINT, StudyRow, Workplace
-from proxconnect.training.study.running import Display, Processes, run_all
+from proxconnect.training.study.running import Processes, run_all
 from proxconnect.version import __version__
 
 FILES = ("results.json", "curves.png", "pairs.png", "weights.png", "best.safetensors")

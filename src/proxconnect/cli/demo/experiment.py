@@ -1,27 +1,21 @@
-"""One run: a pair, a mode, a start and a seed, from data to the hard network and its packed file."""
+"""One run: a pair, a mode, a start and a seed, from data to the hard network."""
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proxconnect._support import processes
 from proxconnect._support.atomic import replacing
-from proxconnect.cli.answer import RunError
-from proxconnect.cli.bench.timing import Spread, interleaved, threads
 from proxconnect.cli.binarization import ACTIVATIONS
 from proxconnect.conversion import binarize
-from proxconnect.deploy import packed
 from proxconnect.deploy.hardening import reestimate_batchnorm
 from proxconnect.layers import Accumulator
 from proxconnect.optim.sharpening import Sharpening
@@ -192,110 +186,3 @@ def answers(model: nn.Module, images: Tensor) -> Tensor:
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Switch `model` to `eval()`, and return its accuracy in [0, 1] on `images` (N, 1, H, W) with `labels` (N,)."""
     return (answers(model, images).argmax(1) == labels).double().mean().item()
-
-
-@dataclass(frozen=True)
-class Shipment:
-    """The comparison of a packed file with the float network in size and speed, and with the trained one in answers.
-
-    Sizes are in bytes: of the float state dict and the packed file, and of the weights of the binary layers in float,
-    as bits, and of their scales. A latency is the median number of seconds for one image on one thread.
-
-    A fresh process computed the logits of `answers` test images from the file. `changed_classes` of them get another
-    class than from the trained network. `largest_difference` is the largest absolute difference of a logit from the
-    trained network's, and `moved` that from the packed network before saving.
-    """
-
-    run: Run
-    float_file: int
-    packed_file: int
-    binary_float: int
-    binary_bits: int
-    binary_scales: int
-    float_latency: float
-    packed_latency: float
-    answers: int
-    largest_difference: float
-    changed_classes: int
-    moved: float
-
-    @property
-    def is_same(self) -> bool:
-        """True if saving and loading changed no logit, and every test image gets the class of the trained network."""
-        return self.moved == 0.0 and self.changed_classes == 0
-
-    def lines(self, file: str) -> list[str]:
-        """Return lines of text on sizes, speed and answers; `file` is the name of the packed file in the text."""
-        binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
-        ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
-        within = f"|Δ| ≤ {self.largest_difference:.1g}"
-        if self.moved:
-            sameness = f"DIFFERENT from those before saving, |Δ| ≤ {self.moved:.1g}"
-        elif self.changed_classes:
-            sameness = f"DIFFERENT: {within}, {self.changed_classes} other classes"
-        else:
-            sameness = f"the same, {within}" if self.largest_difference else "the same to the bit"
-        return [
-            f"File: {self.float_file:,} bytes float, {self.packed_file:,} in {file} "
-            f"({self.float_file / self.packed_file:.1f}x smaller)",
-            f"Binary layers: {self.binary_float:,} bytes float, {self.binary_bits:,} as bits "
-            f"({self.binary_float / self.binary_bits:.1f}x smaller),",
-            f"  {binary:,} with a float scale per channel ({self.binary_float / binary:.1f}x smaller)",
-            f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})",
-            f"Loaded in a fresh process, {self.answers} answers on the test set: {sameness}",
-        ]
-
-
-def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: Path) -> Shipment:
-    """Pack the trained network of `run` into `path`, load it in a fresh process, and compare size, speed and answers.
-
-    `root` is the folder of the files of `dataset`, which the fresh process loads too; None for the default folder.
-    RunError if the fresh process fails.
-    """
-    here = answers(model, dataset.test_images)
-    small = packed.pack_layers(model)
-    packed.save(small, path)
-    there = _answers_elsewhere(path, dataset.name, root)
-    layers = [module for module in small.modules() if isinstance(module, packed.PackedLayer)]
-    float_model = ARCHITECTURES[dataset.name]().eval()
-    image = dataset.test_images[:1]
-    works = {"float": lambda: float_model(image), "packed": lambda: small(image)}
-    with threads(1), torch.inference_mode():  # several threads only wait in networks so small
-        times = interleaved(works, rounds=51, turn=0.002)
-    return Shipment(
-        run=run,
-        float_file=len(save(float_model.state_dict())),
-        packed_file=path.stat().st_size,
-        binary_float=sum(layer.weight.nbytes for layer in layers),
-        binary_bits=sum(layer.bits.nbytes for layer in layers),
-        binary_scales=sum(layer.scale.nbytes for layer in layers),
-        float_latency=Spread.of(times["float"]).median,
-        packed_latency=Spread.of(times["packed"]).median,
-        answers=len(here),
-        largest_difference=(here - there).abs().max().item(),
-        changed_classes=int((here.argmax(1) != there.argmax(1)).sum()),
-        moved=(answers(small, dataset.test_images) - there).abs().max().item(),
-    )
-
-
-def _answers_elsewhere(path: Path, name: str, root: Path | None) -> Tensor:
-    """Return the logits on the test set that a fresh Python process computes from the file at `path`."""
-    worker = processes.start(_answer, path, name, root, torch.get_num_threads())
-    try:
-        found = worker.connection.recv()
-    except EOFError:
-        found = worker.death()
-    finally:
-        processes.end([worker])
-    if isinstance(found, str):
-        raise RunError(f"the fresh process failed to answer from {path}:\n{found}")
-    return torch.tensor(found)
-
-
-def _answer(connection: Connection, path: Path, name: str, root: Path | None, threads: int) -> None:
-    torch.set_num_threads(threads)
-    try:
-        model = packed.load_layers(path, ARCHITECTURES[name]())
-        connection.send(answers(model, data.load(name, root).test_images).tolist())
-    except Exception:
-        connection.send(traceback.format_exc())

@@ -20,11 +20,12 @@ from proxconnect._support.atomic import replacing
 from proxconnect._support.paths import require_writable
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.study import ledger, results
+from proxconnect.training.study.display import Display
 from proxconnect.training.study.grid import Grid, require_known
 from proxconnect.training.study.grid_rows import rows_of, selected
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.rows import Configuration, StudyRow, Workplace, described, overridden
-from proxconnect.training.study.running import Display, Workers, run_all
+from proxconnect.training.study.running import Workers, run_all
 from proxconnect.training.study.tables import REESTIMATED, Table, frame, next_interval, settings, spreads
 from proxconnect.training.study.yaml_files import GridError
 
