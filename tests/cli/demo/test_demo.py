@@ -16,6 +16,7 @@ from proxconnect._support.termination import TerminatedError
 from proxconnect.cli.answer import RunError
 from proxconnect.cli.demo import demo as module
 from proxconnect.cli.demo import experiment
+from proxconnect.cli.demo import shipment as shipping
 from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
 from proxconnect.deploy.packed import load_layers
 from proxconnect.layers import Accumulator
@@ -108,8 +109,8 @@ def test_the_latencies_are_said_as_they_are(done):
     shipment = read(done[2])["best"]
     assert shipment["float_latency"] > 0
     assert shipment["packed_latency"] > 0
-    names = {field.name for field in fields(experiment.Shipment)}
-    slower = experiment.Shipment(**{n: shipment[n] for n in names} | {"float_latency": 0.001, "packed_latency": 0.002})
+    names = {field.name for field in fields(shipping.Shipment)}
+    slower = shipping.Shipment(**{n: shipment[n] for n in names} | {"float_latency": 0.001, "packed_latency": 0.002})
     assert "1.000 ms float, 2.000 ms packed (2.00x slower)" in "".join(slower.lines("file"))
     faster = replace(slower, packed_latency=0.0004)
     assert "0.400 ms packed (2.50x faster)" in "".join(faster.lines("file"))
@@ -128,7 +129,7 @@ def test_other_answers_are_found_and_fail(tmp_path, monkeypatch):
         bits[0] ^= 1
         return torch.cat([model(x) for x in some_digits().test_images.split(10)])
 
-    monkeypatch.setattr(experiment, "_answers_elsewhere", other_file)
+    monkeypatch.setattr(shipping, "_answers_elsewhere", other_file)
     screen = console()
     assert demo(options(tmp_path, starts=("E2E",)), screen, some_digits()) == 1
     assert "DIFFERENT" in screen.file.getvalue()
@@ -189,7 +190,7 @@ def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path, monk
     def answers_here(path, name, root):
         return experiment.answers(load_layers(path, ARCHITECTURES[name]()), data.load(name, root).test_images)
 
-    monkeypatch.setattr(experiment, "_answers_elsewhere", answers_here)  # another test starts the fresh process
+    monkeypatch.setattr(shipping, "_answers_elsewhere", answers_here)  # another test starts the fresh process
     chosen = options(tmp_path, modes=("BWA", "BWAA"), starts=("E2E",), accumulator=Accumulator(5, "saturate"))
     assert [run.accumulator for run in chosen.runs] == [None, None, Accumulator(5, "saturate")]
     screen = console()
