@@ -52,16 +52,6 @@ def test_thresholds_are_found(theirs, folder):
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
 
 
-@pytest.mark.parametrize("values", [(0, 1), (-1, 1)])
-def test_values_of_inputs_are_found(theirs, folder, values):
-    binary = pc.binarize(theirs["net"](), "bnn++", "poly", input_values=values)
-    if values == (-1, 1):
-        pc.add_input_scales(binary)
-    torch.save(touched(binary).state_dict(), "last.ckpt")
-    assert packed("last.ckpt", "--model", "theirs:net") == 0
-    assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
-
-
 def test_safetensors_are_read(theirs, folder):
     binary = touched(pc.binarize(theirs["net"](), "bc"))
     tensor_file.write(folder / "model.safetensors", binary.state_dict(), {})

@@ -64,7 +64,7 @@ def _convolution(**more: Any) -> Callable[[], Arguments]:
 
 def _binarize() -> Arguments:
     return {"model": net(), "weights": "bnn++", "activations": None, "scale": "channel", "accumulator": None,
-            "keep": "edges", "example": rows(), "padding_value": 0, "include": (), "input_values": (-1, 1)}  # fmt: skip
+            "keep": "edges", "example": rows(), "padding_value": 0, "include": ()}  # fmt: skip
 
 
 def _written(**options: Any) -> Callable[[], Arguments]:
@@ -108,7 +108,6 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.Quantizer": lambda: {"pair": "pc", "scale": "channel", "mu": 2.0, "channel_dims": (0,), "magnitude": 1.0},
     "pc.Sharpening": lambda: _with_optimizer(steps=5, start=1.0, end=2.0, shape="linear", hold=1, part="weights"),
     "pc.UpdateRule": lambda: _with_optimizer(quantises=True, overwrites=True),
-    "pc.add_input_scales": lambda: {"model": binary(activations="bnn")},
     "pc.add_thresholds": lambda: {"model": binary(activations="bnn"), "start": 0.5},
     "pc.binarize": _binarize,
     "pc.plan": _binarize,

@@ -3,7 +3,7 @@
 import argparse
 import warnings
 from collections.abc import Iterable
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from torch import nn
 
@@ -14,8 +14,7 @@ from proxconnect.deploy.checkpoints import Checkpoint, CheckpointError, Matched,
 from proxconnect.deploy.fusion import Floats
 from proxconnect.deploy.packed import Inputs, Remainder, Vectors
 from proxconnect.layers import BinaryLayer
-from proxconnect.layers.converted import ConvertedLayer
-from proxconnect.layers.learned_inputs import add_input_scales, add_thresholds
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.layers.parameter import SUFFIX
 from proxconnect.quantizer.scales import Scale
 
@@ -134,16 +133,5 @@ def _binarize_as(
         raise ValueError(
             f"its latents do not fit the network ({first}): name a MODULE:CALLABLE that binarizes as it was trained"
         ) from error
-    _add_inputs_as(matched, model, layers)
-
-
-def _add_inputs_as(matched: Matched, model: nn.Module, layers: Iterable[str]) -> None:
-    """Give layers the inputs of 0 and 1, the learned thresholds and the scales of inputs that the checkpoint has."""
-    sets = {layer: matched.tensors.get(f"{layer}.input_set.offset") for layer in layers}
-    for layer, offset in sets.items():
-        if offset is not None and bool(offset):
-            cast(ConvertedLayer, model.get_submodule(layer)).take_zero_one()
     if any(matched.has(layer, "input_shift.shift") for layer in layers):
         add_thresholds(model)
-    if any(offset is not None for offset in sets.values()):
-        add_input_scales(model)

@@ -14,9 +14,8 @@ from proxconnect.conversion.table import Plan, Row
 from proxconnect.conversion.undoing import unchanged_on_error
 from proxconnect.layers import Accumulator
 from proxconnect.layers.base import BinaryLayer, name_layers, pair_of_inputs, require_binary_input
-from proxconnect.layers.converted import BinaryConv, ConvertedLayer, require_padding_value
+from proxconnect.layers.converted import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
-from proxconnect.layers.input_set import SYMMETRIC, ZERO_ONE, InputValues, require_input_values
 from proxconnect.layers.one_sign import ADVICE
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer
@@ -31,7 +30,7 @@ _Decision = tuple[WeightLayer, AnyPair | None, AnyPair | None, str]
 def binarize(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (), input_values: InputValues = SYMMETRIC,
+    include: Include = (),
 ) -> nn.Module:  # fmt: skip
     """Make layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
 
@@ -60,8 +59,6 @@ def binarize(
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
         include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
             attributes that a subclass adds stay.
-        input_values: the values of binary inputs: (-1, 1), or (0, 1) for a network with ReLUs, whose inputs are 1 from
-            the threshold ½. Then zeros pad them; see `add_thresholds` and `add_input_scales`.
 
     Raises:
         ValueError: a pair or scale is unknown or does not fit, F or B of a pair of your own is no sound map, a pattern
@@ -82,9 +79,7 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
-    result, decisions = _decide(
-        model, weights, activations, scale, accumulator, keep, example, padding_value, include, input_values
-    )
+    result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
         if all(layer.obstacle for layer, *_ in decisions):
@@ -108,8 +103,6 @@ def binarize(
             )  # fmt: skip
             if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
                 converted.set_padding_value(padding_value)
-            if result.input_values == ZERO_ONE and input_pair is not None:
-                _take_zero_one(layer.name, converted)
             if reason == ONE_SIGN:
                 for part in converted.modules():
                     if isinstance(part, BinaryLayer):
@@ -122,7 +115,7 @@ def binarize(
 def plan(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (), input_values: InputValues = SYMMETRIC,
+    include: Include = (),
 ) -> Plan:  # fmt: skip
     """Return the plan that `binarize` would follow for the same arguments; the model stays as it is.
 
@@ -140,14 +133,12 @@ def plan(
          2       Linear   float: edge: the last layer registered
     """
     require_module(model, "plan(model, weights)")
-    return _decide(
-        model, weights, activations, scale, accumulator, keep, example, padding_value, include, input_values
-    )[0]
+    return _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)[0]
 
 
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
-    keep: Keep, example: Any, padding_value: int, include: Include, input_values: InputValues,
+    keep: Keep, example: Any, padding_value: int, include: Include,
 ) -> tuple[Plan, list[_Decision]]:  # fmt: skip
     if not isinstance(getattr(model, "binarization", None), Plan | None):
         raise ValueError(
@@ -165,14 +156,10 @@ def _decide(
     require_padding_value(padding_value)
     if padding_value and not any(input_pairs.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-    input_values = require_input_values(input_values)
-    if input_values == ZERO_ONE and not any(input_pairs.values()):
-        raise ValueError("input_values (0, 1) are for binary inputs: pass activations too, or leave it (-1, 1)")
     watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
-    bypassed = set() if flow is None else flow.bypassed()
-    one_sign = set() if flow is None or input_values == ZERO_ONE else flow.of_one_sign()
+    bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
     float_for = float_inputs(model, bypassed)
     decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers]
     for argument, index, choice in (("weights", 1, weight_pairs), ("activations", 2, input_pairs)):
@@ -181,18 +168,7 @@ def _decide(
     for layer, *pairs, reason in decisions:
         weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
         rows.append(Row(layer.name, type(layer.module).__name__, weight_name, input_name, reason, layer.names[1:]))
-    return Plan(tuple(rows), scale, accumulator, padding_value, input_values), decisions
-
-
-def _take_zero_one(name: str, layer: nn.Module) -> None:
-    """Let a layer with binary inputs take 0 and 1; ValueError with its name if it cannot."""
-    try:
-        if not isinstance(layer, ConvertedLayer):
-            raise ValueError(f"the in-projections of a {type(layer).__name__} take no inputs of 0 and 1")
-        layer.take_zero_one()
-    except ValueError as error:
-        raise ValueError(f"layer {name!r}: {error}; its input stays float if `activations` maps {name!r} to None, or "
-                         "±1 if you call take_zero_one() of the other layers instead") from error  # fmt: skip
+    return Plan(tuple(rows), scale, accumulator, padding_value), decisions
 
 
 def _decision(

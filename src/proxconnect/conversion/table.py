@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from proxconnect._support.text import plain, shortened
 from proxconnect.layers import Accumulator
-from proxconnect.layers.input_set import SYMMETRIC, InputValues
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,8 +47,6 @@ class Plan:
     """The accumulator of layers with binary inputs; None for no limit."""
     padding_value: int
     """The value that convolutions with binary inputs pad with."""
-    input_values: InputValues = SYMMETRIC
-    """The values of binary inputs."""
 
     @property
     def binary(self) -> tuple[str, ...]:
@@ -81,8 +78,6 @@ class Plan:
         title = f"{len(self.binary)} of {len(self.rows)} layers binary, scale {self.scale}"
         if self.accumulator is not None:
             title += f", accumulator {self.accumulator}"
-        if self.input_values != SYMMETRIC:
-            title += f", inputs {self.input_values[0]} or {self.input_values[1]}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("layer", no_wrap=True)
         table.add_column("type", no_wrap=True, max_width=14)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.layers import BinaryLayer, Shift
-from proxconnect.layers.input_set import InputSet
 
 STATISTICS = ("running_mean", "running_var")
 _DIVERGED = "go back to a checkpoint before it diverged"
@@ -28,12 +27,9 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def require_finite(model: nn.Module, layers: type[nn.Module] = BinaryLayer, advice: str = _DIVERGED) -> None:
-    """Raise ValueError for NaN or infinity in a layer of class `layers`, a shift, an `InputSet` or a batch norm.
-
-    The message ends with `advice`.
-    """
+    """Raise ValueError, with `advice`, for NaN or infinity in a layer of class `layers`, a shift or a batch norm."""
     for name, module in model.named_modules():
-        if isinstance(module, layers | Shift | InputSet) or STATISTICS[-1] in module._buffers:
+        if isinstance(module, layers | Shift) or STATISTICS[-1] in module._buffers:
             require_own_finite(f"layer {name!r}" if name else "the model", module, advice)
 
 

@@ -177,8 +177,7 @@ class ProxConnectQuantizer(HfQuantizer):  # type: ignore[misc]  # mypy skips tra
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
         """Store the layers with learned thresholds in the configuration, and return (None, {}): no tensor changes.
 
-        ValueError for layers with inputs of 0 and 1, or a learned scale of inputs. Warn of binary layers that the
-        configuration lacks, because `from_pretrained` could not load the saved files.
+        Warn of binary layers that the configuration lacks, because `from_pretrained` could not load the saved files.
         """
         config = self.quantization_config
         binary = {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
@@ -190,11 +189,6 @@ class ProxConnectQuantizer(HfQuantizer):  # type: ignore[misc]  # mypy skips tra
                 "from_pretrained cannot load what is saved. Let ProxConnectConfig choose the layers, or save a network "
                 "with binary parameters by torch.save(model.state_dict(), path), or packed by pc.save",
                 stacklevel=3,
-            )
-        if sets := [name for name, layer in binary.items() if layer.input_set is not None]:
-            raise ValueError(
-                f"{some(sets)} have inputs of 0 and 1 or learned scales of inputs, which no config.json holds: write "
-                "the network with torch.save(model.state_dict(), path), or packed with pc.save"
             )
         config.thresholds = [name for name, layer in binary.items() if layer.input_shift is not None] or None
         return None, {}

@@ -19,7 +19,6 @@ from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.inspection.macs import Calls, count
 from proxconnect.kernels.library import ON_TORCH
 from proxconnect.layers import BinaryLayer
-from proxconnect.layers.input_set import InputSet
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -202,8 +201,7 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     """
     require_module(model, "summary(model, example)")
     quantizers = {q for layer in model.modules() if isinstance(layer, BinaryLayer) for q in layer.quantizers.values()}
-    named = model.named_modules()
-    names = {m: name for name, m in named if m not in quantizers and not isinstance(m, InputSet)}
+    names = {module: name for name, module in model.named_modules() if module not in quantizers}
     calls = None if example is None else count(model, example, (BinaryLayer, PackedLayer))
     specs = {
         module: module.spec if isinstance(module, CompactLayer)

@@ -12,8 +12,8 @@ from proxconnect.layers.converted import (
     BinaryConvTranspose3d,
     BinaryLinear,
     BinaryTransposedLinear,
+    add_thresholds,
 )
-from proxconnect.layers.learned_inputs import add_input_scales, add_thresholds
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
 from proxconnect.layers.prelu import PReLU
@@ -35,7 +35,6 @@ __all__ = [
     "PReLU",
     "RPReLU",
     "Shift",
-    "add_input_scales",
     "add_thresholds",
     "binarize_parameter",
     "full_precision",

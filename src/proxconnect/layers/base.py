@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.layers.input_set import InputSet, folded
 from proxconnect.layers.left_out import expect_in_optimizer, forget_expectations
 from proxconnect.layers.living import LIVING, enlist
 from proxconnect.layers.one_sign import FirstInputs
@@ -38,9 +37,7 @@ class BinaryLayer(Product):
     A state dict of the float layer loads: its `weight` is read as `latent`, and a missing μ stays as it is.
     """
 
-    own_state: ClassVar[tuple[str, ...]] = (
-        "latent", "weight_quantizer", "input_quantizer", "input_shift", "input_set",
-    )  # fmt: skip
+    own_state: ClassVar[tuple[str, ...]] = ("latent", "weight_quantizer", "input_quantizer", "input_shift")
     latent: Tensor
     """The parameter: latent weights with the shape and dtype of the float layer's `weight`."""
     bias: Any
@@ -50,8 +47,6 @@ class BinaryLayer(Product):
     """The quantizer of the input; None for a float input."""
     input_shift: Shift | None
     """The learned shift of the input before its quantizer; None without learned thresholds."""
-    input_set: InputSet | None
-    """The values of the binary input; None for ±1."""
     first_inputs: FirstInputs
     """The signs of its binary inputs at the first training steps."""
     qualified_name: str = ""
@@ -71,7 +66,7 @@ class BinaryLayer(Product):
         self.weight_quantizer = quantizer.to(dtype)
         self.input_quantizer = None if inputs is None else inputs.to(dtype)
         self.weight_quantizer.start_scale(self.by_channel(self.latent))
-        self.input_shift = self.input_set = None
+        self.input_shift = None
         self.first_inputs = FirstInputs()
         if accumulator is not None:
             self.accumulator = accumulator
@@ -138,10 +133,7 @@ class BinaryLayer(Product):
 
     def forward(self, input: Tensor, *args: Any) -> Tensor:
         """Run the float layer with quantised weights and, if there is an `input_quantizer`, a quantised `input`."""
-        weight, alpha, bias = *self.weight_factors(), self.bias
-        if self.input_set is not None:
-            weight, alpha, bias = folded(self, self.input_set.scale, self.input_set.takes_zero, weight, alpha, bias)
-        return self.product(self.quantize_input(input), weight, alpha, bias, *args)
+        return self.product(self.quantize_input(input), *self.weight_factors(), self.bias, *args)
 
     def _quantised(self) -> Tensor:
         """Return `weight`, of which no use is noticed."""
@@ -185,15 +177,11 @@ class BinaryLayer(Product):
         return inputs is not None and self.weight_quantizer.is_hard and inputs.is_hard
 
     def quantize_input(self, input: Tensor) -> Tensor:
-        """Quantise `input`, after its `input_shift` and in units of its `input_set`'s scale, if any; see `InputSet`.
-
-        Without `input_quantizer` it stays as it is.
-        """
+        """Add the `input_shift`, if any, to `input` and quantise it; return it unchanged without `input_quantizer`."""
         if self.input_quantizer is None:
             return input
         shifted = input if self.input_shift is None else self.input_shift(input)
-        units = shifted if self.input_set is None else shifted / self.input_set.scale.to(shifted.dtype)
-        quantised: Tensor = self.input_quantizer(units)
+        quantised: Tensor = self.input_quantizer(shifted)
         if self.training and not torch.compiler.is_compiling() and not self.first_inputs.is_settled:
             self._see(shifted)
         return quantised
@@ -262,11 +250,8 @@ class BinaryLayer(Product):
             quantizer, key = self.weight_quantizer, f"{prefix}weight_quantizer.alpha"
             if quantizer.alpha is not None and key not in state_dict and weight.shape == self.latent.shape:
                 state_dict[key] = quantizer.starting_scale(self.by_channel(weight))
-        if f"{prefix}input_quantizer.mu" not in state_dict:  # its inputs were float
-            for part in ("input_shift", "input_set"):
-                module = getattr(self, part)
-                for name, value in () if module is None else module.state_dict().items():
-                    state_dict.setdefault(f"{prefix}{part}.{name}", value)
+        if self.input_shift is not None and f"{prefix}input_quantizer.mu" not in state_dict:  # its inputs were float
+            state_dict.setdefault(f"{prefix}input_shift.shift", self.input_shift.shift.detach())
         super()._load_from_state_dict(state_dict, prefix, *args)
         if prefix + "latent" in state_dict:
             self.weight_quantizer.float_sample = sample(self.latent) if is_float else None

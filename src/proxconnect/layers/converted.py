@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from proxconnect._support.arguments import finite, require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
-from proxconnect.layers.input_set import HALF, ZERO_ONE, InputSet
+from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
     LinearProduct,
@@ -89,27 +90,6 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
     def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
         """Return the names of the parameters of the float `layer` that `convert` makes binary."""
         return ("weight",)
-
-    def take_zero_one(self) -> None:
-        """Binarize the input to 0 and 1 from now on, as behind a ReLU, and not to -1 and 1; zeros pad it.
-
-        It is 1 from the threshold ½ on, which `add_thresholds` makes a learned one, and F acts on 2x - 1. See
-        `InputSet`. ValueError without binary inputs, for a transposed convolution, and for one with a `padding_value`.
-        """
-        if self.input_quantizer is None:
-            raise ValueError("inputs of 0 and 1 are binary: set activations too")
-        with torch.inference_mode(False):  # so that they can be trained
-            self.input_shift = self.new_shift(-HALF)
-            self.input_set = InputSet(ZERO_ONE, self.latent.device, self.latent.dtype)
-        self.input_shift.requires_grad_(False)
-        self.input_set.requires_grad_(False)
-
-    def new_shift(self, start: float) -> Shift:
-        """Return a new shift of the input's channels that starts at `start`."""
-        channels = self.input_channels(tuple(self.latent.shape))
-        shift = Shift(channels, self.output_axis, self.latent.device, self.latent.dtype)
-        nn.init.constant_(shift.shift, start)
-        return shift
 
     def reset_parameters(self) -> None:
         """Initialise `latent` and `bias` like the float layer, and reset a learned scale to the mean |latent|."""
@@ -208,14 +188,6 @@ class BinaryConv(ConvertedLayer, ConvProduct):
             raise ValueError(f"padding_value {value} needs padding_mode='zeros', the layer has {self.padding_mode!r}")
         self.padding_value = int(value)
 
-    def take_zero_one(self) -> None:
-        """Binarize the input to 0 and 1 from now on; see `ConvertedLayer.take_zero_one`."""
-        if self.padding_value:
-            raise ValueError(f"inputs of 0 and 1 are padded with 0: leave out padding_value={self.padding_value}")
-        super().take_zero_one()
-        if self.padding_mode == "zeros":
-            self.padding_value = -1  # of signs: 0 among 0 and 1
-
     def extra_repr(self) -> str:
         """Describe the layer, and the padding value unless it is 0."""
         shown = super().extra_repr()
@@ -248,10 +220,6 @@ class BinaryConvTranspose(TakesOutputSize, ConvertedLayer, TransposedConvProduct
     groups share dimension 1 of the weight.
     """
 
-    def take_zero_one(self) -> None:
-        """Raise ValueError, because the sum of a transposed convolution's weights differs from pixel to pixel."""
-        raise ValueError("a transposed convolution takes no inputs of 0 and 1: leave its input ±1 or float")
-
 
 class BinaryConvTranspose1d(BinaryConvTranspose, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` with binary weights and, on request, binary inputs; see `BinaryConvTranspose`."""
@@ -275,3 +243,45 @@ def require_padding_value(value: object) -> None:
     """Raise ValueError unless a binary input can be padded with `value`: 0, 1 or -1."""
     if value not in (-1, 0, 1) or isinstance(value, bool):
         raise ValueError(f"padding_value must be 0, 1 or -1; got {value!r}")
+
+
+def add_thresholds(model: nn.Module, start: float = 0.0) -> nn.Module:
+    """Give every layer with binary inputs a learned threshold per input channel, in place, and return the model.
+
+    Such a layer adds its `input_shift` to its input first: the threshold of signs is -shift. A layer that has a shift
+    keeps it. In-projections of `BinaryMultiheadAttention` get none.
+
+    Call it after `binarize` and before you make the optimizer. Packed layers keep their shifts, so `load` takes the
+    same float model as before.
+
+    Args:
+        model: a binary model.
+        start: the thresholds at first. Behind a ReLU, which leaves no negative values, they should be positive.
+
+    Raises:
+        ValueError: no layer has binary inputs, or only in-projections do, or `start` is infinite or NaN.
+        TypeError: `model` is no module, or `start` no number.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2))
+        >>> pc.add_thresholds(pc.binarize(model, "bnn++", "poly"))[1].input_shift
+        Shift(8, dim=-1)
+    """
+    require_module(model, "add_thresholds(model)")
+    start = finite(start, "start")
+    binary = [m for m in model.modules() if isinstance(m, BinaryLayer)]
+    layers = [m for m in binary if isinstance(m, ConvertedLayer) and m.has_binary_input]
+    if not layers and any(m.has_binary_input for m in binary):
+        raise ValueError("only in-projections of attention have binary inputs, and these take no threshold: make other "
+                         "layers binary too")  # fmt: skip
+    if not layers:
+        state = "no layer has binary inputs" if binary else "the model has no binary layer"
+        raise ValueError(f'{state}: call binarize(model, weights, activations="poly") first')
+    for layer in layers:
+        if layer.input_shift is None:
+            channels = layer.input_channels(tuple(layer.latent.shape))
+            with torch.inference_mode(False):  # so that it can be trained
+                layer.input_shift = Shift(channels, layer.output_axis, layer.latent.device, layer.latent.dtype)
+                nn.init.constant_(layer.input_shift.shift, -start)
+            expect_in_optimizer(layer)
+    return model

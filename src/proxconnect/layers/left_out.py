@@ -40,12 +40,7 @@ def forget_expectations(layer: "BinaryLayer") -> None:
 def _own(layer: "BinaryLayer") -> dict[str, Tensor]:
     """Return the parameters that the layer has beside its latent and those of the float layer."""
     shift = layer.input_shift
-    inputs = layer.input_set
-    own = {
-        "learned scales": layer.weight_quantizer.alpha,
-        "thresholds": None if shift is None else shift.shift,
-        "scales of inputs": None if inputs is None else inputs.log_scale,
-    }
+    own = {"learned scales": layer.weight_quantizer.alpha, "thresholds": None if shift is None else shift.shift}
     return {what: parameter for what, parameter in own.items() if parameter is not None}
 
 

@@ -13,8 +13,7 @@ from proxconnect._support.user_code import load
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import PairChoice
 from proxconnect.layers import Accumulator
-from proxconnect.layers.input_set import SYMMETRIC, InputValues, require_input_values
-from proxconnect.layers.learned_inputs import add_input_scales, add_thresholds
+from proxconnect.layers.converted import add_thresholds
 from proxconnect.optim.sharpening import Part, Shape, Sharpening
 from proxconnect.pairs import AnyPair, resolve
 
@@ -35,9 +34,7 @@ class Binarization:
         keep: layers that stay float: edges, or patterns; null for none.
         padding_value: of convolutions of binary inputs: 0, 1 or -1.
         thresholds: learn a threshold for each channel of binary inputs (RSign, arXiv 2003.03488).
-        threshold_start: the learned thresholds at first; null for 0, or ½ if input_values are 0 and 1.
-        input_values: the values of binary inputs, [-1, 1], or [0, 1] behind ReLUs (arXiv 2205.13016).
-        input_scales: learn a scale of the binary inputs of each layer (arXiv 2205.13016).
+        threshold_start: the learned thresholds at first; positive behind ReLUs, as 0.5.
     """
 
     weights: PairNames = "bnn++"
@@ -47,16 +44,13 @@ class Binarization:
     keep: tuple[str, ...] | None = ("edges",)
     padding_value: int = 0
     thresholds: bool = False
-    threshold_start: float | None = None
-    input_values: InputValues = SYMMETRIC
-    input_scales: bool = False
+    threshold_start: float = 0.0
 
     def __post_init__(self) -> None:
         for names in (self.weights, self.activations):
             for name in names.values() if isinstance(names, Mapping) else (names,):
                 if name is not None and ":" not in name:
                     resolve(name)
-        require_input_values(self.input_values)
 
     def apply(self, network: nn.Module, example: torch.Tensor) -> nn.Module:
         """Binarize `network` in place and return it; `example` is an input batch for it.
@@ -66,11 +60,8 @@ class Binarization:
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
-            input_values=self.input_values,
         )  # fmt: skip
-        if self.thresholds:
-            add_thresholds(network, self.threshold_start)
-        return add_input_scales(network) if self.input_scales else network
+        return add_thresholds(network, self.threshold_start) if self.thresholds else network
 
 
 def _pairs(names: PairNames | None) -> PairChoice:

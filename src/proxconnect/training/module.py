@@ -118,13 +118,13 @@ class Training(lightning.LightningModule):
         torch.manual_seed(torch.initial_seed())
         network = self.float_network.build(self.data)
         path = None if self.trainer.ckpt_path else self.start.checkpoint
-        of_inputs = {} if path is None else starts.load(path, network)
+        thresholds = {} if path is None else starts.load(path, network)
         if self.binary is not None:
             size = self.data.image_size
             generator = torch.Generator().manual_seed(0)
             self.binary.apply(network, torch.randn(2, self.data.in_channels, size, size, generator=generator))
             state = network.state_dict()
-            network.load_state_dict(state | {name: t for name, t in of_inputs.items() if name in state})
+            network.load_state_dict(state | {name: t for name, t in thresholds.items() if name in state})
         return network
 
     def configure_optimizers(self) -> Any:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from proxconnect.deploy.checkpoints import FLOAT_NAMES, Checkpoint, CheckpointError, Matched, fill, match, read
 
 _QUANTIZERS = (".weight_quantizer.", ".input_quantizer.")
-_INPUTS = (".input_shift.", ".input_set.")
 _OURS = "state_dict.network."  # in a file of `fit`; of the average of the weights if the run keeps one
 
 
@@ -41,15 +40,15 @@ class Start:
 def load(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """Load the checkpoint `path` into the float `network`, with latent weights as float weights, without μ and scales.
 
-    Return its thresholds and scales of binary inputs by name. CheckpointError if the file is absent or does not fit.
+    Return its learned thresholds of binary inputs by name. CheckpointError if the file is absent or does not fit.
     """
     checkpoint, matched = _found(path, network)
     tensors = {name: t for name, t in matched.tensors.items() if not any(part in f".{name}" for part in _QUANTIZERS)}
-    of_inputs = {name: tensors.pop(name) for name in list(tensors) if any(part in name for part in _INPUTS)}
+    thresholds = {name: tensors.pop(name) for name in list(tensors) if ".input_shift." in name}
     for end, instead in FLOAT_NAMES:
         tensors = {name.removesuffix(end) + instead * name.endswith(end): t for name, t in tensors.items()}
     fill(network, Matched(matched.prefix, tensors), checkpoint)
-    return of_inputs
+    return thresholds
 
 
 def load_float(path: Path, network: nn.Module) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1", "BOOL": "?"}
 MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 OWN = ["bits", "levels", "scale", "bias", "input_shift.shift"]
-ABSENT = {"dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0}
-ABSENT |= {"geometry": None, "input_values": None}
+ABSENT = {"dtype": "float32", "binary_input": False, "accumulator": None, "padding_value": 0, "geometry": None}
 
 
 def read(path):  # the tensors by name, and the layers, each with those of its own
@@ -85,7 +84,4 @@ def answer(layer, x):  # (…, in) of a linear layer, (batch, in, *size) of a co
         x, step = rounded(layer, x)
     sums = convolved(layer, x, factors) if layer["geometry"] else x @ factors.T
     sums = accumulated(layer["accumulator"], sums) if layer["accumulator"] else sums
-    low, high = layer["input_values"] or (-1, 1)
-    scale, bias = along(layer, "scale", 1, x.ndim, axis) * (high - low) / 2, along(layer, "bias", 0, x.ndim, axis)
-    constant = factors.reshape(len(factors), -1).sum(1).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-    return sums * step * scale + (bias + scale * constant if low == 0 else bias)
+    return sums * step * along(layer, "scale", 1, x.ndim, axis) + along(layer, "bias", 0, x.ndim, axis)

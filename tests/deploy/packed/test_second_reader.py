@@ -95,15 +95,6 @@ def test_learned_thresholds(tmp_path: Path) -> None:
     assert_read_alike(tmp_path / "file", model, nn.Sequential(conv2d(padding=1)), torch.randn(2, 4, 5, 5))
 
 
-@pytest.mark.parametrize("values", [(0, 1), (-1, 1)])
-def test_values_of_inputs(tmp_path: Path, values: tuple[int, int]) -> None:
-    architecture = nn.Sequential(conv2d(padding=1), nn.Flatten(), nn.Linear(150, 3))
-    model = pc.binarize(copy.deepcopy(architecture), "bc", "bnn", keep=["2"], input_values=values)
-    pc.add_input_scales(model)
-    nn.init.constant_(model[0].input_set.log_scale, 0.3)
-    assert_read_alike(tmp_path / "file", model[:1], architecture[:1], torch.rand(2, 4, 5, 5))
-
-
 def in_8_bits(first: nn.Module) -> nn.Sequential:
     """A network with one binary layer, whose other layers stay float."""
     return nn.Sequential(first, nn.Flatten(0), nn.LazyLinear(3))
@@ -156,7 +147,7 @@ def test_damage_is_found_by_both_readers_anywhere_in_a_large_file(tmp_path: Path
 
 def test_the_reader_is_short_and_needs_numpy_alone() -> None:
     code = Path(second_reader.__file__).read_text()
-    assert len([line for line in code.splitlines()[1:] if line]) <= 69
+    assert len([line for line in code.splitlines()[1:] if line]) <= 65
     imported = [name.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import) for name in node.names]
     assert set(imported) == {"json", "numpy", "zlib"}
     assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(ast.parse(code)))

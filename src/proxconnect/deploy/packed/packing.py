@@ -9,7 +9,7 @@ from torch import nn
 from proxconnect._support.arguments import require_module
 from proxconnect.conversion.eligibility import takers
 from proxconnect.deploy.packed.file.architecture import persistent, transplant
-from proxconnect.deploy.packed.file.metadata import DTYPES, LARGEST_SCALE, LayerSpec, geometry_of
+from proxconnect.deploy.packed.file.metadata import DTYPES, LayerSpec, geometry_of
 from proxconnect.deploy.packed.half_vectors import NOTE, Vectors, halved, is_vector
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import INT8, spec_of
@@ -123,9 +123,6 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
         raise ValueError(
             f"{name}: its inputs have a scale, {inputs.scale!r}: set input_quantizer.scale=None to pack it"
         )
-    if layer.input_set is not None and not 0 < spec.input_scale < LARGEST_SCALE:
-        raise ValueError(f"{name}: the scale of its inputs is {spec.input_scale:g}, which float32 cannot hold: go back "
-                         "to a checkpoint before it diverged")  # fmt: skip
     scale = weights.hard_scale(layer.by_channel(layer.latent))
     if scale is not None and not bool(scale.to(layer.latent.dtype).isfinite().all()):
         raise ValueError(f"{name}: its scale is NaN, or overflows {layer.latent.dtype} as the mean of |latent|: divide "

@@ -160,8 +160,6 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if spec.padding_value and not (spec.binary_input and pads):
         raise ValueError(f"layer {name!r} cannot pad with {spec.padding_value}: only a convolution of binary inputs "
                          f"that pads with zeros can; {PASS}")  # fmt: skip
-    if spec.takes_zero and (pads != (spec.padding_value == -1) or (geometry is not None and geometry.output_padding)):
-        raise ValueError(f"layer {name!r} has input_values {spec.input_values}, which zeros pad: {_DAMAGED}")
     if is_int8 and (spec.scale != "channel" or spec.binary_input):
         raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: "
                          f"{_DAMAGED}")  # fmt: skip
@@ -184,10 +182,10 @@ def _same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec
         raise ValueError(f"{name!r} is a projection in the file, but no in-projection of an nn.MultiheadAttention in "
                          f"the model: {PASS}")  # fmt: skip
     _require_same_weight(name, parameter, spec)
-    has_none_of = spec.geometry is None and not (spec.padding_value or spec.input_shift or spec.input_values)
+    has_none_of = spec.geometry is None and not spec.padding_value and not spec.input_shift
     if not has_none_of or (spec.channel_dims is None) != is_projection:
         raise ValueError(f"{name!r} must have channel_dims as a parameter or none as a projection, no geometry, no "
-                         f"padding, no input_shift and no input_values: {_DAMAGED}")  # fmt: skip
+                         f"padding and no input_shift: {_DAMAGED}")  # fmt: skip
     if spec.binary_input and not is_projection:
         raise ValueError(f"{name!r} is a parameter and has no input that could be binary: {_DAMAGED}")
     return owner_name, parameter_name

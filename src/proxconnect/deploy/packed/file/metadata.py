@@ -24,9 +24,6 @@ VERSION = 3
 _FIRST_WITH_CHECKSUM = 3
 _KEYS = {"version", "layers", "aliases", "vectors"}
 
-LARGEST_SCALE = 2.0**126
-"""The scale of binary inputs is less than this, so that float32 holds it and its double."""
-
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOAT_TYPES}
 """The possible dtypes of a scale and of an unpacked weight, by name."""
 
@@ -101,23 +98,11 @@ class LayerSpec:
     """The dimensions of output channels in the weight of a raw parameter; None for other layers."""
     input_shift: bool = False
     """True if it adds a learned shift to its input before it takes the signs."""
-    input_values: tuple[float, float] | None = None
-    """The values of a binary input, -a and a or 0 and 2a; None for ±1."""
 
     @property
     def entries(self) -> int:
         """The number of entries of the weight."""
         return prod(self.shape)
-
-    @property
-    def input_scale(self) -> float:
-        """The scale a of a binary input with the values ±a, or 0 and 2a."""
-        return 1.0 if self.input_values is None else (self.input_values[1] - self.input_values[0]) / 2
-
-    @property
-    def takes_zero(self) -> bool:
-        """True if a binary input has the values 0 and 2a."""
-        return self.input_values is not None and self.input_values[0] == 0
 
     @property
     def weight_bits(self) -> int:
@@ -168,9 +153,6 @@ class LayerSpec:
             _require_value(entry, key, is_right(entry[key]), wanted)
         is_shift = type(entry["input_shift"]) is bool and entry["input_shift"] <= entry["binary_input"]
         _require_value(entry, "input_shift", is_shift, "false, or true if binary_input is true")
-        values = entry["input_values"]
-        is_set = values is None or (entry["binary_input"] and _are_input_values(values))
-        _require_value(entry, "input_values", is_set, "null, or [-a, a] or [0, 2a] if binary_input is true")
         shape, geometry, dims = tuple(entry["shape"]), entry["geometry"], entry["channel_dims"]
         if dims is not None:
             is_list = dims != [] and _is_list(dims, least=0) and max(dims) < len(shape)
@@ -181,7 +163,6 @@ class LayerSpec:
             _accumulator(entry), entry["padding_value"],
             None if geometry is None else Geometry.from_json(geometry, len(shape) - 2),
             None if dims is None else tuple(dims), entry["input_shift"],
-            None if values is None else (float(values[0]), float(values[1])),
         )  # fmt: skip
 
 
@@ -290,14 +271,6 @@ def _each(value: int | Iterable[int], count: int) -> tuple[int, ...]:
     """Return `count` numbers; a single one stands for all, since torch lets you assign it to a built layer."""
     numbers = tuple(int(number) for number in value) if isinstance(value, Iterable) else (int(value),)
     return numbers * count if len(numbers) == 1 else numbers
-
-
-def _are_input_values(value: object) -> bool:
-    """Return True for a list of two floats, [-a, a] or [0, 2a], with a positive and of float32's range."""
-    if not isinstance(value, list) or len(value) != 2 or not all(type(v) is float for v in value):
-        return False
-    low, high = value
-    return low in (0, -high) and 0 < high < LARGEST_SCALE
 
 
 def _is_list(value: Any, *, least: int, count: int | None = None) -> bool:

@@ -16,7 +16,7 @@ from proxconnect.layers.products import Product
 _INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # the kernels compute in float32
 _REPLACED = (
     "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
-    "input_shift", "input_set", "overflow_counts", "excesses", "_compiled_call_impl",
+    "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
 )  # fmt: skip
 
 

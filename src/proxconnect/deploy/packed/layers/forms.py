@@ -160,5 +160,4 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         padding_value=int(layer.padding_value) if isinstance(layer, products.ConvProduct) else 0,
         geometry=geometry_of(layer),
         channel_dims=layer.channel_dims if packed is PackedParameter else None,
-        input_values=None if layer.input_set is None else layer.input_set.values(),
     )

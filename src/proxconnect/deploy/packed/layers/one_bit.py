@@ -17,7 +17,6 @@ from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.layers import Accumulator
-from proxconnect.layers.input_set import channel_sums
 from proxconnect.layers.react import Shift
 from proxconnect.pairs.prox import sign
 
@@ -49,8 +48,6 @@ class PackedLayer(CompactLayer):
     own_state = ("bits", "scale", "input_shift")
 
     bits: Tensor
-    weight_sums: Tensor | None
-    """The sums of the signs of each output channel, int64 of shape (out,), for inputs with the value 0; else None."""
     input_shift: Shift | None
     """The learned shift of a binary input, added before its signs are taken."""
 
@@ -65,37 +62,18 @@ class PackedLayer(CompactLayer):
 
     def of_shifted(self, input: Tensor, *args: Any) -> Tensor:
         """Run the layer on an input to which `input_shift` is already added; arguments as for `forward`."""
-        if self._spec.takes_zero and not torch.compiler.is_compiling():
-            self.prepack_if_changed()
-        weight, alpha = self.weight_factors()
-        bias = self.bias if alpha is None else self._with_offset(self.bias, alpha)
-        return self.product(self.prepare_input(input), weight, alpha, bias, *args)
+        return self.product(self.prepare_input(input), *self.weight_factors(), self.bias, *args)
 
     def weight_factors(self) -> tuple[Tensor, Tensor | None]:
         """Return the weight and the scale that multiplies the sums: for float inputs, the scaled weight and None.
 
-        For binary inputs they are the weight's signs ±1 and `scale`, times that of the inputs, or None for 1.
+        For binary inputs they are the weight's signs ±1 and `scale`, or None for a layer without a scale.
         """
         if not self.scales_sums:
             return self.weight, None
-        return self._numbers(), self._of_sums(None if self._spec.scale is None else self.scale)
+        return self._numbers(), None if self._spec.scale is None else self.scale
 
     scales_sums = sums_integers = CompactLayer.has_binary_input
-
-    def kernel_scale(self) -> Tensor | None:
-        """Return what multiplies the sums of ±1, in float32: the scale, times that of the inputs; None for 1."""
-        return self._of_sums(super().kernel_scale())
-
-    def kernel_bias(self) -> Tensor | None:
-        """Return the bias that is added to the scaled sums of ±1, in float32, with α·Σ w for inputs with 0; or None."""
-        bias, scale = super().kernel_bias(), self.kernel_scale()
-        return bias if scale is None else self._with_offset(bias, scale)
-
-    def prepack(self) -> None:
-        """Compute `weight_sums` if need be, and set `prepacked` as `CompactLayer.prepack` does."""
-        super().prepack()
-        if self._spec.takes_zero and not self.bits.is_meta:
-            self.weight_sums = channel_sums(self, unpack_bits(self.bits, self._spec.shape, torch.int8))
 
     def prepare_input(self, input: Tensor) -> Tensor:
         """Return the signs of a binary input, ±1 or NaN, or another input itself.
@@ -124,24 +102,9 @@ class PackedLayer(CompactLayer):
     def _specify(self, spec: LayerSpec) -> None:
         super()._specify(spec)
         self.input_shift = None
-        self.register_buffer("weight_sums", None, persistent=False)
         if spec.input_shift:
             channels = self.input_channels(spec.shape)
             self.input_shift = Shift(channels, self.output_axis, device="meta", dtype=spec.dtype)
-
-    def _of_sums(self, scale: Tensor | None) -> Tensor | None:
-        """Return the scale times that of the inputs, in float32 or wider if these have one."""
-        if self._spec.input_values is None:
-            return scale
-        scale = self.scale if scale is None else scale
-        return scale.to(torch.promote_types(scale.dtype, torch.float32)) * self._spec.input_scale
-
-    def _with_offset(self, bias: Tensor | None, alpha: Tensor) -> Tensor | None:
-        """Return the bias plus α·Σ w for inputs with the value 0, whose products are those of ±1 less that constant."""
-        if self.weight_sums is None:
-            return bias
-        offset = alpha * self.weight_sums.to(alpha.dtype)
-        return offset if bias is None else bias + offset
 
     def _numbers(self) -> Tensor:
         return unpack_bits(self.bits, self._spec.shape, self.scale.dtype)
