@@ -1,5 +1,6 @@
 """Rows run once each, whatever is killed meanwhile: by processes, by Ray, or in turn, the ledger is the same."""
 
+import gc
 import io
 import json
 import multiprocessing
@@ -8,6 +9,7 @@ import random
 import signal
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import fake_rows
@@ -19,7 +21,7 @@ from proxconnect.training.study import ledger
 from proxconnect.training.study import study as module
 from proxconnect.training.study.ledger import Ledger
 from proxconnect.training.study.rows import CHECKPOINT
-from proxconnect.training.study.running import LOG, Processes
+from proxconnect.training.study.running import LOG, Order, Processes, perform
 from proxconnect.training.study.study import Study
 from proxconnect.training.study.yaml_files import GridError
 
@@ -209,6 +211,27 @@ def test_a_row_that_measures_nothing_fails(tmp_path, monkeypatch):
     failed, printed = run(study_of(tmp_path))
     assert failed == 8
     assert "the accuracy 'hard' is 1.5, which is not in [0, 1]" in printed
+
+
+def test_a_row_leaves_nothing_in_the_memory_of_its_worker(tmp_path, monkeypatch):
+    class Run:
+        pass
+
+    def run_row(*_):
+        run = Run()
+        run.itself = run
+        held.append(weakref.ref(run))
+        return {"accuracy": {"hard": 0.5}}
+
+    held = []
+    monkeypatch.setattr(fake_rows, "run_row", run_row)
+    study = study_of(tmp_path)
+    gc.disable()
+    try:
+        perform(Order(study.rows[0], study.workplace, 1), lambda _: None)
+    finally:
+        gc.enable()
+    assert [one() for one in held] == [None]
 
 
 def test_two_studies_do_not_mix(tmp_path):

@@ -1,5 +1,6 @@
 """Run rows in processes of this machine or of a cluster; each finished row is a line of the ledger at once."""
 
+import gc
 import json
 import os
 import sys
@@ -100,6 +101,8 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
         raise
     except (Exception, SystemExit):
         return Failed(row.key, traceback.format_exc())
+    finally:
+        gc.collect()  # a run is a cycle that holds its data, and too few objects for Python to look soon
 
 
 def _now() -> str:
