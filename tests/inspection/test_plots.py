@@ -232,6 +232,14 @@ def test_nothing_to_draw_is_refused_in_words(draw, given, words):
         draw(*given)
 
 
+def test_comparisons_in_one_setting_share_a_panel():
+    found = {"bnn++ against bnn+": (0.01, (0.005, 0.015)), "bnn++ against bc": (-0.02, None)}
+    (axes,) = plots.plot_differences({title: {"BW": difference} for title, difference in found.items()}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
+    assert axes.get_title(loc="left") == "BW"
+    assert len(plots.plot_differences({title: {"BW": d, "BWA": d} for title, d in found.items()}).axes) == 2
+
+
 def test_a_path_may_be_a_text(tmp_path):
     plots.save(plots.plot_pair("bc"), f"{tmp_path}/bc.svg")
     assert (tmp_path / "bc.svg").read_text().startswith("<?xml")

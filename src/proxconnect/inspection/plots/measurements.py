@@ -172,7 +172,10 @@ def plot_accuracies(
             axes.set_title(panel, fontsize=10, loc="left")
         for axes in places[len(column) :]:
             axes.set_axis_off()
-    figure.supxlabel("accuracy of the hard network, %: each seed, mean ± sd; grey: the float network", fontsize=9)
+    caption = "accuracy of the hard network, %: each seed, mean ± sd"
+    if floats:
+        caption += ("\n" if len(columns) == 1 else "; ") + "grey: the float network"
+    figure.supxlabel(caption, fontsize=9)
     return figure
 
 
@@ -194,9 +197,13 @@ def plot_differences(panels: Mapping[str, Mapping[str, tuple[float, tuple[float,
     """Draw mean differences of accuracies with their 95 % intervals as a forest plot, one panel for each comparison.
 
     `panels` has by title ("bnn++ against bnn+") and setting (mean, (low, high)), in [-1, 1]; the interval is None for
-    one seed. A line is dark if its interval excludes 0. ValueError without a panel.
+    one seed. A line is dark if its interval excludes 0. If all comparisons are in the same setting, one panel has
+    them all. ValueError without a panel.
     """
     require_some(panels, "panels")
+    names = {name for settings in panels.values() for name in settings}
+    if len(names) == 1:
+        panels = {name: {panel: settings[name] for panel, settings in panels.items()} for name in names}
     lines = [0.8 + len(settings) for settings in panels.values()]
     figure = new_figure(7.2, 0.6 + 0.28 * sum(lines))
     for axes, (panel, settings) in zip(
