@@ -215,19 +215,6 @@ def test_any_layout(x: Tensor) -> None:
         assert torch.equal(convolved(x, weight, **options), exact(x, weight, **options))
 
 
-@each
-@pytest.mark.parametrize("groups", [1, 5])
-def test_thresholds_divide_the_input(instruction_set: str, groups: int) -> None:
-    x, weight = drawn(2, 70, 6, 7).mul(4).round() / 4, drawn(10, 70 // groups, 3, 3, seed=1)
-    options = {"padding": (1, 1), "groups": groups, "padding_value": -1}
-    for threshold in (torch.tensor(0.25), drawn(70, seed=2).mul(4).round() / 4):  # inputs lie on them
-        sides = torch.where(x >= threshold.view(-1, 1, 1), 1.0, -1.0)
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            image = x.contiguous(memory_format=memory_format)
-            got = convolved(image, weight, instruction_set, threshold=threshold, **options)
-            assert torch.equal(got, exact(sides, weight, **options))
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_kernels_of_one_tap(memory_format: torch.memory_format) -> None:
     """They meet some of the pixels only."""

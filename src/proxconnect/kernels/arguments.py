@@ -45,22 +45,6 @@ def as_rows(input: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
-def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
-    """Return `input - threshold`, or the input if `threshold` is None.
-
-    `after` is the number of dimensions after the features: 0 for rows (…, in), 2 for images (N, in, H, W). Raise unless
-    the threshold is float32 on the CPU, with one entry for each feature or one for all.
-    """
-    if threshold is None:
-        return input
-    require_type(input, Tensor, "input takes a float32 tensor on the CPU")
-    require_float32("threshold", threshold)
-    features = input.shape[-1 - after] if input.dim() > after else 1
-    if threshold.numel() not in (1, features):
-        raise ValueError(f"threshold must have 1 or {features} entries; got {tuple(threshold.shape)}")
-    return input - threshold.reshape(-1, *(1,) * after)
-
-
 def contiguous(values: Tensor | None) -> Tensor | None:
     """Return a contiguous tensor of the same values; None for None."""
     return None if values is None else values.contiguous()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import beyond, overflow_of
+from proxconnect.kernels.arguments import overflow_of
 from proxconnect.kernels.operators import OPERATORS
 
 
@@ -17,7 +17,6 @@ def binary_linear(
     bias: Tensor | None = None,
     accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
-    threshold: Tensor | None = None,
 ) -> Tensor:
     """Multiply sign(input) by a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
@@ -31,15 +30,13 @@ def binary_linear(
         bias: float32, one entry for each output.
         accumulator: the accumulator in which the sums overflow; None for sums that never do.
         instruction_set: one of `instruction_sets()`, by default the best.
-        threshold: float32, one entry for each input or one for all, subtracted from the input before its signs are
-            taken.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
     rest = scale, bias, *overflow_of(accumulator), instruction_set
-    return OPERATORS["binary_linear"](beyond(input, threshold, 0), panels, out_features, *rest)
+    return OPERATORS["binary_linear"](input, panels, out_features, *rest)
 
 
 def weight_only_linear(
@@ -116,7 +113,6 @@ def binary_conv2d(
     bias: Tensor | None = None,
     accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
-    threshold: Tensor | None = None,
 ) -> Tensor:
     """Convolve sign(input) with a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
@@ -130,13 +126,11 @@ def binary_conv2d(
         stride, padding, dilation, groups: as in `nn.Conv2d`; the first three are for height and width.
         padding_value: the value of the padding, 0, 1 or -1.
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
-        threshold: as in `binary_linear`, with one entry for each input channel or one for all.
 
     Raises: as in `binary_linear`.
     """
-    shifted, overflow = beyond(input, threshold, 2), overflow_of(accumulator)
-    rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow, instruction_set
-    return OPERATORS["binary_conv2d"](shifted, panels, weight_shape, *rest)
+    rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow_of(accumulator), instruction_set
+    return OPERATORS["binary_conv2d"](input, panels, weight_shape, *rest)
 
 
 def weight_only_conv2d(
