@@ -130,11 +130,11 @@ SUBJECTS: dict[str, Subject] = {
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
+    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_float_kernels",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""
 
-if kernels.is_built() and not kernels.has_float_conv():
+if kernels.is_built() and not kernels.has_float_kernels():
     del SUBJECTS["FusedFloatConv2d"]
     OTHERS.add("FusedFloatConv2d")

@@ -126,7 +126,7 @@ def test_a_failure_in_c_is_raised(
             fake.errcheck = real.errcheck
         failing.append((function, fake))
     subject, t = SUBJECTS[name], tensors()
-    monkeypatch.setattr(sys.modules[kernels.attention.__module__], "has_attention", lambda: True)
+    monkeypatch.setattr(sys.modules[kernels.attention.__module__], "has_float_kernels", lambda: True)
     kernels.instruction_sets()  # before its question is answered with a status
     for function, fake in failing:
         monkeypatch.setattr(loaded, function, fake)

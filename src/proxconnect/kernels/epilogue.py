@@ -57,14 +57,9 @@ class Epilogue:
     """
 
     def __init__(
-        self,
-        channels: int,
-        then: tuple[Step, ...] | Signs,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        accumulator: Accumulator | None = None,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> None:
+        self, channels: int, then: tuple[Step, ...] | Signs, scale: Tensor | None = None, bias: Tensor | None = None,
+        accumulator: Accumulator | None = None, memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:  # fmt: skip
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)

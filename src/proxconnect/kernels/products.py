@@ -10,14 +10,9 @@ from proxconnect.kernels.operators import OPERATORS
 
 
 def binary_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    accumulator: Accumulator | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
+    accumulator: Accumulator | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Multiply sign(input) by a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
@@ -40,13 +35,9 @@ def binary_linear(
 
 
 def weight_only_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Multiply float inputs by a weight of signs, times a scale, plus a bias.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is exact up to
@@ -60,13 +51,9 @@ def weight_only_linear(
 
 
 def dynamic_int8_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Round each row of the input to 8 bits with its own step, and multiply it as `weight_only_linear` does.
 
     Row m is rounded to s_m · q with q = round(x · (127 / max|x|)), whole numbers within ±127 (halves to even), and
@@ -82,13 +69,9 @@ def dynamic_int8_linear(
 
 
 def int8_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Round each row of the input to 8 bits as `dynamic_int8_linear` does, and multiply it by an 8-bit weight.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = s_m · Σ_k q[m, k] · weight[n, k] · scale[n] + bias[n]. Sums are
@@ -101,19 +84,11 @@ def int8_linear(
 
 
 def binary_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    padding_value: int = 0,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    accumulator: Accumulator | None = None,
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, padding_value: int = 0,
+    scale: Tensor | None = None, bias: Tensor | None = None, accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Convolve sign(input) with a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
@@ -134,17 +109,10 @@ def binary_conv2d(
 
 
 def weight_only_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Convolve the input with a weight of signs, times a scale, plus a bias.
 
     (N, in, H, W) → (N, out, H', W') in the memory format channels_last, float32 on the CPU. Each output is that of
@@ -158,17 +126,10 @@ def weight_only_conv2d(
 
 
 def dynamic_int8_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Round each image to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
 
     Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, but with the
@@ -182,16 +143,10 @@ def dynamic_int8_conv2d(
 
 
 def int8_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Round each image to 8 bits with its own step, and convolve it with an 8-bit weight in one group.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.

@@ -11,7 +11,7 @@ from proxconnect import kernels
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 
 folds_norms = pytest.mark.skipif(not adds_in_one_step(), reason="torch rounds norms twice here, so that none is fused")
-has_float_convs = pytest.mark.skipif(not kernels.has_float_conv(), reason="torch convolves floats here")
+has_float_convs = pytest.mark.skipif(not kernels.has_float_kernels(), reason="torch convolves floats here")
 
 
 class Block(nn.Module):

@@ -19,7 +19,7 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 WIDTH, HEADS = 64, 2
 
 pytestmark = pytest.mark.skipif(
-    not (kernels.is_built() and kernels.has_attention()), reason="this machine has no kernel of attention"
+    not (kernels.is_built() and kernels.has_float_kernels()), reason="this machine has no kernel of attention"
 )
 
 

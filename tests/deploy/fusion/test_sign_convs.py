@@ -142,7 +142,7 @@ def test_depthwise_and_narrow_ones(inputs: str, size: int) -> None:
     assert not graph_forward(model)._is_given_up  # type: ignore[union-attr]  # there is one
     layers = {call.layer for call in fused(model) if isinstance(call, SignConvByFloats)}
     assert {model.deep[0], model.strided} <= layers
-    if kernels.has_float_conv():
+    if kernels.has_float_kernels():
         assert model.flat[0] in layers
         assert (model.wide[0] in layers) == (inputs == "exact")
 

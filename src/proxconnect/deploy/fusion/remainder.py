@@ -23,7 +23,7 @@ from proxconnect.kernels.fused_image_conv import (
     can_convolve_floats,
 )
 from proxconnect.kernels.fused_linear import FusedInt8Linear
-from proxconnect.kernels.geometry import can_take_means
+from proxconnect.kernels.geometry import can_take_means, can_take_the_largest
 from proxconnect.kernels.steps import Add, Step
 
 NAME = "layers of 8 bits"
@@ -100,7 +100,7 @@ def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool
     pool: Any = work.module_of(readers[0]) if len(readers) == 1 else None
     if type(pool) is not nn.MaxPool2d or any(isinstance(step, Add) for step in then):
         return None
-    return pool if not pool.return_indices and pool.dilation in (1, (1, 1)) else None
+    return pool if can_take_the_largest(pool) else None
 
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
