@@ -214,7 +214,7 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
 
 
 def has_float_kernels() -> bool:
-    """Return True if `attention` and `FusedFloatConv2d` in one group can run here: they are built, with AVX2 or more."""
+    """Return True if `attention` and `FusedFloatConv2d` in one group can run here: built, and with AVX2 or more."""
     return "avx2" in instruction_sets()
 
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,9 @@ def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
 
+Prepared = tuple[tuple[int, ...], Callable[..., Any]]
+"""The `stride` of an `ImageConv`, and a function of (steps, average pool, max pool) that makes its kernel."""
+
 
 class ImageConv(Operation):
     """The fused operation of an optional average pool, a convolution, its steps and an optional max pool; abstract.
@@ -122,8 +125,8 @@ class ImageConv(Operation):
         self.layer, self.stride, self.mean, self.pool = layer, stride, mean, pool
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function of (steps, average pool, max pool) that makes a kernel; None if none fits."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a kernel for the layer that a node calls; None if none fits."""
         raise NotImplementedError
 
     @classmethod
@@ -150,9 +153,12 @@ class ImageConv(Operation):
 
     def sums(self, input: Tensor) -> Tensor:
         """Compute the output of the average pool, if any, and the convolution with these modules, before the steps."""
-        value = with_channels_last(input)
-        sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
+        sums: Tensor = self.layer(self.averaged(with_channels_last(input)))
         return sums
+
+    def averaged(self, input: Tensor) -> Tensor:
+        """Return the input after the average pool, if any."""
+        return input if self.mean is None else self.mean(input)
 
 
 class Int8Conv(ImageConv):
@@ -166,12 +172,13 @@ class Int8Conv(ImageConv):
         return self.mean is None
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of an 8-bit kernel, as in `ImageConv`; None if none can run the layer."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of an 8-bit kernel; None if none can run the layer."""
         if not isinstance(layer, Int8Conv2d) or not has_even_zeros(layer) or not _may_be_turned(work, node):
             return None
-        if not has_kernels(layer) or layer.prepacked is None:
+        if not has_kernels(layer):
             return None
+        assert layer.prepacked is not None
         weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
@@ -192,14 +199,11 @@ class SignConv(ImageConv):
         return self._inputs == "int8" and self.mean is None
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of a kernel, as in `ImageConv`; None if torch is faster or none fits."""
-        if not isinstance(layer, KernelConv) or layer.has_binary_input or len(layer.kernel_size) != 2:
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a kernel; None if torch is faster or none fits."""
+        if not multiplies_images(layer) or not layer.is_worth_tables() or not has_kernels(layer):
             return None
-        if not has_even_zeros(layer) or not layer.is_worth_tables():
-            return None
-        if not has_kernels(layer) or layer.prepacked is None:
-            return None
+        assert layer.prepacked is not None
         weight = layer.prepacked, *layer.geometry(), layer.kernel_scale(), layer.kernel_bias()
         return (1, 1), partial(FusedWeightOnlyConv2d, *weight, rounds=layer.inputs == "int8")
 
@@ -217,8 +221,7 @@ class SignConv(ImageConv):
 
     def order_rounding(self, input: Tensor) -> Tensor:
         """Return a bound on the absolute error of each sum from another order of additions: a share of Σ |x·w|."""
-        mean = input if self.mean is None else self.mean(input)
-        sizes: Tensor = self.layer.multiply(mean.abs(), self.layer.weight.abs(), None)
+        sizes: Tensor = self.layer.multiply(self.averaged(input).abs(), self.layer.weight.abs(), None)
         return sizes * ORDER
 
 
@@ -229,8 +232,8 @@ class FloatConv(ImageConv):
     is_fast = True
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of a float kernel, as in `ImageConv`; None if none may run the layer."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a float kernel; None if none may run the layer."""
         if not work.has_fast_floats or not _may_be_turned(work, node):
             return None
         if type(layer) is not nn.Conv2d or not has_even_zeros(layer):
@@ -253,7 +256,7 @@ class FloatConv(ImageConv):
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()
-        sizes: Tensor = layer((input if self.mean is None else self.mean(input)).abs())
+        sizes: Tensor = layer(self.averaged(input).abs())
         return sizes * ORDER
 
 
@@ -269,6 +272,12 @@ def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.Avg
 def _may_be_turned(work: Rewriting, conv: Node) -> bool:
     """Return True if nothing after `conv` depends on the memory format of its output."""
     return work.has_images or all(user.target in _FLATTENING for user in conv.users)
+
+
+def multiplies_images(layer: Any) -> TypeGuard[KernelConv]:
+    """Return True for a packed 2-d convolution of floats that pads with zeros as `has_even_zeros` says."""
+    is_of_images = isinstance(layer, KernelConv) and len(layer.kernel_size) == 2
+    return is_of_images and not layer.has_binary_input and has_even_zeros(layer)
 
 
 def has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:
