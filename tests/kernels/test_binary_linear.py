@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from draws import drawn, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,17 +17,12 @@ from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 ACCUMULATORS = [
     None, Accumulator(2, "wrap"), Accumulator(8, "wrap"), Accumulator(16, "wrap"), Accumulator(8, "saturate"),
     Accumulator(4, "saturate"), Accumulator(8, "cyclic"), Accumulator(5, "cyclic", slope=1.5),
 ]  # fmt: skip
 BORDERS = (1, 7, 8, 63, 64, 65, 127, 128, 129, 255, 256, 257, 31 * 64, 31 * 64 + 1, 4095)
 """Of words, of vectors, of 8-bit sums, and of how many words a byte can count."""
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def signs(x: Tensor) -> Tensor:

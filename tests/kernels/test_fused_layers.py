@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from draws import drawn, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,15 +25,10 @@ from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, St
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 last = torch.channels_last
 ACCUMULATORS = (None, Accumulator(4, "wrap"), Accumulator(5, "saturate"), Accumulator(5, "cyclic", slope=1.5))
 SHAPES = ((64, 64, 1), (130, 70, 1), (3, 9, 1), (128, 130, 2), (6, 20, 2), (70, 70, 70), (3, 6, 3), (200, 100, 100))
 """Channels in and out, and groups: of each form of a convolution."""
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass

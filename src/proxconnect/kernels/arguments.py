@@ -28,8 +28,7 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
     """Return (overflow rule as a number, bits, slope) for C; the rule of None is 0. TypeError for another type."""
     if accumulator is None:
         return 0, 8, 1.0
-    if not isinstance(accumulator, Accumulator):
-        raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
+    require_type(accumulator, Accumulator, "accumulator takes an Accumulator, as Accumulator(bits=8)")
     return _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope
 
 
@@ -58,8 +57,7 @@ def require_weight(
 
     The scale must have 1 or `channels` entries, the bias `channels`, both float32 on the CPU; either may be None.
     """
-    if not isinstance(panels, Tensor):
-        raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
+    require_type(panels, Tensor, "panels must be a tensor")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
         name = str(dtype).removeprefix("torch.")
         raise TypeError(f"panels must be contiguous {name} on the CPU; got {panels.dtype} on {panels.device}")

@@ -74,7 +74,7 @@ class GraphForward:
         inputs = ordered(self.names, args, kwargs)
         if inputs is None:
             return self._of_other_kind(args, kwargs)
-        if not inputs or not are_plain(inputs):
+        if not are_plain(inputs):
             return self.own(*args, **kwargs)
         if self.is_paused:
             return self._by_layers(*inputs)
@@ -195,7 +195,9 @@ class GraphForward:
 
     def _fits(self, inputs: tuple[Any, ...]) -> bool:
         """Make the graph again until it fits the sizes of the first inputs; False if it is given up instead."""
-        for _ in range(_MOST_LESSONS if self._decisions else 0):
+        if not self._decisions:
+            return True
+        for _ in range(_MOST_LESSONS):
             try:
                 self._run(*inputs)
             except UnforeseenSizesError as error:
@@ -209,9 +211,8 @@ class GraphForward:
             except UntraceableError as error:
                 self._give_up(str(error))
                 return False
-        if self._decisions:
-            self._give_up("it decides too often by sizes")
-        return not self._is_given_up
+        self._give_up("it decides too often by sizes")
+        return False
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
         """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong."""

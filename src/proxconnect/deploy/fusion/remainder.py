@@ -88,7 +88,7 @@ class ImageNorm(Operation):
         pools = [] if pool is None else [pool]
         return Match(operation, [*nodes, *(nodes[-1].users if pools else ())], (value,), pools)
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the input if it is float32, (N, C, H, W) and channels_last, or None."""
         is_image = input.dtype is torch.float32 and input.dim() == 4
         return input if is_image and input.is_contiguous(memory_format=torch.channels_last) else None
@@ -145,7 +145,7 @@ class ImageConv(Operation):
         pools = [module for module in (mean, pool) if module is not None]
         return Match(operation, nodes, nodes[0].args[:1], [layer, *pools])
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the subsampled image, or None unless it is float32 and (N, C, H, W)."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return None
@@ -207,9 +207,9 @@ class SignConv(ImageConv):
         weight = layer.prepacked, *layer.geometry(), layer.kernel_scale(), layer.kernel_bias()
         return (1, 1), partial(FusedWeightOnlyConv2d, *weight, rounds=layer.inputs == "int8")
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the input, or None unless it is float32 and (N, C, H, W), and `inputs` of the layer is as before."""
-        return super().seen(input) if self.layer.inputs == self._inputs else None
+        return super().kernel_input(input) if self.layer.inputs == self._inputs else None
 
     def counts(self) -> dict[str, int]:
         """Return, by name, 1 for the layer and the number of its steps."""

@@ -39,10 +39,10 @@ class SignConvByFloats(SignConv):
         geometry = layer.geometry()[1:4]
         return (1, 1), partial(FusedFloatConv2d, tensors[0], *geometry, layer.kernel_bias(), groups=layer.groups)
 
-    def seen(self, input: Tensor) -> Tensor | None:
-        """Return the input, or None if `SignConv.seen` does or if the layer rounds such an input."""
+    def kernel_input(self, input: Tensor) -> Tensor | None:
+        """Return the input, or None if `SignConv.kernel_input` does or if the layer rounds such an input."""
         is_rounded = self._may_be_rounded and self.layer.is_by_kernels(input, self.layer.bias)
-        return None if is_rounded else super().seen(input)
+        return None if is_rounded else super().kernel_input(input)
 
     def rounding(self, input: Tensor, sums: Tensor) -> Tensor:
         """Return a bound on the absolute rounding error of each sum: a share of Σ |x·w|."""
