@@ -69,13 +69,16 @@ def require_weight(
             "panels, conv_panels, patch_panels or int8_panels"
         )
     if scale is not None:
-        require_float32("scale", scale)
-        if scale.numel() not in (1, channels):
-            raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
+        require_vector("scale", scale, 1, channels)
     if bias is not None:
-        require_float32("bias", bias)
-        if bias.numel() != channels:
-            raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
+        require_vector("bias", bias, channels)
+
+
+def require_vector(name: str, values: Tensor, *counts: int) -> None:
+    """Raise unless `values`, called `name` in messages, are float32 on the CPU, in one of these numbers of entries."""
+    require_float32(name, values)
+    if values.numel() not in counts:
+        raise ValueError(f"{name} must have {' or '.join(map(str, counts))} entries; got {tuple(values.shape)}")
 
 
 def resolved(name: str, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import SIGNS, require_entries, require_float32, require_weight, resolved
+from proxconnect.kernels.arguments import SIGNS, require_entries, require_vector, require_weight, resolved
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, padded, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, convolution, grouped_shape
 from proxconnect.kernels.library import CGeometry, loaded
@@ -53,12 +53,8 @@ class FusedConv2d(FusedKernel):
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
         shift = None
         if input_shift is not None:
-            require_float32("input_shift", input_shift)
-            if input_shift.shape != (channels := weight[1] * groups,):
-                raise ValueError(
-                    f"input_shift must have {channels} entries, one a channel; got {tuple(input_shift.shape)}"
-                )
-            shift = padded(input_shift)
+            require_vector("input_shift", input_shift, weight[1] * groups)
+            shift = padded(input_shift.reshape(-1))
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))
