@@ -32,7 +32,7 @@ def rates(rounds: int = 9) -> dict[str, float]:
         works |= {(kind, size**3): work for kind, work in _products(size).items()}
     image, weight = torch.randn(1, 128, 28, 28), torch.randn(128, 128, 3, 3)
     convolve: Callable[[torch.Tensor], object] = partial(functional.conv2d, padding=1, weight=weight)
-    if kernels.has_float_conv():
+    if kernels.has_float_kernels():
         convolve = kernels.FusedFloatConv2d(weight, padding=(1, 1))
     works[FLOATS, 28**2 * weight.numel()] = partial(convolve, image)
     found: dict[str, float] = {}

@@ -63,18 +63,12 @@ class Subject:
         return [part for part in answer if isinstance(part, Tensor)] if isinstance(answer, Bits) else [answer]
 
 
-def _of_rows(function: Callable[..., Any], panels: str, t: Tensors, **options: str) -> Callable[..., Any]:
-    return partial(
-        function, panels=t[panels], out_features=WIDTH, scale=t["scale"], bias=t["bias"],
-        **{option: t[name] for option, name in options.items()},
-    )  # fmt: skip
+def _of_rows(function: Callable[..., Any], panels: str, t: Tensors) -> Callable[..., Any]:
+    return partial(function, panels=t[panels], out_features=WIDTH, scale=t["scale"], bias=t["bias"])
 
 
-def _of_images(function: Callable[..., Any], panels: str, t: Tensors, **options: str) -> Callable[..., Any]:
-    return partial(
-        function, panels=t[panels], weight_shape=IMAGE, scale=t["scale"], bias=t["bias"],
-        **{option: t[name] for option, name in options.items()},
-    )  # fmt: skip
+def _of_images(function: Callable[..., Any], panels: str, t: Tensors) -> Callable[..., Any]:
+    return partial(function, panels=t[panels], weight_shape=IMAGE, scale=t["scale"], bias=t["bias"])
 
 
 def _attention(t: Tensors) -> Callable[..., Any]:
@@ -87,13 +81,11 @@ _POOL = nn.MaxPool2d(2)
 SUBJECTS: dict[str, Subject] = {
     "attention": Subject(_attention, ("qkv",)),
     "attention_of_rows": Subject(lambda t: partial(kernels.attention_of_rows, heads=2), ("qkv",)),
-    "binary_linear": Subject(lambda t: _of_rows(kernels.binary_linear, "panels", t, threshold="shift"), ("rows",)),
+    "binary_linear": Subject(lambda t: _of_rows(kernels.binary_linear, "panels", t), ("rows",)),
     "weight_only_linear": Subject(lambda t: _of_rows(kernels.weight_only_linear, "panels", t), ("rows",)),
     "dynamic_int8_linear": Subject(lambda t: _of_rows(kernels.dynamic_int8_linear, "panels", t), ("rows",)),
     "int8_linear": Subject(lambda t: _of_rows(kernels.int8_linear, "int8 panels", t), ("rows",)),
-    "binary_conv2d": Subject(
-        lambda t: _of_images(kernels.binary_conv2d, "conv panels", t, threshold="shift"), ("image",)
-    ),
+    "binary_conv2d": Subject(lambda t: _of_images(kernels.binary_conv2d, "conv panels", t), ("image",)),
     "weight_only_conv2d": Subject(lambda t: _of_images(kernels.weight_only_conv2d, "patch panels", t), ("image",)),
     "dynamic_int8_conv2d": Subject(lambda t: _of_images(kernels.dynamic_int8_conv2d, "patch panels", t), ("image",)),
     "int8_conv2d": Subject(lambda t: _of_images(kernels.int8_conv2d, "int8 conv panels", t), ("image",)),
@@ -138,11 +130,11 @@ SUBJECTS: dict[str, Subject] = {
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_attention", "has_float_conv",
+    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_float_kernels",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""
 
-if kernels.is_built() and not kernels.has_float_conv():
+if kernels.is_built() and not kernels.has_float_kernels():
     del SUBJECTS["FusedFloatConv2d"]
     OTHERS.add("FusedFloatConv2d")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import drawn, each, signs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -12,16 +13,7 @@ from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 PLAIN = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_value": 0}
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 def made(weight: Tensor, groups: int = 1) -> Tensor:
@@ -213,19 +205,6 @@ def test_any_layout(x: Tensor) -> None:
     for weight, groups in ((drawn(9, 20, 3, 3, seed=1), 1), (drawn(20, 1, 3, 3, seed=1), 20)):
         options = {"padding": (1, 1), "groups": groups}
         assert torch.equal(convolved(x, weight, **options), exact(x, weight, **options))
-
-
-@each
-@pytest.mark.parametrize("groups", [1, 5])
-def test_thresholds_divide_the_input(instruction_set: str, groups: int) -> None:
-    x, weight = drawn(2, 70, 6, 7).mul(4).round() / 4, drawn(10, 70 // groups, 3, 3, seed=1)
-    options = {"padding": (1, 1), "groups": groups, "padding_value": -1}
-    for threshold in (torch.tensor(0.25), drawn(70, seed=2).mul(4).round() / 4):  # inputs lie on them
-        sides = torch.where(x >= threshold.view(-1, 1, 1), 1.0, -1.0)
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            image = x.contiguous(memory_format=memory_format)
-            got = convolved(image, weight, instruction_set, threshold=threshold, **options)
-            assert torch.equal(got, exact(sides, weight, **options))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)

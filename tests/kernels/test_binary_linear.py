@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from draws import drawn, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,7 +17,6 @@ from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 ACCUMULATORS = [
     None, Accumulator(2, "wrap"), Accumulator(8, "wrap"), Accumulator(16, "wrap"), Accumulator(8, "saturate"),
     Accumulator(4, "saturate"), Accumulator(8, "cyclic"), Accumulator(5, "cyclic", slope=1.5),
@@ -25,18 +25,14 @@ BORDERS = (1, 7, 8, 63, 64, 65, 127, 128, 129, 255, 256, 257, 31 * 64, 31 * 64 +
 """Of words, of vectors, of 8-bit sums, and of how many words a byte can count."""
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def signs(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1, -1)
 
 
-def product(x: Tensor, weight: Tensor, instruction_set: str, *rest: object, threshold: Tensor | None = None) -> Tensor:
+def product(x: Tensor, weight: Tensor, instruction_set: str, *rest: object) -> Tensor:
     rows, columns = weight.shape
     made = kernels.panels(pack_bits(weight), rows, columns)
-    return kernels.binary_linear(x, made, rows, *rest, instruction_set=instruction_set, threshold=threshold)  # type: ignore[arg-type]  # as given
+    return kernels.binary_linear(x, made, rows, *rest, instruction_set=instruction_set)  # type: ignore[arg-type]  # as given
 
 
 def exact(x: Tensor, weight: Tensor) -> Tensor:
@@ -96,20 +92,6 @@ def test_what_becomes_of_a_sum(instruction_set: str, accumulator: Accumulator | 
     sums = exact(x, weight) if accumulator is None else accumulator(exact(x, weight))
     expected = (sums if scale is None else sums * scale) + bias
     assert torch.equal(product(x, weight, instruction_set, scale, bias, accumulator), expected)
-
-
-@each
-@pytest.mark.parametrize("columns", [1, 63, 64, 130])
-def test_thresholds_divide_the_input(instruction_set: str, columns: int) -> None:
-    x, weight = drawn(5, columns).mul(4).round() / 4, drawn(9, columns, seed=1)
-    for threshold in (torch.tensor(0.25), drawn(columns, seed=2).mul(4).round() / 4):  # inputs lie on them
-        got = product(x, weight, instruction_set, None, None, None, threshold=threshold)
-        reference = (torch.where(x >= threshold, 1, -1) @ signs(weight).T).float()
-        assert torch.equal(got, reference)
-    tiny = torch.tensor([[2.0**-149, 0.0]])  # of which no difference vanishes
-    assert torch.equal(product(tiny, torch.ones(1, 2), instruction_set, threshold=tiny[0].flip(0)), torch.zeros(1, 1))
-    with pytest.raises(ValueError, match=f"threshold must have 1 or {columns} entries"):
-        product(x, weight, instruction_set, threshold=torch.zeros(columns + 1))
 
 
 @each

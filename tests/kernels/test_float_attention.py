@@ -10,7 +10,7 @@ from torch.nn import functional
 from proxconnect import kernels
 
 needs_kernel = pytest.mark.skipif(
-    not (kernels.is_built() and kernels.has_attention()), reason="this machine has no kernel of attention"
+    not (kernels.is_built() and kernels.has_float_kernels()), reason="this machine has no kernel of attention"
 )
 
 

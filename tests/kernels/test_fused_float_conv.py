@@ -18,7 +18,7 @@ from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, can_convolve_
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.steps import Add, Affine, Clamp, Slope
 
-pytestmark = pytest.mark.skipif(not kernels.has_float_conv(), reason="this machine has no such kernels")
+pytestmark = pytest.mark.skipif(not kernels.has_float_kernels(), reason="this machine has no such kernels")
 
 SETS = [name for name in kernels.instruction_sets() if name in ("avx2", "avx512", "amx")]
 HAS_DIGITS = "amx" in SETS

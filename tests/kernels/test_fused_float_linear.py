@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from draws import drawn, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,12 +17,6 @@ from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.steps import Step
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
-
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def same(a: Tensor, b: Tensor) -> bool:

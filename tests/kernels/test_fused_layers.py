@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from draws import drawn, each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,15 +25,10 @@ from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, St
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 last = torch.channels_last
 ACCUMULATORS = (None, Accumulator(4, "wrap"), Accumulator(5, "saturate"), Accumulator(5, "cyclic", slope=1.5))
 SHAPES = ((64, 64, 1), (130, 70, 1), (3, 9, 1), (128, 130, 2), (6, 20, 2), (70, 70, 70), (3, 6, 3), (200, 100, 100))
 """Channels in and out, and groups: of each form of a convolution."""
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass
@@ -279,12 +275,10 @@ def test_steps_by_themselves(instruction_set: str, data: st.DataObject) -> None:
                 steps.append(Add())
                 others.append(two if others else one)
                 expected = expected + others[-1]
-    finish = Finish(tuple(steps), channels, instruction_set)
-    assert same(finish(x, *others), expected)
-    into = torch.full_like(x, 7.0)
-    assert finish(x, *others, out=into) is into
-    assert same(into, expected)
-    assert finish(x, *others, out=x) is x
+    before = x.clone()
+    assert same(Finish(tuple(steps), channels, instruction_set)(x, *others), expected)
+    assert same(x, before)
+    assert Finish(tuple(steps), channels, instruction_set, in_place=True)(x, *others) is x
     assert same(x, expected)
 
 
@@ -404,7 +398,6 @@ def test_threads_do_not_change_it(instruction_set: str) -> None:
         ),
         (lambda layer: layer.fused(())(Bits(torch.zeros(2, 6, 7, 3), None, 130)), TypeError, "words of signs must be"),
         (lambda _: Finish((), 5)(drawn(5, 6)), ValueError, r"x must be \(…, 5\)"),
-        (lambda _: Finish((), 5)(drawn(6, 5), out=drawn(5, 5)), ValueError, "out must lie as x does"),
         (
             lambda _: FusedLinear(kernels.panels(pack_bits(drawn(9, 70)), 9, 70), 70, 9)(drawn(3, 71)),
             ValueError,

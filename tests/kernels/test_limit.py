@@ -6,7 +6,6 @@ import pytest
 
 from proxconnect import kernels
 from proxconnect.kernels import library
-from proxconnect.kernels.float_attention import has_attention
 from proxconnect.kernels.library import NUMBERS, VARIABLE
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
@@ -14,7 +13,6 @@ pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were
 LIBRARY = library.library()
 SETS = tuple(name for name, number in NUMBERS.items() if LIBRARY is not None and LIBRARY.px_supports(number))
 """Those of the machine, even if the variable is set for the tests too."""
-CACHED = library.instruction_sets, library.has_float_conv, has_attention
 
 
 @pytest.fixture
@@ -23,12 +21,10 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
     def set_to(name: str) -> None:
         monkeypatch.setenv(VARIABLE, name)
-        for function in CACHED:
-            function.cache_clear()
+        library.instruction_sets.cache_clear()
 
     yield set_to
-    for function in CACHED:
-        function.cache_clear()
+    library.instruction_sets.cache_clear()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -57,8 +53,8 @@ def test_kernels_of_floats_follow(limit: Callable[[str], None], monkeypatch: pyt
     """On a machine that would run every set of x86."""
     monkeypatch.setattr(LIBRARY, "px_supports", lambda number: number != NUMBERS["neon"])
     limit("amx")
-    assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)
+    assert kernels.has_float_kernels()
     limit("avx2")
-    assert (kernels.has_float_conv(), kernels.has_attention()) == (True, True)
+    assert kernels.has_float_kernels()
     limit("portable")
-    assert (kernels.has_float_conv(), kernels.has_attention()) == (False, False)
+    assert not kernels.has_float_kernels()

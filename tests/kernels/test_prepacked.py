@@ -5,9 +5,9 @@ from math import prod
 import numpy as np
 import pytest
 import torch
+from draws import drawn
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from proxconnect import kernels
@@ -17,10 +17,6 @@ pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were
 
 SIZES = st.integers(1, 9) | st.sampled_from([63, 64, 65, 72, 130])
 TAPS = st.integers(1, 4)
-
-
-def drawn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def words(rows: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import drawn, each, signs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -12,17 +13,8 @@ from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 PLAIN = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 OPERATORS = [kernels.weight_only_conv2d, kernels.dynamic_int8_conv2d]
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 def made(weight: Tensor, groups: int = 1) -> Tensor:

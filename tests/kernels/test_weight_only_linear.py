@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import drawn, each, signs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -11,18 +12,9 @@ from proxconnect.kernels.bits import pack_bits
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-each = pytest.mark.parametrize("instruction_set", kernels.instruction_sets())
 OPERATORS = [kernels.weight_only_linear, kernels.dynamic_int8_linear]
 BORDERS = (1, 3, 4, 5, 16, 31, 32, 33, 63, 64, 65, 127, 129, 257, 513, 2049, 4097)
 """Of groups, half words, words, what is taken at once, and 16-bit sums."""
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 def made(weight: Tensor) -> Tensor:

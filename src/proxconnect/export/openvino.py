@@ -74,7 +74,6 @@ def write_network(network: Any, path: Path) -> None:
 
 def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False) -> Any:
     """Return the `openvino.Model` that `to_openvino` writes; arguments and errors are those of `to_onnx`."""
-    core = openvino_package().Core()
     signs: set[str] = set()
     weights: dict[str, Tensor] = {}  # those without a scale: uint8, 1 for +1, of the weight's shape
 
@@ -90,7 +89,7 @@ def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
         write(onnx_graph(packed, example, any_batch=any_batch, rewrite=name_parts), file)
-        network = core.read_model(file)
+        network = _core().read_model(file)
     for node in network.get_ordered_ops():
         if node.get_type_name() == "Gather":
             # After a conversion of a weight's bytes, OpenVINO takes the weight for one of 8 bits, and rounds the inputs

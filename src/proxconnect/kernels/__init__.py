@@ -6,11 +6,11 @@ library, which depends on no version of Python or torch. If it was not built, `i
 
 from proxconnect.kernels.epilogue import Bits
 from proxconnect.kernels.finish import Finish
-from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
+from proxconnect.kernels.float_attention import attention, attention_of_rows
 from proxconnect.kernels.fused_conv import FusedConv2d
 from proxconnect.kernels.fused_image_conv import FusedFloatConv2d, FusedInt8Conv2d, FusedWeightOnlyConv2d
 from proxconnect.kernels.fused_linear import FusedFloatLinear, FusedInt8Linear, FusedLinear
-from proxconnect.kernels.library import has_float_conv, instruction_sets, is_built
+from proxconnect.kernels.library import has_float_kernels, instruction_sets, is_built
 from proxconnect.kernels.prepacked import PANEL, conv_panels, int8_panels, panels, patch_panels
 from proxconnect.kernels.products import (
     binary_conv2d,
@@ -48,8 +48,7 @@ __all__ = [
     "conv_panels",
     "dynamic_int8_conv2d",
     "dynamic_int8_linear",
-    "has_attention",
-    "has_float_conv",
+    "has_float_kernels",
     "instruction_sets",
     "int8_conv2d",
     "int8_linear",

@@ -28,8 +28,7 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
     """Return (overflow rule as a number, bits, slope) for C; the rule of None is 0. TypeError for another type."""
     if accumulator is None:
         return 0, 8, 1.0
-    if not isinstance(accumulator, Accumulator):
-        raise TypeError(f"accumulator takes an Accumulator, as Accumulator(bits=8); got {type(accumulator).__name__}")
+    require_type(accumulator, Accumulator, "accumulator takes an Accumulator, as Accumulator(bits=8)")
     return _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope
 
 
@@ -45,22 +44,6 @@ def as_rows(input: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()
 
 
-def beyond(input: Tensor, threshold: Tensor | None, after: int) -> Tensor:
-    """Return `input - threshold`, or the input if `threshold` is None.
-
-    `after` is the number of dimensions after the features: 0 for rows (…, in), 2 for images (N, in, H, W). Raise unless
-    the threshold is float32 on the CPU, with one entry for each feature or one for all.
-    """
-    if threshold is None:
-        return input
-    require_type(input, Tensor, "input takes a float32 tensor on the CPU")
-    require_float32("threshold", threshold)
-    features = input.shape[-1 - after] if input.dim() > after else 1
-    if threshold.numel() not in (1, features):
-        raise ValueError(f"threshold must have 1 or {features} entries; got {tuple(threshold.shape)}")
-    return input - threshold.reshape(-1, *(1,) * after)
-
-
 def contiguous(values: Tensor | None) -> Tensor | None:
     """Return a contiguous tensor of the same values; None for None."""
     return None if values is None else values.contiguous()
@@ -74,8 +57,7 @@ def require_weight(
 
     The scale must have 1 or `channels` entries, the bias `channels`, both float32 on the CPU; either may be None.
     """
-    if not isinstance(panels, Tensor):
-        raise TypeError(f"panels must be a tensor; got {type(panels).__name__}")
+    require_type(panels, Tensor, "panels must be a tensor")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
         name = str(dtype).removeprefix("torch.")
         raise TypeError(f"panels must be contiguous {name} on the CPU; got {panels.dtype} on {panels.device}")
@@ -87,13 +69,16 @@ def require_weight(
             "panels, conv_panels, patch_panels or int8_panels"
         )
     if scale is not None:
-        require_float32("scale", scale)
-        if scale.numel() not in (1, channels):
-            raise ValueError(f"scale must have 1 or {channels} entries; got {tuple(scale.shape)}")
+        require_vector("scale", scale, 1, channels)
     if bias is not None:
-        require_float32("bias", bias)
-        if bias.numel() != channels:
-            raise ValueError(f"bias must have {channels} entries; got {tuple(bias.shape)}")
+        require_vector("bias", bias, channels)
+
+
+def require_vector(name: str, values: Tensor, *counts: int) -> None:
+    """Raise unless `values`, called `name` in messages, are float32 on the CPU, in one of these numbers of entries."""
+    require_float32(name, values)
+    if values.numel() not in counts:
+        raise ValueError(f"{name} must have {' or '.join(map(str, counts))} entries; got {tuple(values.shape)}")
 
 
 def resolved(name: str, values: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import require_type
+
 _GATHER = sum(1 << 56 - 7 * i for i in range(8))
 """A factor that moves bit 8i of a word of 8 bytes, each 0 or 1, to bit 56 + i."""
 
@@ -21,7 +23,7 @@ def pack_bits(tensor: Tensor) -> Tensor:
     Entries are in C order, sign(±0) = +1, and the bits after the last entry are 0. TypeError unless the tensor is float
     or a signed integer one, ValueError for NaN.
     """
-    _require_tensor(tensor)
+    require_type(tensor, Tensor, "a tensor is needed")
     if not tensor.dtype.is_signed or tensor.is_complex():
         raise TypeError(f"signs are those of a float or signed integer tensor; got {tensor.dtype}")
     flat = tensor.detach().flatten()
@@ -43,16 +45,11 @@ def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.f
 
 def require_bits(bits: Tensor, entries: int) -> None:
     """Raise unless `bits` is a tensor of the dtype and the shape that `pack_bits` returns for `entries` signs."""
-    _require_tensor(bits)
+    require_type(bits, Tensor, "a tensor is needed")
     if bits.dtype != torch.uint8 or bits.shape != (byte_count(entries),):
         raise ValueError(
             f"{entries} signs are {byte_count(entries)} bytes of uint8; got {bits.dtype} of shape {tuple(bits.shape)}"
         )
-
-
-def _require_tensor(value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"a tensor is needed; got {type(value).__name__}")
 
 
 def pad_is_zero(bits: Tensor, entries: int) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, scale_and_bias
+from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, require_vector, scale_and_bias
 from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, Step
 
@@ -57,14 +57,9 @@ class Epilogue:
     """
 
     def __init__(
-        self,
-        channels: int,
-        then: tuple[Step, ...] | Signs,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        accumulator: Accumulator | None = None,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> None:
+        self, channels: int, then: tuple[Step, ...] | Signs, scale: Tensor | None = None, bias: Tensor | None = None,
+        accumulator: Accumulator | None = None, memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:  # fmt: skip
         self.channels, self.memory_format = channels, memory_format
         self.makes_signs = isinstance(then, Signs)
         self.adds = 0 if isinstance(then, Signs) else sum(isinstance(step, Add) for step in then)
@@ -144,8 +139,7 @@ class Epilogue:
         return whole
 
     def _vector(self, name: str, values: Tensor) -> int:
-        require_float32(name, values)
-        self._require_channels(name, values)
+        require_vector(name, values, self.channels)
         return self._kept(values.reshape(-1)).data_ptr()
 
     def _step(self, step: Step) -> CStep:
@@ -164,7 +158,8 @@ class Epilogue:
 
     def _intervals(self, signs: Signs) -> CSigns:
         """Return intervals without flips: a flip complements the first interval of a channel, modulo 2^32."""
-        self._require_channels("flip", signs.flip)
+        if signs.flip.numel() != self.channels:
+            raise ValueError(f"flip must have {self.channels} entries; got {tuple(signs.flip.shape)}")
         low, width = (x.to("cpu", torch.int64).reshape(-1, x.shape[-1]) for x in (signs.low, signs.width))
         if low.shape != width.shape or low.shape[1] != self.channels:
             raise ValueError(
@@ -179,10 +174,6 @@ class Epilogue:
         low, width = torch.where(flip, after, low), torch.where(flip, all_else, width)
         low, width = (((x + 2**31) % 2**32 - 2**31).to(torch.int32) for x in (low, width))
         return CSigns(len(low), self._kept(low).data_ptr(), self._kept(width).data_ptr())
-
-    def _require_channels(self, name: str, values: Tensor) -> None:
-        if values.numel() != self.channels:
-            raise ValueError(f"{name} must have {self.channels} entries, one a channel; got {tuple(values.shape)}")
 
 
 _signature = cache(signature)  # a third of the time that a kernel's construction would take

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from proxconnect.kernels.arguments import CPU, require_float32, resolved
+from proxconnect.kernels.arguments import CPU, resolved
 from proxconnect.kernels.epilogue import PLANS, Epilogue, FusedKernel
 from proxconnect.kernels.geometry import can_take_the_largest, window_of
 from proxconnect.kernels.library import loaded
@@ -17,13 +17,13 @@ class Finish(FusedKernel):
 
     Call it with x and the addends of the `Add` steps, which must have the shape and memory format of x. x is float32 on
     the CPU, (…, channels) contiguous or (N, channels, H, W) in the memory format channels_last. It returns a tensor
-    like x, or writes into `out`, which may be x. Gradients do not flow through.
+    like x. Gradients do not flow through.
 
     Args:
         steps: the epilogue steps, in order.
         channels: the number of channels of x, at least 1.
         instruction_set: one of `instruction_sets()`, by default the best.
-        in_place: if True, overwrite x unless `out` is given.
+        in_place: if True, overwrite x.
 
     Raises: as in `binary_linear`, and ValueError for another layout.
     """
@@ -39,10 +39,8 @@ class Finish(FusedKernel):
             Epilogue(channels, steps, memory_format=kind) for kind in (torch.contiguous_format, torch.channels_last)
         )
 
-    def __call__(self, x: Tensor, *others: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return x after all steps, in `out`, in x if `in_place`, or in a new tensor; `others` are the addends."""
-        if out is not None and out.is_neg():  # its memory would be read with the other sign
-            return out.copy_(self(x, *others))
+    def __call__(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return x after all steps, in x if `in_place`, or in a new tensor; `others` are the addends."""
         x = resolved("x", x)
         shape = x.shape
         if len(shape) == 4 and shape[1] == self._channels and x.is_contiguous(memory_format=torch.channels_last):
@@ -55,12 +53,7 @@ class Finish(FusedKernel):
                 f"channels_last; got {tuple(shape)} with strides {x.stride()}"
             )
         _others, added = epilogue.added(others, shape)
-        if out is None:
-            out = x if self._in_place else torch.empty_like(x)
-        elif out is not x:
-            require_float32("out", out)
-            if out.shape != x.shape or not out.is_contiguous(memory_format=epilogue.memory_format):
-                raise ValueError(f"out must lie as x does, {tuple(x.shape)}; got {tuple(out.shape)}, {out.stride()}")
+        out = x if self._in_place else torch.empty_like(x)
         self._finish(
             self._number, x.data_ptr(), x.numel() // self._channels, self._channels, epilogue.address, added,
             out.data_ptr(), torch.get_num_threads(),

@@ -1,7 +1,7 @@
 """Compute attention of floats in one pass, without torch's dispatcher."""
 
 import ctypes
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,16 +10,10 @@ from torch.nn import functional
 from proxconnect._support.arguments import number, require_type, whole
 from proxconnect.kernels.arguments import CPU
 from proxconnect.kernels.epilogue import PLANS
-from proxconnect.kernels.library import NUMBERS, CAttention, instruction_sets, library
+from proxconnect.kernels.library import NUMBERS, CAttention, has_float_kernels, instruction_sets, library
 
 _Call = tuple[int, tuple[int, ...], CAttention]
 """The instruction set, the shape of the output, (batch, queries, heads, width), and the sizes of the inputs."""
-
-
-@cache
-def has_attention() -> bool:
-    """Return True if the kernel of `attention` is built and can run here; it needs AVX2, AVX-512 or AMX."""
-    return "avx2" in instruction_sets()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -40,7 +34,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     - with AMX for bfloat16 also values with inf or NaN, and entries so large that a score might come near a million.
     """
     scale = None if scale is None else number(scale, "scale")
-    if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_attention():
+    if q.dtype is k.dtype is v.dtype is torch.float32 and q.is_cpu and k.is_cpu and v.is_cpu and has_float_kernels():
         q, k, v = (part.resolve_neg() if part.is_neg() else part for part in (q, k, v))
         call = _plan(q.shape, k.shape, v.shape, q.stride(), k.stride(), v.stride(), scale)
         answer = _run(call, q.data_ptr(), k.data_ptr(), v.data_ptr())
@@ -61,7 +55,7 @@ def attention_of_rows(qkv: Tensor, heads: int, scale: float | None = None) -> Te
     batch, tokens, entries = qkv.shape
     if heads < 1 or entries % (3 * heads):
         raise ValueError(f"rows of 3 · heads · width entries are needed, heads at least 1; got {entries}, {heads}")
-    if qkv.dtype is torch.float32 and qkv.is_cpu and has_attention():
+    if qkv.dtype is torch.float32 and qkv.is_cpu and has_float_kernels():
         qkv = qkv.resolve_neg() if qkv.is_neg() else qkv
         width, strides = entries // 3 // heads, qkv.stride()
         shape, strides = (batch, heads, tokens, width), (strides[0], width, *strides[1:])

@@ -8,19 +8,11 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import (
-    SIGNS,
-    require_entries,
-    require_float32,
-    require_weight,
-    resolved,
-)
+from proxconnect.kernels.arguments import SIGNS, require_entries, require_vector, require_weight, resolved
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, padded, words_and_nan
 from proxconnect.kernels.geometry import How, c_geometry, convolution, grouped_shape
 from proxconnect.kernels.library import CGeometry, loaded
-from proxconnect.kernels.prepacked import (
-    conv_panels_shape,
-)
+from proxconnect.kernels.prepacked import conv_panels_shape
 from proxconnect.kernels.steps import Signs, Step
 
 _Call = tuple[CGeometry, bool, Layout]
@@ -48,21 +40,11 @@ class FusedConv2d(FusedKernel):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        weight_shape: Sequence[int],
-        stride: Sequence[int] = (1, 1),
-        padding: Sequence[int] = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        groups: int = 1,
-        padding_value: int = 0,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        accumulator: Accumulator | None = None,
-        then: tuple[Step, ...] | Signs = (),
-        instruction_set: str | None = None,
-        input_shift: Tensor | None = None,
-    ) -> None:
+        self, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, padding_value: int = 0,
+        scale: Tensor | None = None, bias: Tensor | None = None, accumulator: Accumulator | None = None,
+        then: tuple[Step, ...] | Signs = (), instruction_set: str | None = None, input_shift: Tensor | None = None,
+    ) -> None:  # fmt: skip
         weight = grouped_shape(weight_shape, groups)
         require_entries(prod(weight[1:]), SIGNS)
         require_weight(panels, conv_panels_shape(weight, groups), weight[0], scale, bias)
@@ -71,12 +53,8 @@ class FusedConv2d(FusedKernel):
         how = (weight, tuple(stride), tuple(padding), tuple(dilation), groups, padding_value)
         shift = None
         if input_shift is not None:
-            require_float32("input_shift", input_shift)
-            if input_shift.shape != (channels := weight[1] * groups,):
-                raise ValueError(
-                    f"input_shift must have {channels} entries, one a channel; got {tuple(input_shift.shape)}"
-                )
-            shift = padded(input_shift)
+            require_vector("input_shift", input_shift, weight[1] * groups)
+            shift = padded(input_shift.reshape(-1))
         self._epilogue = Epilogue(weight[0], then, scale, bias, accumulator, torch.channels_last)
         self._call = lru_cache(PLANS)(partial(_plan, how, shift, self._epilogue))
         self._call_of_bits = lru_cache(PLANS)(partial(_plan_of_bits, how, self._epilogue))

@@ -8,18 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxconnect.kernels.arguments import (
-    CPU,
-    INT8,
-    ROUNDED,
-    require_entries,
-    require_float32,
-    require_weight,
-    resolved,
-)
+from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, require_entries, require_float32, require_weight, resolved
 from proxconnect.kernels.epilogue import PLANS, Epilogue, FusedKernel, Layout
 from proxconnect.kernels.geometry import How, c_geometry, can_take_means, can_take_the_largest, grouped_shape, window_of
-from proxconnect.kernels.library import NUMBERS, CGeometry, CWindow, has_float_conv, is_built, loaded
+from proxconnect.kernels.library import NUMBERS, CGeometry, CWindow, has_float_kernels, is_built, loaded
 from proxconnect.kernels.prepacked import (
     can_be_fixed,
     depthwise_panels,
@@ -86,21 +78,11 @@ class FusedWeightOnlyConv2d(_FusedImageConv):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        weight_shape: Sequence[int],
-        stride: Sequence[int] = (1, 1),
-        padding: Sequence[int] = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        groups: int = 1,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        then: tuple[Step, ...] = (),
-        mean: nn.AvgPool2d | None = None,
-        pool: nn.MaxPool2d | None = None,
-        rounds: bool = False,
-        instruction_set: str | None = None,
-    ) -> None:
+        self, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, scale: Tensor | None = None,
+        bias: Tensor | None = None, then: tuple[Step, ...] = (), mean: nn.AvgPool2d | None = None,
+        pool: nn.MaxPool2d | None = None, rounds: bool = False, instruction_set: str | None = None,
+    ) -> None:  # fmt: skip
         weight = grouped_shape(weight_shape, groups)
         entries = prod(weight[1:])
         require_entries(entries, ROUNDED if rounds else None)
@@ -128,19 +110,11 @@ class FusedInt8Conv2d(_FusedImageConv):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        weight_shape: Sequence[int],
-        stride: Sequence[int] = (1, 1),
-        padding: Sequence[int] = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        then: tuple[Step, ...] = (),
-        mean: nn.AvgPool2d | None = None,
-        pool: nn.MaxPool2d | None = None,
-        instruction_set: str | None = None,
-    ) -> None:
+        self, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), scale: Tensor | None = None,
+        bias: Tensor | None = None, then: tuple[Step, ...] = (), mean: nn.AvgPool2d | None = None,
+        pool: nn.MaxPool2d | None = None, instruction_set: str | None = None,
+    ) -> None:  # fmt: skip
         how = weight_shape, stride, padding, dilation
         if len(weight_shape) != 4 or min(weight_shape) < 1:
             raise ValueError(f"a weight is (out, in, height, width), none of them 0; got {tuple(weight_shape)}")
@@ -158,7 +132,7 @@ def can_convolve_floats(weight: Tensor, groups: int = 1) -> bool:
     """
     if groups != 1:
         return is_built() and is_finite_weight(weight) and weight.shape[:2] == (groups, 1)
-    if not has_float_conv():
+    if not has_float_kernels():
         return False
     return can_be_fixed(weight) if loaded(None)[1] == NUMBERS["amx"] else is_finite_weight(weight)
 
@@ -183,27 +157,20 @@ class FusedFloatConv2d(_FusedImageConv):
 
     Raises:
         ValueError: shapes that do not fit, other pools, other weights. TypeError: another dtype or device.
-            RuntimeError: the kernels are not built, or `has_float_conv()` is False and there is one group.
+            RuntimeError: the kernels are not built, or `has_float_kernels()` is False and there is one group.
     """
 
     def __init__(
-        self,
-        weight: Tensor,
-        stride: Sequence[int] = (1, 1),
-        padding: Sequence[int] = (0, 0),
-        dilation: Sequence[int] = (1, 1),
-        bias: Tensor | None = None,
-        then: tuple[Step, ...] = (),
-        mean: nn.AvgPool2d | None = None,
-        pool: nn.MaxPool2d | None = None,
-        groups: int = 1,
-    ) -> None:
+        self, weight: Tensor, stride: Sequence[int] = (1, 1), padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1), bias: Tensor | None = None, then: tuple[Step, ...] = (),
+        mean: nn.AvgPool2d | None = None, pool: nn.MaxPool2d | None = None, groups: int = 1,
+    ) -> None:  # fmt: skip
         require_float32("weight", weight)
         weight, scale = weight.detach(), None
         kernels, number = loaded(None)
         if groups != 1:
             panels = depthwise_panels(weight, groups)
-        elif not has_float_conv():
+        elif not has_float_kernels():
             raise RuntimeError("this machine has no kernels for float convolutions, which take AVX2, AVX-512 or AMX")
         elif number == NUMBERS["amx"]:
             panels, scale = fixed_point_panels(weight, dilation)

@@ -61,16 +61,10 @@ class FusedLinear(_FusedRows):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        in_features: int,
-        out_features: int,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        accumulator: Accumulator | None = None,
-        then: tuple[Step, ...] | Signs = (),
+        self, panels: Tensor, in_features: int, out_features: int, scale: Tensor | None = None,
+        bias: Tensor | None = None, accumulator: Accumulator | None = None, then: tuple[Step, ...] | Signs = (),
         instruction_set: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         require_entries(in_features, SIGNS)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
@@ -103,16 +97,10 @@ class FusedFloatLinear(_FusedRows):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        in_features: int,
-        out_features: int,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        then: tuple[Step, ...] = (),
-        rounds: bool = False,
+        self, panels: Tensor, in_features: int, out_features: int, scale: Tensor | None = None,
+        bias: Tensor | None = None, then: tuple[Step, ...] = (), rounds: bool = False,
         instruction_set: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         require_entries(in_features, ROUNDED if rounds else None)
         require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
         kernels, number = loaded(instruction_set)
@@ -135,15 +123,9 @@ class FusedInt8Linear(_FusedRows):
     """
 
     def __init__(
-        self,
-        panels: Tensor,
-        in_features: int,
-        out_features: int,
-        scale: Tensor | None = None,
-        bias: Tensor | None = None,
-        then: tuple[Step, ...] = (),
-        instruction_set: str | None = None,
-    ) -> None:
+        self, panels: Tensor, in_features: int, out_features: int, scale: Tensor | None = None,
+        bias: Tensor | None = None, then: tuple[Step, ...] = (), instruction_set: str | None = None,
+    ) -> None:  # fmt: skip
         require_entries(in_features, INT8)
         shape = int8_panels_shape((out_features, in_features))
         require_weight(panels, shape, out_features, scale, bias, torch.int8)

@@ -106,7 +106,7 @@ def window_of(pool: nn.AvgPool2d | nn.MaxPool2d, size: tuple[int, int]) -> tuple
 def grouped_shape(weight_shape: Sequence[int], groups: int) -> tuple[int, ...]:
     """Return the shape of a weight (out, in/groups, height, width) as a tuple; ValueError unless it fits the groups."""
     weight = tuple(weight_shape)
-    if len(weight) != 4 or min(weight) < 1 or groups < 1 or weight[0] % groups:
+    if len(weight) != 4 or groups < 1 or weight[0] % groups:
         raise ValueError(
             "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
             f"{weight} and {groups} groups"

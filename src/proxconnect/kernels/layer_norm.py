@@ -5,7 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from proxconnect.kernels.arguments import CPU, require_float32, resolved
+from proxconnect.kernels.arguments import CPU, require_vector, resolved
 from proxconnect.kernels.epilogue import FusedKernel
 from proxconnect.kernels.library import CLayerNorm, loaded
 
@@ -36,9 +36,7 @@ class LayerNorm(FusedKernel):
         weight = torch.ones(width, dtype=torch.float32, device=CPU) if weight is None else weight
         bias = torch.full((width,), -0.0, dtype=torch.float32, device=CPU) if bias is None else bias
         for name, values in (("weight", weight), ("bias", bias)):
-            require_float32(name, values)
-            if values.numel() != width:
-                raise ValueError(f"{name} must have {width} entries; got {tuple(values.shape)}")
+            require_vector(name, values, width)
         self._weight, self._bias = (values.detach().reshape(-1).clone() for values in (weight, bias))
         self._norm = CLayerNorm(width, self._weight.data_ptr(), self._bias.data_ptr(), eps)
         self._address = ctypes.addressof(self._norm)

@@ -213,10 +213,9 @@ def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
     return kernels, NUMBERS[known[-1] if instruction_set is None else instruction_set]
 
 
-@cache
-def has_float_conv() -> bool:
-    """Return True if `FusedFloatConv2d` is built and can run here; it needs AVX2, AVX-512 or AMX."""
-    return not {"avx2", "avx512", "amx"}.isdisjoint(instruction_sets())
+def has_float_kernels() -> bool:
+    """Return True if `attention` and `FusedFloatConv2d` in one group can run here: built, and with AVX2 or more."""
+    return "avx2" in instruction_sets()
 
 
 def has_vectors() -> bool:

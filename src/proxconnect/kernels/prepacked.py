@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from proxconnect.kernels.arguments import CPU, FIXED_POINT
 from proxconnect.kernels.bits import require_bits, unpack_bits
+from proxconnect.kernels.geometry import grouped_shape
 from proxconnect.kernels.library import loaded
 
 PANEL = 8
@@ -40,9 +41,9 @@ def conv_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     convolutions, have the shape (height·width·in/groups, ⌈out/64⌉): the bits of all outputs for each tap and channel.
     ValueError if the bits, the shape and `groups` do not fit together.
     """
+    shape = grouped_shape(shape, groups)
     if not _is_thin(shape, groups):
-        return patch_panels(bits, shape, groups)
-    _require_groups(shape, groups)
+        return _panels(bits, shape, groups)
     return _words(unpack_bits(bits, shape, torch.int8).permute(2, 3, 1, 0).flatten(0, 2))
 
 
@@ -52,8 +53,7 @@ def patch_panels(bits: Tensor, shape: Sequence[int], groups: int = 1) -> Tensor:
     The shape is (groups·⌈out/groups/8⌉, ⌈height·width·in/groups/64⌉, 8) for any number of channels. `conv_panels` has
     another layout for groups of few channels. ValueError if the bits, the shape and `groups` do not fit together.
     """
-    _require_groups(shape, groups)
-    return _panels(bits, shape, groups)
+    return _panels(bits, grouped_shape(shape, groups), groups)
 
 
 def panels_shape(rows: int, columns: int, groups: int = 1) -> tuple[int, ...]:
@@ -72,14 +72,6 @@ def conv_panels_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
 def _is_thin(shape: Sequence[int], groups: int) -> bool:
     """Return True for several groups of few channels, for which a word per group would be mostly empty."""
     return groups > 1 and shape[1] < 64 and shape[0] // groups < 32
-
-
-def _require_groups(shape: Sequence[int], groups: int) -> None:
-    if len(shape) != 4 or groups < 1 or shape[0] % groups:
-        raise ValueError(
-            "a weight is (out, in/groups, height, width), out a multiple of groups, which are at least 1; got "
-            f"{tuple(shape)} and {groups} groups"
-        )
 
 
 def _panels(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:

@@ -5,20 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import beyond, overflow_of
+from proxconnect.kernels.arguments import overflow_of
 from proxconnect.kernels.operators import OPERATORS
 
 
 def binary_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    accumulator: Accumulator | None = None,
-    instruction_set: str | None = None,
-    threshold: Tensor | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
+    accumulator: Accumulator | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Multiply sign(input) by a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
@@ -31,25 +25,19 @@ def binary_linear(
         bias: float32, one entry for each output.
         accumulator: the accumulator in which the sums overflow; None for sums that never do.
         instruction_set: one of `instruction_sets()`, by default the best.
-        threshold: float32, one entry for each input or one for all, subtracted from the input before its signs are
-            taken.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
             device. RuntimeError: the kernels were not built.
     """
     rest = scale, bias, *overflow_of(accumulator), instruction_set
-    return OPERATORS["binary_linear"](beyond(input, threshold, 0), panels, out_features, *rest)
+    return OPERATORS["binary_linear"](input, panels, out_features, *rest)
 
 
 def weight_only_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Multiply float inputs by a weight of signs, times a scale, plus a bias.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is exact up to
@@ -63,13 +51,9 @@ def weight_only_linear(
 
 
 def dynamic_int8_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Round each row of the input to 8 bits with its own step, and multiply it as `weight_only_linear` does.
 
     Row m is rounded to s_m · q with q = round(x · (127 / max|x|)), whole numbers within ±127 (halves to even), and
@@ -85,13 +69,9 @@ def dynamic_int8_linear(
 
 
 def int8_linear(
-    input: Tensor,
-    panels: Tensor,
-    out_features: int,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
+    input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None = None, bias: Tensor | None = None,
     instruction_set: str | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Round each row of the input to 8 bits as `dynamic_int8_linear` does, and multiply it by an 8-bit weight.
 
     (…, in) → (…, out), float32 on the CPU: y[m, n] = s_m · Σ_k q[m, k] · weight[n, k] · scale[n] + bias[n]. Sums are
@@ -104,20 +84,11 @@ def int8_linear(
 
 
 def binary_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    padding_value: int = 0,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    accumulator: Accumulator | None = None,
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, padding_value: int = 0,
+    scale: Tensor | None = None, bias: Tensor | None = None, accumulator: Accumulator | None = None,
     instruction_set: str | None = None,
-    threshold: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Convolve sign(input) with a weight of signs, exactly; then multiply the sums by a scale and add a bias.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.
@@ -130,27 +101,18 @@ def binary_conv2d(
         stride, padding, dilation, groups: as in `nn.Conv2d`; the first three are for height and width.
         padding_value: the value of the padding, 0, 1 or -1.
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
-        threshold: as in `binary_linear`, with one entry for each input channel or one for all.
 
     Raises: as in `binary_linear`.
     """
-    shifted, overflow = beyond(input, threshold, 2), overflow_of(accumulator)
-    rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow, instruction_set
-    return OPERATORS["binary_conv2d"](shifted, panels, weight_shape, *rest)
+    rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow_of(accumulator), instruction_set
+    return OPERATORS["binary_conv2d"](input, panels, weight_shape, *rest)
 
 
 def weight_only_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Convolve the input with a weight of signs, times a scale, plus a bias.
 
     (N, in, H, W) → (N, out, H', W') in the memory format channels_last, float32 on the CPU. Each output is that of
@@ -164,17 +126,10 @@ def weight_only_conv2d(
 
 
 def dynamic_int8_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), groups: int = 1, scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Round each image to 8 bits with its own step, and convolve as `weight_only_conv2d` does.
 
     Each output is that of `dynamic_int8_linear` for a patch, a row of in/groups · height · width entries, but with the
@@ -188,16 +143,10 @@ def dynamic_int8_conv2d(
 
 
 def int8_conv2d(
-    input: Tensor,
-    panels: Tensor,
-    weight_shape: Sequence[int],
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    scale: Tensor | None = None,
-    bias: Tensor | None = None,
-    instruction_set: str | None = None,
-) -> Tensor:
+    input: Tensor, panels: Tensor, weight_shape: Sequence[int], stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0), dilation: Sequence[int] = (1, 1), scale: Tensor | None = None,
+    bias: Tensor | None = None, instruction_set: str | None = None,
+) -> Tensor:  # fmt: skip
     """Round each image to 8 bits with its own step, and convolve it with an 8-bit weight in one group.
 
     (N, in, H, W) → (N, out, H', W'), float32 on the CPU. The output is contiguous if the input is, else channels_last.

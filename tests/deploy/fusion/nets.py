@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect import kernels
+from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.steps import adds_in_one_step
 
 folds_norms = pytest.mark.skipif(not adds_in_one_step(), reason="torch rounds norms twice here, so that none is fused")
-has_float_convs = pytest.mark.skipif(not kernels.has_float_conv(), reason="torch convolves floats here")
+has_float_convs = pytest.mark.skipif(not kernels.has_float_kernels(), reason="torch convolves floats here")
 
 
 class Block(nn.Module):
@@ -89,3 +90,9 @@ def binary(model: nn.Module, **options: Any) -> nn.Module:
 def image(size: int = 12, batch: int = 2) -> Tensor:
     """One in the memory format that fused graphs compute in."""
     return torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+
+
+def by_layers(model: nn.Module, *inputs: Tensor) -> Any:
+    """The output of the layers one by one, without their graph."""
+    with layer_by_layer(model), torch.no_grad():
+        return model(*inputs)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from nets import binary, folds_norms, image
+from nets import binary, by_layers, folds_norms, image
 from torch import Tensor, nn
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 pytestmark = [
@@ -29,9 +28,7 @@ class Adds(nn.Module):
 
 
 def same(model: nn.Module, *inputs: Tensor) -> None:
-    with layer_by_layer(model):
-        expected = model(*inputs)
-    torch.testing.assert_close(model(*inputs), expected, equal_nan=True)
+    torch.testing.assert_close(model(*inputs), by_layers(model, *inputs), equal_nan=True)
     fused = graph_forward(model)
     assert fused is not None
     assert not fused._is_given_up

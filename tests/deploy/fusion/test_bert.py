@@ -52,6 +52,6 @@ def test_its_encoder_has_a_graph_with_and_without_a_mask():
         answer = model(IDS, attention_mask=mask)
         assert type(answer) is type(expected)
         torch.testing.assert_close(answer[0], expected[0], rtol=1e-4, atol=1e-5)
-    graphs = graph_forward(model.encoder)._kinds.made
+    graphs = graph_forward(model.encoder)._by_kind
     assert [kind.inputs for kind in graphs] == [("hidden_states",), ("attention_mask", "hidden_states")]
     assert all(graph is not None and graph._is_checked for graph in graphs.values())

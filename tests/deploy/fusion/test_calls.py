@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.calls import _MOST_KINDS
+from proxconnect.deploy.fusion.graph_forward import _MOST_KINDS
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
@@ -124,7 +124,7 @@ def test_a_call_has_a_graph_for_its_arguments(model, call):
 def test_constants_of_other_values_or_types_have_other_graphs(model):
     for factor in (1, True, 1.5, 2.0):
         assert is_by_graph(model, X, factor=factor)
-    assert len(graph_forward(model)._kinds.made) == _MOST_KINDS == 4
+    assert len(graph_forward(model)._by_kind) == _MOST_KINDS == 4
     assert not is_by_graph(model, X, factor=4)
     assert is_by_graph(model, X, factor=2.0)
 
@@ -176,7 +176,7 @@ def test_copies_make_their_own(model, copied):
     assert is_by_graph(model, X, MASK)
     twin = copied(model)
     twin.gain = 5.0
-    assert not graph_forward(twin)._kinds.made
+    assert not graph_forward(twin)._by_kind
     assert is_by_graph(twin, X, MASK, factor=2.0)
     assert not torch.equal(twin(X, factor=2.0).hidden, model(X, factor=2.0).hidden)
 

@@ -16,7 +16,7 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.images import with_channels_last
 from proxconnect.deploy.fusion.remainder import FloatConv
 
-pytestmark = pytest.mark.skipif(not pc.kernels.has_float_conv(), reason="this machine has no such kernels")
+pytestmark = pytest.mark.skipif(not pc.kernels.has_float_kernels(), reason="this machine has no such kernels")
 
 
 class Net(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import by_layers
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +20,7 @@ from proxconnect.deploy.fusion.graph_modules import graph_forward
 WIDTH, HEADS = 64, 2
 
 pytestmark = pytest.mark.skipif(
-    not (kernels.is_built() and kernels.has_attention()), reason="this machine has no kernel of attention"
+    not (kernels.is_built() and kernels.has_float_kernels()), reason="this machine has no kernel of attention"
 )
 
 
@@ -67,9 +68,7 @@ def test_answers_as_the_model_does(net: type[Block], tokens: int) -> None:
     x = torch.randn(2, tokens, WIDTH)
     assert attentions(small) == 2
     torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-4)
-    with layer_by_layer(small):
-        by_layers = small(x)
-    assert torch.equal(small(x), by_layers)
+    assert torch.equal(small(x), by_layers(small, x))
 
 
 class AnyDimensions(Block):
@@ -122,8 +121,7 @@ def test_gives_no_other_answer_than_the_layers_where_signs_follow() -> None:
     assert attentions(small) == 2
     for _ in range(2):
         answer = small(x)
-        with layer_by_layer(small):
-            assert torch.equal(answer, small(x))
+        assert torch.equal(answer, by_layers(small, x))
     again = pc.pack(model, floats="fast", example=x)
     proof: Any = again.packing.proof
     assert proof.fast == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Block, binary, folds_norms, image, mixer, plain, residual
+from nets import Block, binary, by_layers, folds_norms, image, mixer, plain, residual
 from torch import Tensor, nn
 
 import proxconnect as pc
@@ -25,11 +25,6 @@ pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels w
 
 def packed(model: nn.Module | None = None, **options: Any) -> nn.Module:
     return pc.pack(binary(residual() if model is None else model, **options))
-
-
-def by_layers(model: nn.Module, *inputs: Tensor) -> Tensor:
-    with layer_by_layer(model), torch.no_grad():
-        return model(*inputs)
 
 
 def runs(model: nn.Module) -> int:

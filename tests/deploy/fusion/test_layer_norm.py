@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Mixer
+from nets import Mixer, by_layers
 from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.kernels.library import has_vectors
 
@@ -112,7 +111,6 @@ def test_follows_changes_of_the_layer(norm: Any) -> None:
         change(what)
         after = small(x)
         assert not torch.equal(before, after)
-        with layer_by_layer(small):
-            torch.testing.assert_close(after, small(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(after, by_layers(small, x), rtol=1e-4, atol=1e-4)
     assert graph_forward(small) is not None
     assert norms(small) == 1

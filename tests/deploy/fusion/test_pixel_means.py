@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from nets import binary
+from nets import binary, by_layers
 from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
 from proxconnect.cli.bench.timing import threads
-from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.kernels.pixel_means import PixelMeans
 
@@ -69,5 +68,4 @@ def test_answers_as_the_layers_do(name: str, channels: int, monkeypatch: pytest.
     x = torch.randn(4, 3, 9, 9).contiguous(memory_format=torch.channels_last)
     for _ in range(2):  # the first answer is compared with the layers'
         answer = small(x)
-        with layer_by_layer(small):
-            torch.testing.assert_close(answer, small(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(answer, by_layers(small, x), rtol=1e-5, atol=1e-6)

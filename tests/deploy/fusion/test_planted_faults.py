@@ -252,7 +252,7 @@ FAULTS: dict[str, tuple[str, Plant]] = {
         lambda patch: patched(patch, ImageNorm, "__call__", lambda self, x: mean_pool(self, x)),
     ),
     "an activation left out as nothing": (
-        "act", lambda patch: patched(patch, passes, "is_nothing", lambda m: isinstance(m, nn.Dropout | nn.GELU)),
+        "act", lambda patch: patched(patch, passes, "is_identity", lambda m: isinstance(m, nn.Dropout | nn.GELU)),
     ),
     "an input written into that others read": (
         "b, b_norm", lambda _: overwritten("b"),

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from nets import binary, folds_norms, image, mixer, plain
+from nets import binary, by_layers, folds_norms, image, mixer, plain
 from nets import residual as residual_of_blocks
 from torch import nn
 
 import proxconnect as pc
-from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.binary_products import BITS, STEPS
 from proxconnect.layers.react import RPReLU, Shift
 from proxconnect.training.models.bireal import BiRealNet, ReactConv
@@ -56,9 +55,7 @@ def test_they_run_in_the_pass_of_a_product_to_the_bit(build, links, bits):
     assert (region.counts[STEPS], region.counts[BITS]) == (links, bits)
     for batch in (2, 3):
         x = image(batch=batch)
-        with layer_by_layer(model), torch.no_grad():
-            expected = model(x)
-        assert torch.equal(model(x), expected)
+        assert torch.equal(model(x), by_layers(model, x))
 
 
 def test_a_shift_of_other_channels_is_no_part_of_a_product():
@@ -74,9 +71,7 @@ def test_a_shift_of_other_channels_is_no_part_of_a_product():
     )
     packed = pc.pack(shifted(model))
     x = image()
-    with layer_by_layer(packed), torch.no_grad():
-        expected = packed(x)
-    assert torch.equal(packed(x), expected)
+    assert torch.equal(packed(x), by_layers(packed, x))
 
 
 def test_a_shift_that_changes_is_seen():
@@ -84,8 +79,7 @@ def test_a_shift_that_changes_is_seen():
     before = model(x)
     with torch.no_grad():
         model[7].shift.add_(3.0)
-    with layer_by_layer(model), torch.no_grad():
-        expected = model(x)
+    expected = by_layers(model, x)
     assert torch.equal(model(x), expected)
     assert not torch.equal(expected, before)
 
@@ -120,9 +114,7 @@ def test_thresholds_of_layers_run_in_the_pass_before_to_the_bit(build):
     assert region.counts[STEPS] >= other.counts[STEPS] + region.counts[BITS]
     for batch in (2, 3):
         x = image(batch=batch)
-        with layer_by_layer(packed), torch.no_grad():
-            expected = packed(x)
-        assert torch.equal(packed(x), expected)
+        assert torch.equal(packed(x), by_layers(packed, x))
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
@@ -131,8 +123,7 @@ def test_borders_of_thresholds(padding_mode):
     layers = [nn.Conv2d(3, 64, 3), *(nn.Conv2d(64, 64, 3, padding=1, padding_mode=padding_mode) for _ in range(2))]
     model, x = thresholded(nn.Sequential(*layers, nn.Conv2d(64, 2, 1))), image()
     packed = pc.pack(model, example=x)
-    with layer_by_layer(packed), torch.no_grad():
-        assert torch.equal(packed(x), model(x))
+    assert torch.equal(by_layers(packed, x), model(x))
 
 
 def test_layers_that_share_an_input_have_their_own_thresholds():

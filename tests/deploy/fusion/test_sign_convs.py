@@ -4,17 +4,16 @@ from typing import Any
 
 import pytest
 import torch
-from nets import binary, folds_norms
+from nets import binary, by_layers, folds_norms
 from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect import kernels
-from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.graph_modules import graph_forward
 from proxconnect.deploy.fusion.remainder import SignConv
 from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 from proxconnect.deploy.packed.layers.one_bit import set_inputs
-from proxconnect.kernels import fused_conv
+from proxconnect.kernels import fused_image_conv
 from proxconnect.kernels.prepacked import depthwise_panels
 
 pytestmark = pytest.mark.skipif(not pc.kernels.is_built(), reason="the kernels were not built")
@@ -43,12 +42,6 @@ class Net(nn.Module):
 
 def packed(inputs: str) -> nn.Module:
     return pc.pack(binary(Net(), activations=None), inputs=inputs)  # type: ignore[arg-type]  # one of the two
-
-
-def by_layers(model: nn.Module, x: Tensor) -> Tensor:
-    with layer_by_layer(model), torch.no_grad():
-        answer: Tensor = model(x)
-        return answer
 
 
 def fused(model: nn.Module) -> list[SignConv]:
@@ -142,12 +135,12 @@ def test_depthwise_and_narrow_ones(inputs: str, size: int) -> None:
     assert not graph_forward(model)._is_given_up  # type: ignore[union-attr]  # there is one
     layers = {call.layer for call in fused(model) if isinstance(call, SignConvByFloats)}
     assert {model.deep[0], model.strided} <= layers
-    if kernels.has_float_conv():
+    if kernels.has_float_kernels():
         assert model.flat[0] in layers
         assert (model.wide[0] in layers) == (inputs == "exact")
 
 
 def test_the_proof_finds_exchanged_taps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_conv, "depthwise_panels", lambda weight, n: depthwise_panels(weight.mT, n))
+    monkeypatch.setattr(fused_image_conv, "depthwise_panels", lambda weight, n: depthwise_panels(weight.mT, n))
     with pytest.raises(pc.ProofError, match=r"layers deep\.0(, deep\.1, deep\.2)? "):
         pc.pack(binary(Inverted(), activations=None), example=torch.randn(2, 3, 12, 12))

@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from proxconnect.deploy.fusion.operation import Match, Operation, Rewriting
-from proxconnect.kernels.float_attention import attention, attention_of_rows, has_attention
+from proxconnect.kernels.float_attention import attention, attention_of_rows
+from proxconnect.kernels.library import has_float_kernels
 
 _PARAMETERS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 _PLAIN = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "enable_gqa": False}
@@ -44,7 +45,7 @@ class Attention(Operation):
         if not work.has_fast_floats or node.target is not functional.scaled_dot_product_attention:
             return None
         arguments = _plain_arguments(node.args, node.kwargs)
-        if arguments is None or not has_attention():
+        if arguments is None or not has_float_kernels():
             return None
         inputs = tuple(arguments[name] for name in _PARAMETERS[:3])
         if not all(isinstance(input, Node) for input in inputs):

@@ -69,7 +69,7 @@ class BinaryProduct(Operation):
         read = [layer] if shift is None else [layer, shift]
         return Match(cls(layer, steps, then, shift), nodes, (value if shift is None else value.args[0],), read)
 
-    def seen(self, input: Tensor | Bits) -> Tensor | Bits | None:
+    def kernel_input(self, input: Tensor | Bits) -> Tensor | Bits | None:
         """Return `Bits` as they are, or floats, padded unless `padding_mode` is "zeros"; None if unsupported."""
         if isinstance(input, Bits):
             return input if self._dims in (None, input.words.dim()) else None

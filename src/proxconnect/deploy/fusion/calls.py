@@ -1,7 +1,6 @@
 """Sort the calls of a forward by the arguments that they give, because each kind of call has a graph of its own."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
@@ -11,11 +10,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
-
-from proxconnect.deploy.fusion.trace import UntraceableError
-
-_MOST_KINDS = 4
-"""The most kinds of calls that have graphs, besides that with the arguments without defaults."""
 
 _CONSTANTS = (type(None), bool, int, float, str)
 
@@ -64,26 +58,6 @@ def _defaults(forward: Callable[..., Any]) -> dict[str, Any]:
     """Return the defaults of the parameters that positional arguments can name, except `self`, in order."""
     _, *parameters = signature(forward).parameters.values()
     return {p.name: p.default for p in parameters if p.kind <= Parameter.POSITIONAL_OR_KEYWORD}
-
-
-class GraphsByKind:
-    """The graphs for calls of other kinds than that with the arguments without defaults.
-
-    `make` returns the graph for a kind, or raises UntraceableError.
-    """
-
-    def __init__(self, make: Callable[[Kind], Any]) -> None:
-        self._make = make
-        self.made: dict[Kind, Any] = {}
-        """The graphs by kind; None for kinds that can have none."""
-
-    def find(self, kind: Kind | None) -> Any:
-        """Return the graph for a kind, which is made when the kind is first seen; None if there is none."""
-        if kind is not None and kind not in self.made and len(self.made) < _MOST_KINDS:
-            self.made[kind] = None
-            with suppress(UntraceableError):
-                self.made[kind] = self._make(kind)
-        return None if kind is None else self.made.get(kind)
 
 
 def ordered(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:

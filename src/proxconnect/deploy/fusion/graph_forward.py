@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from proxconnect._support.example import tensors_in
 from proxconnect.deploy.fusion.attention import FastAttention
-from proxconnect.deploy.fusion.calls import GraphsByKind, Kind, are_plain, ordered, sort
+from proxconnect.deploy.fusion.calls import Kind, are_plain, ordered, sort
 from proxconnect.deploy.fusion.closeness import gap
 from proxconnect.deploy.fusion.images import are_apart, in_parts, with_channels_last
 from proxconnect.deploy.fusion.operation import Rewriting
@@ -23,12 +23,14 @@ from proxconnect.deploy.fusion.trace import UntraceableError, one_at_a_time, req
 _CLOSE = 1e-3
 """The largest error of a graph's output that needs no examination, relative to the largest entry."""
 
-
 _MOST_CHANGES = 16
 """How often a graph is made again without having run twice: a network that changes more often runs by layers."""
 
 _MOST_LESSONS = 8
 """How often a graph is made again for other decisions about the sizes of the first inputs."""
+
+_MOST_KINDS = 4
+"""The most kinds of calls that have graphs, besides that with the arguments without defaults."""
 
 
 class GraphForward:
@@ -47,8 +49,12 @@ class GraphForward:
     """
 
     work: Rewriting
-    _run: Callable[..., Any] | None
-    _sources: Sources | None
+    is_paused = _is_given_up = _is_checked = _has_fused_children = False
+    _changes = 0
+    _run: Any = None
+    """The method that runs the graph; None if there is no graph."""
+    _sources: Sources | None = None
+    _examinations: list[Examination] | None = None
 
     def __init__(
         self, module: nn.Module, own: Callable[..., Any], fuse_children: Callable[[nn.Module, bool], None], *,
@@ -59,12 +65,8 @@ class GraphForward:
         self.names = required_parameters(own)
         if not self.names:
             raise UntraceableError("its forward takes no argument without a default")
-        self.is_paused = False
-        self._changes = 0
-        self._examinations: list[Examination] | None = None
         self._decisions: list[Any] = []
-        self._kinds = GraphsByKind(self._of_kind)
-        self._has_fused_children = False
+        self._by_kind: dict[Kind, GraphForward | None] = {}
         self._fuse()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +74,7 @@ class GraphForward:
         inputs = ordered(self.names, args, kwargs)
         if inputs is None:
             return self._of_other_kind(args, kwargs)
-        if not inputs or not are_plain(inputs):
+        if not are_plain(inputs):
             return self.own(*args, **kwargs)
         if self.is_paused:
             return self._by_layers(*inputs)
@@ -88,7 +90,6 @@ class GraphForward:
             return self.own(*args, **kwargs)
         if not self._is_checked and not self._fits(inputs):
             return self.own(*inputs)
-        assert self._run is not None
         if self._examinations is not None:
             self._examinations.append(self._examination(inputs))
             return self._examinations[-1].answer
@@ -112,7 +113,7 @@ class GraphForward:
         """Look for changes of large tensors too before the graph runs again, as after training."""
         if self._sources is not None:
             self._sources.require_comparison()
-        for other in filter(None, self._kinds.made.values()):
+        for other in filter(None, self._by_kind.values()):
             other.require_comparison()
 
     @contextmanager
@@ -128,7 +129,7 @@ class GraphForward:
     @contextmanager
     def run_by(self, runner: Callable[[fx.GraphModule], Callable[..., Any]]) -> Iterator[None]:
         """In this context, calls run the function that `runner(graph)` returned instead of the graph, as to profile."""
-        graphs = [self, *filter(None, self._kinds.made.values())]
+        graphs = [self, *filter(None, self._by_kind.values())]
         runs = [graph._run for graph in graphs]
         try:
             for graph, run in zip(graphs, runs, strict=True):
@@ -144,7 +145,6 @@ class GraphForward:
             self.work = rewrite(self.module, graph, has_fast_floats=self._has_fast_floats)
         sources = Sources(self.module, graph, self.work.read, reach)
         self._are_apart = are_apart(graph, self.work.modules)
-        self._segments = Segments(self.module, self.work, is_apart=self._are_apart)
         self._is_checked = self._is_given_up = False
         self._run = fx.GraphModule(self.module, graph).forward
         self._sources = sources  # last, since other threads take the rest to fit it
@@ -174,7 +174,7 @@ class GraphForward:
             return self.own(*args, **kwargs)
         if self.is_paused:
             return self._by_layers(*args, **kwargs)
-        other = self._kinds.find(kind)
+        other = None if kind is None else self._graph_of(kind)
         if other is None:
             if not self._has_fused_children:
                 self._has_fused_children = True
@@ -183,14 +183,23 @@ class GraphForward:
         other._examinations = self._examinations
         return other(*inputs)
 
-    def _of_kind(self, kind: Kind) -> "GraphForward":
-        return GraphForward(self.module, kind.of(self._own), self._fuse_children, has_fast_floats=self._has_fast_floats)
+    def _graph_of(self, kind: Kind) -> "GraphForward | None":
+        """Return the graph for a kind of calls, which is made when the kind is first seen; None if there is none."""
+        if kind not in self._by_kind and len(self._by_kind) < _MOST_KINDS:
+            self._by_kind[kind] = None
+            with suppress(UntraceableError):
+                self._by_kind[kind] = GraphForward(
+                    self.module, kind.of(self._own), self._fuse_children, has_fast_floats=self._has_fast_floats
+                )
+        return self._by_kind.get(kind)
 
     def _fits(self, inputs: tuple[Any, ...]) -> bool:
         """Make the graph again until it fits the sizes of the first inputs; False if it is given up instead."""
-        for _ in range(_MOST_LESSONS if self._decisions else 0):
+        if not self._decisions:
+            return True
+        for _ in range(_MOST_LESSONS):
             try:
-                self._run(*inputs)  # type: ignore[misc]  # it was made
+                self._run(*inputs)
             except UnforeseenSizesError as error:
                 self._decisions = [*self._decisions[: error.question], error.answer]
             except Exception:  # whatever the operations raise, a comparison reports it
@@ -202,15 +211,14 @@ class GraphForward:
             except UntraceableError as error:
                 self._give_up(str(error))
                 return False
-        if self._decisions:
-            self._give_up("it decides too often by sizes")
-        return not self._is_given_up
+        self._give_up("it decides too often by sizes")
+        return False
 
     def _checked(self, inputs: tuple[Any, ...]) -> Any:
         """Return the graph's output after comparing it with the layers', or the module's own if the graph is wrong."""
         _, expected = self._as_the_graph(inputs, self._by_layers)
         try:
-            answer = self._run(*inputs)  # type: ignore[misc]  # it was made
+            answer = self._run(*inputs)
             off = gap(expected, answer)
             fault = "" if off <= _CLOSE else f"its answer is off by {off:.1e} from that of the module's forward"
         except Exception as error:  # whatever the operations raise
@@ -229,7 +237,8 @@ class GraphForward:
         """Compare each operation of the graph with its layers on these inputs."""
         with torch.no_grad():
             laid_out, answer = self._as_the_graph(inputs, self.own)
-            return self._segments.examined(inputs, laid_out, answer)
+            segments = Segments(self.module, self.work, is_apart=self._are_apart)
+            return segments.examined(inputs, laid_out, answer)
 
     def _as_the_graph(self, inputs: tuple[Any, ...], answer_to: Callable[..., Any]) -> tuple[tuple[Any, ...], Any]:
         """Return the inputs and `answer_to` them, in channels_last if the graph uses it and the layers can."""
@@ -255,13 +264,10 @@ class GraphForward:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for copies and pickles, without the graph, which they make again."""
-        return {
-            name: vars(self)[name] for name in ("module", "names", "_has_fast_floats", "_fuse_children", "_decisions")
-        }
+        kept = ("module", "names", "_has_fast_floats", "_fuse_children", "_decisions")
+        return {name: vars(self)[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
-        self._run = self._sources = self._examinations = None
-        self.is_paused = self._has_fused_children = self._is_given_up = False
-        self._changes, self._kinds = 0, GraphsByKind(self._of_kind)
+        self._by_kind = {}

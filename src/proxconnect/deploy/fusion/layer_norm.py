@@ -1,7 +1,7 @@
 """Layer norms in one kernel, as a fused operation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,16 +37,19 @@ class LayerNorm(Operation):
     @classmethod
     def match(cls, work: Rewriting, node: Node) -> Match | None:
         """Return the match of a layer norm over the last dimension, if kernels may compute floats; None for others."""
-        if not work.has_fast_floats or not has_vectors():
+        found = _arguments_of(work, node) if work.has_fast_floats and has_vectors() else None
+        if found is None:
             return None
-        norm = _norm_of(work, node)
-        if norm is None or not norm.can_be_fused():
+        shape, weight, bias, eps, *read = found
+        if any(t is not None and (t.dtype is not torch.float32 or not t.is_cpu) for t in (weight, bias)):
             return None
-        layer = work.module_of(node) or norm
-        operation = cls(layer, norm.shape[0], norm.weight, norm.bias, norm.eps)
-        return Match(operation, [node], (node.all_input_nodes[0],), norm.read)
+        if not isinstance(eps, float) or len(shape) != 1 or not isinstance(shape[0], int):
+            return None
+        of_torch = partial(functional.layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=eps)
+        operation = cls(work.module_of(node) or of_torch, shape[0], weight, bias, eps)
+        return Match(operation, [node], (node.all_input_nodes[0],), read)
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the input if it is float32 and contiguous, or None."""
         return input if input.dtype is torch.float32 and input.is_contiguous() else None
 
@@ -58,39 +61,21 @@ class LayerNorm(Operation):
         return (sums.abs() + largest) * _IN_FLOATS
 
 
-@dataclass(frozen=True)
-class _Norm:
-    """A record of the arguments of a layer norm."""
+def _arguments_of(work: Rewriting, node: Node) -> tuple[Any, ...] | None:
+    """Return shape, weight, bias and eps of the layer norm that a node computes, and the modules that hold its tensors.
 
-    shape: Any
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: Any
-    read: tuple[nn.Module, ...]
-    """The modules that hold the weight and the bias."""
-
-    def __call__(self, input: Tensor) -> Tensor:
-        return functional.layer_norm(input, self.shape, self.weight, self.bias, self.eps)
-
-    def can_be_fused(self) -> bool:
-        """Return True if it is over the last dimension, with weight and bias, if any, in float32 on the CPU."""
-        tensors = [tensor for tensor in (self.weight, self.bias) if tensor is not None]
-        is_plain = all(tensor.dtype is torch.float32 and tensor.is_cpu for tensor in tensors)
-        return is_plain and isinstance(self.eps, float) and len(self.shape) == 1 and isinstance(self.shape[0], int)
-
-
-def _norm_of(work: Rewriting, node: Node) -> _Norm | None:
-    """Return the layer norm that a node computes with parameters and buffers of the model; None for other nodes."""
+    None for other nodes, and if the weight or the bias is neither None nor a parameter or buffer of the model.
+    """
     module = work.module_of(node)
     if type(module) is nn.LayerNorm:
-        return _Norm(module.normalized_shape, module.weight, module.bias, module.eps, (module,))
+        return module.normalized_shape, module.weight, module.bias, module.eps, module
     if node.target is not functional.layer_norm or not isinstance(node.args[0], Node):
         return None
     given = dict(zip(_PARAMETERS, node.args, strict=False)) | dict(node.kwargs)
     weight, bias = (_held(work, given.get(name)) for name in ("weight", "bias"))
     if weight is None or bias is None:
         return None
-    return _Norm(given["normalized_shape"], weight[0], bias[0], given.get("eps", 1e-5), (*weight[1:], *bias[1:]))
+    return given["normalized_shape"], weight[0], bias[0], given.get("eps", 1e-5), *weight[1:], *bias[1:]
 
 
 def _held(work: Rewriting, value: Any) -> tuple[Any, ...] | None:

@@ -64,8 +64,8 @@ class Operation:
 
     def __call__(self, input: Any, *others: Any) -> Any:
         """Return the output for an input and the steps' addends; the layers compute it if the kernel cannot."""
-        seen = self.seen(input)
-        answer = None if seen is None else self._added(seen, others) if others else self.kernel(seen)
+        taken = self.kernel_input(input)
+        answer = None if taken is None else self._added(taken, others) if others else self.kernel(taken)
         return self.by_layers(input, *others) if answer is None else answer
 
     def by_layers(self, input: Any, *others: Any) -> Tensor:
@@ -89,7 +89,7 @@ class Operation:
         value = run(self.steps, sums, others)
         return value if self.pool is None else self.pool(value)
 
-    def seen(self, input: Any) -> Any:
+    def kernel_input(self, input: Any) -> Any:
         """Return the input in the form that the kernel takes, or None if the kernel does not support it."""
         return input if input.dtype is torch.float32 and self._dims in (None, input.dim()) else None
 
@@ -106,16 +106,16 @@ class Operation:
         """Return a bound on the absolute rounding error of each sum: by default a fixed share of |sum|."""
         return sums.abs() * _IN_FLOATS
 
-    def _added(self, seen: Any, others: tuple[Any, ...]) -> Any:
+    def _added(self, taken: Any, others: tuple[Any, ...]) -> Any:
         """Run the kernel with addends laid out as its output; None for others, so that torch adds them or raises."""
         try:
-            return self.kernel(seen, *others)
+            return self.kernel(taken, *others)
         except (RuntimeError, TypeError, ValueError):  # another layout, dtype or shape
             pass
         if not all(isinstance(other, Tensor) and other.dtype is torch.float32 for other in others):
             return None
         try:
-            return self.kernel(seen, *(other.contiguous(memory_format=self._memory_format) for other in others))
+            return self.kernel(taken, *(other.contiguous(memory_format=self._memory_format) for other in others))
         except (RuntimeError, ValueError):  # another shape
             return None
 
@@ -174,7 +174,7 @@ class Rewriting:
     """True if kernels may replace float operations of torch, with different rounding."""
     has_images: bool = False
     """True if the graph computes images in the memory format channels_last."""
-    nothing: dict[str, str] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
     """For each traced node that returned its input and was removed: its name, and the name of its input."""
     read: list[nn.Module] = field(default_factory=list)
     """The modules whose values were copied into operations, and those that were removed."""

@@ -14,7 +14,7 @@ from proxconnect.deploy.fusion.pixel_means import PixelMeans
 from proxconnect.deploy.fusion.remainder import FloatConv, ImageNorm, Int8Conv, Int8Rows, SignConv
 from proxconnect.deploy.fusion.sign_convs import SignConvByFloats
 from proxconnect.deploy.fusion.sizes import CHECKS
-from proxconnect.deploy.fusion.steps import is_nothing
+from proxconnect.deploy.fusion.steps import is_identity
 from proxconnect.deploy.fusion.writes import separate_writes
 from proxconnect.deploy.packed.layers.one_bit import KernelConv
 
@@ -39,9 +39,9 @@ def rewrite(root: nn.Module, graph: fx.Graph, *, has_fast_floats: bool = False) 
     graph.eliminate_dead_code(_has_effects)
     for node in list(graph.nodes):
         module = work.module_of(node)
-        if module is not None and is_nothing(module):
+        if module is not None and is_identity(module):
             (value,) = node.all_input_nodes
-            work.nothing[origins(node)[-1]] = origins(value)[-1]
+            work.identities[origins(node)[-1]] = origins(value)[-1]
             node.replace_all_uses_with(value)
             graph.erase_node(node)
     for head in list(graph.nodes):

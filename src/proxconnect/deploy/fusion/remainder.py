@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from proxconnect.kernels.fused_image_conv import (
     can_convolve_floats,
 )
 from proxconnect.kernels.fused_linear import FusedInt8Linear
-from proxconnect.kernels.geometry import can_take_means
+from proxconnect.kernels.geometry import can_take_means, can_take_the_largest
 from proxconnect.kernels.steps import Add, Step
 
 NAME = "layers of 8 bits"
@@ -88,7 +88,7 @@ class ImageNorm(Operation):
         pools = [] if pool is None else [pool]
         return Match(operation, [*nodes, *(nodes[-1].users if pools else ())], (value,), pools)
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the input if it is float32, (N, C, H, W) and channels_last, or None."""
         is_image = input.dtype is torch.float32 and input.dim() == 4
         return input if is_image and input.is_contiguous(memory_format=torch.channels_last) else None
@@ -100,10 +100,13 @@ def pool_behind(work: Rewriting, last: Node, then: Sequence[Step]) -> nn.MaxPool
     pool: Any = work.module_of(readers[0]) if len(readers) == 1 else None
     if type(pool) is not nn.MaxPool2d or any(isinstance(step, Add) for step in then):
         return None
-    return pool if not pool.return_indices and pool.dilation in (1, (1, 1)) else None
+    return pool if can_take_the_largest(pool) else None
 
 
 _FLATTENING: tuple[Any, ...] = ("flatten", "reshape", torch.flatten, torch.reshape)
+
+Prepared = tuple[tuple[int, ...], Callable[..., Any]]
+"""The `stride` of an `ImageConv`, and a function of (steps, average pool, max pool) that makes its kernel."""
 
 
 class ImageConv(Operation):
@@ -122,8 +125,8 @@ class ImageConv(Operation):
         self.layer, self.stride, self.mean, self.pool = layer, stride, mean, pool
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return `stride`, and a function of (steps, average pool, max pool) that makes a kernel; None if none fits."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a kernel for the layer that a node calls; None if none fits."""
         raise NotImplementedError
 
     @classmethod
@@ -142,7 +145,7 @@ class ImageConv(Operation):
         pools = [module for module in (mean, pool) if module is not None]
         return Match(operation, nodes, nodes[0].args[:1], [layer, *pools])
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the subsampled image, or None unless it is float32 and (N, C, H, W)."""
         if input.dtype is not torch.float32 or input.dim() != 4:
             return None
@@ -150,9 +153,12 @@ class ImageConv(Operation):
 
     def sums(self, input: Tensor) -> Tensor:
         """Compute the output of the average pool, if any, and the convolution with these modules, before the steps."""
-        value = with_channels_last(input)
-        sums: Tensor = self.layer(value if self.mean is None else self.mean(value))
+        sums: Tensor = self.layer(self.averaged(with_channels_last(input)))
         return sums
+
+    def averaged(self, input: Tensor) -> Tensor:
+        """Return the input after the average pool, if any."""
+        return input if self.mean is None else self.mean(input)
 
 
 class Int8Conv(ImageConv):
@@ -166,12 +172,13 @@ class Int8Conv(ImageConv):
         return self.mean is None
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of an 8-bit kernel, as in `ImageConv`; None if none can run the layer."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of an 8-bit kernel; None if none can run the layer."""
         if not isinstance(layer, Int8Conv2d) or not has_even_zeros(layer) or not _may_be_turned(work, node):
             return None
-        if not has_kernels(layer) or layer.prepacked is None:
+        if not has_kernels(layer):
             return None
+        assert layer.prepacked is not None
         weight = layer.prepacked, *layer.kernel_geometry(), layer.kernel_scale(), layer.kernel_bias()
         return layer.stride_of_seen(), partial(FusedInt8Conv2d, *weight)
 
@@ -192,20 +199,17 @@ class SignConv(ImageConv):
         return self._inputs == "int8" and self.mean is None
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of a kernel, as in `ImageConv`; None if torch is faster or none fits."""
-        if not isinstance(layer, KernelConv) or layer.has_binary_input or len(layer.kernel_size) != 2:
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a kernel; None if torch is faster or none fits."""
+        if not multiplies_images(layer) or not layer.is_worth_tables() or not has_kernels(layer):
             return None
-        if not has_even_zeros(layer) or not layer.is_worth_tables():
-            return None
-        if not has_kernels(layer) or layer.prepacked is None:
-            return None
+        assert layer.prepacked is not None
         weight = layer.prepacked, *layer.geometry(), layer.kernel_scale(), layer.kernel_bias()
         return (1, 1), partial(FusedWeightOnlyConv2d, *weight, rounds=layer.inputs == "int8")
 
-    def seen(self, input: Tensor) -> Tensor | None:
+    def kernel_input(self, input: Tensor) -> Tensor | None:
         """Return the input, or None unless it is float32 and (N, C, H, W), and `inputs` of the layer is as before."""
-        return super().seen(input) if self.layer.inputs == self._inputs else None
+        return super().kernel_input(input) if self.layer.inputs == self._inputs else None
 
     def counts(self) -> dict[str, int]:
         """Return, by name, 1 for the layer and the number of its steps."""
@@ -217,8 +221,7 @@ class SignConv(ImageConv):
 
     def order_rounding(self, input: Tensor) -> Tensor:
         """Return a bound on the absolute error of each sum from another order of additions: a share of Σ |x·w|."""
-        mean = input if self.mean is None else self.mean(input)
-        sizes: Tensor = self.layer.multiply(mean.abs(), self.layer.weight.abs(), None)
+        sizes: Tensor = self.layer.multiply(self.averaged(input).abs(), self.layer.weight.abs(), None)
         return sizes * ORDER
 
 
@@ -229,8 +232,8 @@ class FloatConv(ImageConv):
     is_fast = True
 
     @classmethod
-    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> tuple[tuple[int, ...], Callable[..., Any]] | None:
-        """Return the `stride` and the maker of a float kernel, as in `ImageConv`; None if none may run the layer."""
+    def prepared(cls, work: Rewriting, node: Node, layer: Any) -> Prepared | None:
+        """Return the stride and the maker of a float kernel; None if none may run the layer."""
         if not work.has_fast_floats or not _may_be_turned(work, node):
             return None
         if type(layer) is not nn.Conv2d or not has_even_zeros(layer):
@@ -253,7 +256,7 @@ class FloatConv(ImageConv):
         layer = copy.deepcopy(self.layer)
         for parameter in layer.parameters():
             parameter.abs_()
-        sizes: Tensor = layer((input if self.mean is None else self.mean(input)).abs())
+        sizes: Tensor = layer(self.averaged(input).abs())
         return sizes * ORDER
 
 
@@ -269,6 +272,12 @@ def _mean_before(work: Rewriting, conv: Node, stride: tuple[int, ...]) -> nn.Avg
 def _may_be_turned(work: Rewriting, conv: Node) -> bool:
     """Return True if nothing after `conv` depends on the memory format of its output."""
     return work.has_images or all(user.target in _FLATTENING for user in conv.users)
+
+
+def multiplies_images(layer: Any) -> TypeGuard[KernelConv]:
+    """Return True for a packed 2-d convolution of floats that pads with zeros as `has_even_zeros` says."""
+    is_of_images = isinstance(layer, KernelConv) and len(layer.kernel_size) == 2
+    return is_of_images and not layer.has_binary_input and has_even_zeros(layer)
 
 
 def has_even_zeros(layer: nn.Conv2d | KernelConv) -> bool:

@@ -89,21 +89,21 @@ class Segments:
 
     def _compared(self, inputs: tuple[Any, ...], values: dict[str, Any]) -> Iterator[Segment]:
         """Yield the comparisons of all rewritten operations; if a large batch runs in parts, of all operations."""
-        for name, source in self.work.nothing.items():
+        for name, source in self.work.identities.items():
             yield Segment(self._layers((name,)), gap(values[source], values[name]), 0.0)
         parts = [slice(None)]
         if self._is_apart and len(inputs[0]) > (size := part_of(inputs[0])):
             parts = [slice(first, first + size) for first in range(0, len(inputs[0]), size)]
             yield Segment(("the parts of the batch",), gap(inputs[0], in_parts(lambda part: part, *inputs)), 0.0)
-        besides = [_Beside(self.module, self.work, inputs, values, part) for part in parts]
+        replays = [_Replay(self.module, self.work, inputs, values, part) for part in parts]
         for node in self.work.graph.nodes:
             if node.op != "placeholder" and (len(parts) > 1 or self._is_changed(node)):
-                yield self._segment(node, besides)
+                yield self._segment(node, replays)
 
-    def _segment(self, node: Node, besides: list["_Beside"]) -> Segment:
+    def _segment(self, node: Node, replays: list["_Replay"]) -> Segment:
         largest, error = 0.0, ""
         try:
-            largest = max(beside.gap_of(node) for beside in besides)
+            largest = max(replay.gap_of(node) for replay in replays)
         except Exception as raised:  # whatever the operation raises
             error = f"{type(raised).__name__}: {raised}"
         is_fused, is_fast = isinstance(node.target, Operation), getattr(node.target, "is_fast", False)
@@ -120,8 +120,8 @@ class Segments:
 
     def _source(self, name: str) -> str:
         """Return the name of the traced node that computes a value, skipping removed nodes that return their input."""
-        while name in self.work.nothing:
-            name = self.work.nothing[name]
+        while name in self.work.identities:
+            name = self.work.identities[name]
         return name
 
     def _layers(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class _Recording(fx.Interpreter):
         return value
 
 
-class _Beside:
+class _Replay:
     """Runs single operations of a rewritten graph on the recorded values of their inputs, for one part of a batch."""
 
     def __init__(

@@ -1,7 +1,7 @@
 """Copy the Python values that a forward may set, and undo the changes of a trace."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import is_
 from typing import Any, NamedTuple
@@ -27,9 +27,9 @@ class Snapshot:
     """A shallow copy of the values of a `Reach`, to restore them after a trace."""
 
     def __init__(self, reach: Reach) -> None:
-        spaces = [(space, {n: space[n] for n in names if n in space}, names) for space, names in reach.globals.values()]
-        self._globals = spaces
-        self._owners = [(held, held.copy(), module, label) for held, module, label in reach.owners]
+        named: list[Any] = [(space, names, None, "the global ") for space, names in reach.globals.values()]
+        named += [(held, None, module, f"{label}.") for held, module, label in reach.owners]
+        self._dictionaries = [(held, held.copy(), *rest) for held, *rest in named]
         containers = {id(held): (held, (id(held), ""), module, label) for held, module, label in reach.containers}
         for attributes, module, label in reach.owners:  # `_buffers` and the like, whether code names them or not
             for name, value in attributes.items():
@@ -60,14 +60,11 @@ class Snapshot:
         return changed
 
     def _differences(self, ignored: str) -> Iterator[Difference]:
-        for space, before, names in self._globals:
-            for name in _differing(space, before, names):
-                restore = partial(_restore, space, before, name)
-                yield Difference((id(space), name), None, f"the global {name}", restore)
-        for held, before, module, label in self._owners:
-            names = {name for name in (*held, *before) if not name.startswith(ignored)}
-            for name in _differing(held, before, names):
-                yield Difference((id(held), ""), module, f"{label}.{name}", partial(_restore, held, before, name))
+        for held, before, names, module, prefix in self._dictionaries:
+            watched = {n for n in (*held, *before) if not n.startswith(ignored)} if names is None else names
+            for name in sorted(n for n in watched if held.get(n, _ABSENT) is not before.get(n, _ABSENT)):
+                holder = id(held), "" if names is None else name
+                yield Difference(holder, module, prefix + name, partial(_restore, held, before, name))
         for container, before, holder, module, label in self._containers:
             if len(container) != len(before) or not _are_same(container, before):
                 yield Difference(holder, module, label, partial(_refill, container, before))
@@ -78,11 +75,6 @@ class Snapshot:
         for cached, size in self._caches:
             if cached.cache_info().currsize > size:  # what was added may hold proxies
                 yield Difference((id(cached), ""), None, "", cached.cache_clear)
-
-
-def _differing(now: dict[str, Any], before: dict[str, Any], names: Iterable[str]) -> list[str]:
-    """Return those of the names under which two dictionaries hold different objects, in order."""
-    return sorted(name for name in names if now.get(name, _ABSENT) is not before.get(name, _ABSENT))
 
 
 def _restore(now: dict[str, Any], before: dict[str, Any], name: str) -> None:

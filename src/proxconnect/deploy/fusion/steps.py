@@ -17,7 +17,7 @@ from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Slope, Step
 from proxconnect.layers.prelu import PReLU
 from proxconnect.layers.react import Shift
 
-_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _CLAMPS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 _POINTWISE = (
@@ -89,12 +89,12 @@ class EpilogueStep:
         return None
 
 
-def is_nothing(module: nn.Module) -> bool:
+def is_identity(module: nn.Module) -> bool:
     """Return True if a module is in `eval()` and its class then returns its input, like `nn.Identity` or `nn.Dropout`.
 
     False for every module in `train()`, and for classes that are not known.
     """
-    return type(module) in _NOTHING and not module.training
+    return type(module) in _IDENTITIES and not module.training
 
 
 def step_of(node: Node, value: Node, modules: dict[str, nn.Module]) -> EpilogueStep | None:
