@@ -59,12 +59,12 @@ class Mesh:
         near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
         return near[inside], far[inside]
 
-    def noise(self, k: int) -> Tensor:
-        """Estimate how far rounding may move function number `k` on each leaf, (leaves,).
+    def noise(self) -> Tensor:
+        """Estimate how far rounding may move the first function on each leaf, (leaves,).
 
         The rounding of x counts in proportion to the steepest slope, up to 1: it shows in a clip made of two relus.
         """
-        values, eps = self.values[k], torch.finfo(torch.float64).eps
+        values, eps = self.values[0], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
         of_x = 2 * slopes.amax().clamp(max=1) * self.x.abs().amax(1)
         ulps = torch.stack([8 * values.abs().amax(1), 2 * size_of(self.x, values).expand(len(values)), of_x])
