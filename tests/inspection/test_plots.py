@@ -191,7 +191,7 @@ def test_the_suffix_says_the_kind_of_file(tmp_path):
 
 def test_the_page_with_a_slider_holds_all_that_it_needs(tmp_path):
     mine = Heuristic("mine", PAIRS["bc"].prox, PAIRS["bnn"].transform.derivative)
-    plots.interactive_catalogue(tmp_path / "pairs.html", ["bnn++", mine])
+    plots.interactive_catalogue(f"{tmp_path}/pairs.html", ["bnn++", mine])
     text = (tmp_path / "pairs.html").read_text()
     body = re.sub(r"<script.*?</script>", lambda script: script[0].partition(">")[0] + ">", text, flags=re.DOTALL)
     assert re.findall(r"""(?:src|href)=["']([^"']*)""", body) == ["data:,"]
