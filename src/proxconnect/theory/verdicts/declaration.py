@@ -110,7 +110,7 @@ def fall_of(leaves: Mesh, name: str) -> str | None:
     values, noise = leaves.values[0], leaves.noise()
     falls = (values.diff(dim=1) < -noise[:, None]).any(1) | (values[:, -1] < values[:, 0] - noise)
     for leaf in falls.nonzero().flatten().tolist():
-        low, high = float(leaves.low[leaf]), float(leaves.high[leaf])
+        low, high = leaves.span(leaf, leaf)
         top, fall = float(values[leaf].max()), float(values[leaf].cummax(0).values.sub(values[leaf]).max())
         return f"{name} falls by {fall:.3g} from {top:.6g} between x = {low:.6g} and {high:.6g}"
     return None
