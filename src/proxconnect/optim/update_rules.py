@@ -160,10 +160,8 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     Source: Bai 2019 (arXiv 1810.00861).
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> rule = pc.proxquant(optimizer, model)
         >>> model(torch.tensor([0.5, 0.5])).backward()
@@ -181,10 +179,8 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     Both arguments and the errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> rule = pc.reverse_proxconnect(optimizer, model)
         >>> model(torch.tensor([1.0, 1.0])).backward()
@@ -202,10 +198,8 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     those of `UpdateRule`.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> rule = pc.post_training(torch.optim.SGD(model.parameters(), lr=0.1), model)
         >>> x = torch.tensor([1.0, 0.0])
         >>> round(model.train()(x).item(), 6), model.eval()(x).item()
