@@ -11,7 +11,7 @@ latents, between the backward pass and the step, or not.
 """
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from proxconnect.quantizer import Quantizer
 
 _NAMES = {(True, True): "proxquant", (False, True): "reverse_proxconnect", (False, False): "post_training"}
 _attached: "WeakSet[Optimizer]" = WeakSet()
+_latest: "WeakKeyDictionary[Quantizer, int]" = WeakKeyDictionary()
+"""The `id` of the rule that was made last for a quantizer: the one that holds, if several optimizers have rules."""
 
 
 class UpdateRule:
@@ -80,6 +82,7 @@ class UpdateRule:
         self._overwritten = {layer.latent: layer for layer in moved if overwrites}
         for quantizer in self._quantizers:
             quantizer.ruled, quantizer.trains_latent = True, not quantises
+            _latest[quantizer] = id(self)
         self._hooks: tuple[RemovableHandle, ...] = (
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_load_state_dict_pre_hook(self._before_load),
@@ -91,7 +94,8 @@ class UpdateRule:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(RULE, None)
             for quantizer in self._quantizers:
-                quantizer.ruled = quantizer.trains_latent = False
+                if _latest[quantizer] == id(self):
+                    quantizer.ruled = quantizer.trains_latent = False
         for hook in self._hooks:
             hook.remove()
         self._hooks = ()
