@@ -178,7 +178,7 @@ def test_callables_whose_values_carry_gradients_are_drawn():
 
 def test_the_suffix_says_the_kind_of_file(tmp_path):
     figure = plots.plot_pair("bc")
-    plots.save(figure, f"{tmp_path}/bc.svg")  # a path may be a text
+    plots.save(figure, tmp_path / "bc.svg")
     assert b"<svg" in (tmp_path / "bc.svg").read_bytes()
     with pytest.raises(ValueError, match=r"give a file that ends in \.png or \.svg, got .*bc\.pdf"):
         plots.save(figure, tmp_path / "bc.pdf")
@@ -225,3 +225,8 @@ def test_a_page_that_cannot_be_is_refused(tmp_path, name, pairs, words):
 def test_nothing_to_draw_is_refused_in_words(draw, given, words):
     with pytest.raises(ValueError, match=words):
         draw(*given)
+
+
+def test_a_path_may_be_a_text(tmp_path):
+    plots.save(plots.plot_pair("bc"), f"{tmp_path}/bc.svg")
+    assert (tmp_path / "bc.svg").read_text().startswith("<?xml")
