@@ -125,4 +125,9 @@ def test_a_second_penalty_is_refused() -> None:
     with pytest.raises(ValueError, match="has an OverflowPenalty already"):
         OverflowPenalty(model)
     first.remove()
-    OverflowPenalty(model)
+    second = OverflowPenalty(model)
+    nn.init.uniform_(model.latent, 0.001, 0.1)  # every sum overflows
+    model(torch.ones(2, 12))
+    assert first().item() == 0
+    first.remove()
+    assert second().item() > 0

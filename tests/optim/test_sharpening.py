@@ -22,6 +22,11 @@ def network(weights="bnn++", activations=None, scale="channel"):
     )
 
 
+def network_and_sgd(*choices, **named):
+    model = network(*choices, **named)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
 def step(model, optimizer, times=1):
     for _ in range(times):
         optimizer.zero_grad()
@@ -42,8 +47,7 @@ CLOSED_FORMS = {
 
 @pytest.mark.parametrize("shape", CLOSED_FORMS)
 def test_shape_equals_its_closed_form_and_holds_its_end(shape):
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, steps=10, start=0.5, end=20.0, shape=shape, hold=3)
     for t in range(14):
         expected = CLOSED_FORMS[shape](0.5, 20.0, min(1.0, t / 7))
@@ -52,8 +56,7 @@ def test_shape_equals_its_closed_form_and_holds_its_end(shape):
 
 
 def test_constant_stays_at_its_start():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, start=4.0, shape="constant")
     step(model, optimizer, 5)
     assert mu(model) == 4.0
@@ -112,8 +115,7 @@ def test_usual_range_depends_on_the_scale():
     ],
 )
 def test_a_fixed_pair_moves_only_if_a_start_or_an_end_is_named(pair, arguments, first, last):
-    model = network(pair)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd(pair)
     Sharpening(optimizer, model, **arguments)
     assert mu(model) == pytest.approx(first)
     step(model, optimizer, 4)
@@ -227,8 +229,7 @@ def test_two_optimizers_move_their_own_layers():
 
 
 def test_removed_schedule_leaves_mu_where_it_is():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     sharpening = Sharpening(optimizer, model, steps=4)
     step(model, optimizer)
     reached = mu(model)
@@ -244,8 +245,7 @@ def test_removed_schedule_leaves_mu_where_it_is():
 
 
 def test_a_schedule_does_not_keep_its_optimizer_alive():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, steps=4)
     step(model, optimizer)
     alive = weakref.ref(optimizer)
@@ -255,8 +255,7 @@ def test_a_schedule_does_not_keep_its_optimizer_alive():
 
 
 def test_a_soft_pair_that_nothing_moves_warns_when_it_is_hardened():
-    model = network(activations="poly+")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd(activations="poly+")
     Sharpening(optimizer, model, steps=4)
     step(model, optimizer)
     with pytest.warns(UserWarning, match="part='activations'"):
@@ -264,8 +263,7 @@ def test_a_soft_pair_that_nothing_moves_warns_when_it_is_hardened():
 
 
 def test_the_warning_does_not_need_the_gradient_and_a_copy_has_no_schedule():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, steps=400)
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -300,8 +298,7 @@ def test_a_model_binarized_in_inference_mode_can_be_scheduled():
 
 @pytest.mark.parametrize("swapped", [True, False])
 def test_wrong_kinds_of_arguments_are_told(swapped):
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     arguments = (model, optimizer) if swapped else (optimizer, "model")
     with pytest.raises(TypeError, match="optimizer is needed first" if swapped else "takes an nn.Module"):
         Sharpening(*arguments, steps=4)
@@ -314,8 +311,7 @@ def test_a_model_on_the_meta_device_is_told_to_come_down():
 
 
 def test_a_scheduled_pair_does_not_warn(recwarn):
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, steps=4)
     step(model, optimizer)
     model.eval()
@@ -344,15 +340,13 @@ def test_a_scheduled_pair_does_not_warn(recwarn):
     ],
 )
 def test_bad_arguments_say_what_to_do(arguments, message):
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     with pytest.raises((TypeError, ValueError), match=message):
         Sharpening(optimizer, model, **arguments)
 
 
 def test_mu_outside_the_domain_names_the_layer_and_the_pair():
-    model = network("pc")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd("pc")
     with pytest.raises(ValueError, match=r"1: pair 'pc' needs a finite sharpness μ >= 1"):
         Sharpening(optimizer, model, steps=4, start=0.1)
 
@@ -371,8 +365,7 @@ def test_optimizer_without_the_latents_is_refused():
 
 
 def test_a_second_schedule_of_the_same_part_is_refused():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, steps=4)
     with pytest.raises(ValueError, match="remove"):
         Sharpening(optimizer, model, steps=4)

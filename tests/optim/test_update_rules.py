@@ -501,9 +501,12 @@ def test_a_removed_rule_leaves_pc_plus_plus(rule: str) -> None:
 def test_a_rule_of_a_later_optimizer_is_the_one_that_holds() -> None:
     layer = layer_of("md")
     quantised = layer.weight.detach()
-    post_training(sgd(layer), layer)
-    proxquant(sgd(layer), layer)
+    first = post_training(sgd(layer), layer)
+    second = proxquant(sgd(layer), layer)
     assert torch.equal(layer.weight, quantised)
+    post_training(sgd(layer), layer)
+    first.remove(), second.remove()
+    assert torch.equal(layer.weight, layer.latent)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(RULES, RULES)))

@@ -14,11 +14,12 @@ from torch.nn.functional import cross_entropy
 
 import proxconnect as pc
 from proxconnect.inspection import plots
-from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Prox, Transform, prox, transform
+from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, Prox, prox, transform
 from proxconnect.theory import average, decompose, prox_of, rescale
 from proxconnect.theory.certificates.certificate import Certificate, certificate
 from proxconnect.theory.certificates.recorder import Recorder
 from proxconnect.theory.certificates.trajectory import Trajectory
+from proxconnect.theory.new_pairs.composition import CallableProx, CallableTransform
 
 Gradient = Callable[[Tensor], Tensor]
 
@@ -265,37 +266,27 @@ def test_the_comparison_point_is_the_one_of_lowest_loss_and_may_be_given() -> No
     assert torch.allclose(found.excesses.values[1], torch.stack([loss(w) for w in weights]), rtol=0, atol=1e-14)
 
 
-class Backwards(Prox):
-    """-sign, said to be the prox of the indicator of ±1."""
+@dataclass(frozen=True)
+class Said(Prox):
+    """A map that is said to be the prox of r."""
+
+    function: Gradient
+    r: Gradient
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        return -prox.sign(x, mu)
+        return self.function(x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        return prox.sign.regularizer(z, mu)
+        return self.r(z)
 
 
-class Short(Prox):
-    """Almost the identity, said to be it."""
-
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        return 0.999 * x
-
-    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.zeros_like(z)
+BACKWARDS = Said(lambda x: -prox.sign(x, 1.0), lambda z: prox.sign.regularizer(z, 1.0))
+SHORT = Said(lambda x: 0.999 * x, torch.zeros_like)
+OUTSIDE = Said(torch.clone, lambda z: torch.where(z.abs() <= 1, 0.0, torch.inf))
+"""-sign, almost the identity, and the identity said to be confined to [-1, 1]."""
 
 
-class Outside(Prox):
-    """The identity, said to be confined to [-1, 1]."""
-
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        return x
-
-    def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.where(z.abs() <= 1, 0.0, torch.inf)
-
-
-@pytest.mark.parametrize("wrong", [Backwards(), Short()], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize("wrong", [BACKWARDS, SHORT], ids=["backwards", "short"])
 def test_a_prox_that_is_no_minimiser_fails_the_first_condition_alone(wrong: Prox) -> None:
     loss, gradient = distance_to(0.1)
     run, _ = descend(Pair("wrong", prox=wrong), gradient, torch.tensor([0.4, -0.6], dtype=torch.float64), *steady(30))
@@ -304,7 +295,7 @@ def test_a_prox_that_is_no_minimiser_fails_the_first_condition_alone(wrong: Prox
     assert found.holds is False
     assert found.proximality.value < 0
     assert found.reason.startswith("proximality fails: least Δ(w) -")
-    if isinstance(wrong, Backwards):  # Δ(-p) = -2|w*|, at the largest latent
+    if wrong is BACKWARDS:  # Δ(-p) = -2|w*|, at the largest latent
         latents = run.latents.abs()
         assert found.proximality.value == pytest.approx(-2 * float(latents.max()))
         assert latents[found.proximality.step, found.proximality.entry] == latents.max()
@@ -312,7 +303,7 @@ def test_a_prox_that_is_no_minimiser_fails_the_first_condition_alone(wrong: Prox
 
 def test_a_prox_point_outside_the_domain_fails_the_first_condition() -> None:
     _, gradient = distance_to(0.1)
-    pair = Pair("wrong", prox=Outside())
+    pair = Pair("wrong", prox=OUTSIDE)
     run, _ = descend(pair, gradient, torch.tensor([0.5, 3.0], dtype=torch.float64), *steady(30))
     found = certificate(run, pair)
     assert failing(found) == ["proximality"]
@@ -433,21 +424,11 @@ def test_a_heuristic_that_is_legitimate_is_asked_to_be_declared() -> None:
     assert "theory.synthesize" in reason
 
 
-@dataclass(frozen=True)
-class Leaning(Transform):
-    """T(p) = p² + 2p with another derivative than its own on part of the line."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return p * p + 2 * p
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return 2 * p + torch.where(p < 0.2, 2.0, 2.1)
-
-
 @pytest.mark.parametrize(("start", "wrong"), [(0.9, True), (-0.3, False)])
 def test_a_transform_whose_derivative_is_not_its_own_fails_the_second_condition(start: float, wrong: bool) -> None:
     """Where the run is; g is T'(p) ⊙ ∇ℓ as the pair states it, so that the update alone shows nothing."""
-    pair = Pair("leaning", transform=Leaning())
+    leaning = CallableTransform(lambda p: p * p + 2 * p, lambda p: 2 * p + torch.where(p < 0.2, 2.0, 2.1))
+    pair = Pair("leaning", transform=leaning)
     _, gradient = distance_to(-0.9)
     run, _ = descend(pair, gradient, torch.tensor([start, -0.4], dtype=torch.float64), *steady(30, rate=0.1))
     found = certificate(run, pair)
@@ -455,19 +436,14 @@ def test_a_transform_whose_derivative_is_not_its_own_fails_the_second_condition(
     assert ("the declared T' is" in found.gradient.detail) == wrong
 
 
-class Steps(Prox):
+def steps(jump: float) -> Prox:
     """An asymmetric prox with a jump, a slope and a plateau, that states no r; or with a fall."""
-
-    def __init__(self, jump: float) -> None:
-        self.jump = jump
-
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.where(x < 0.3, 0.5 * x, 0.5 * x + self.jump).clamp(max=1.0)
+    return CallableProx(lambda x: torch.where(x < 0.3, 0.5 * x, 0.5 * x + jump).clamp(max=1.0))
 
 
 def test_a_prox_without_a_stated_potential_gets_one() -> None:
     loss, gradient = distance_to(0.5)
-    pair = Pair("steps", prox=Steps(0.4))
+    pair = Pair("steps", prox=steps(0.4))
     run, _ = descend(pair, gradient, torch.tensor([0.4, -0.6, 3.0], dtype=torch.float64), *steady(100))
     found = certificate(run, pair, loss, at=torch.full((3,), 0.5))
     assert found.holds is True, str(found)
@@ -476,7 +452,7 @@ def test_a_prox_without_a_stated_potential_gets_one() -> None:
     assert (found.excess <= found.bound + 1e-9).all()
     far, _ = descend(pair, gradient, torch.tensor([0.4, -5000.0], dtype=torch.float64), *steady(9))
     assert certificate(far, pair, loss).holds is True
-    fallen = certificate(run, Pair("fallen", prox=Steps(-0.1)), loss)
+    fallen = certificate(run, Pair("fallen", prox=steps(-0.1)), loss)
     assert fallen.holds is False
     assert "P falls by 0.1 from 0.15 between x = 0.3 and 0.3" in fallen.reason
 

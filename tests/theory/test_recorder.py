@@ -303,8 +303,9 @@ def test_gradients_of_several_passes_before_a_step_sum(pair: str) -> None:
     assert torch.allclose(runs[0].gradients, runs[1].gradients, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("to_none", [True, False])
 @pytest.mark.parametrize("pair", ["fp", "md"])
-def test_a_pass_whose_gradient_was_zeroed_counts_for_nothing(pair: str) -> None:
+def test_a_pass_whose_gradient_was_zeroed_counts_for_nothing(pair: str, to_none: bool) -> None:
     """As after a trial of the loop, or where GradScaler skipped the step."""
     plain, tried = layer(pair), layer(pair)
     runs = []
@@ -313,11 +314,14 @@ def test_a_pass_whose_gradient_was_zeroed_counts_for_nothing(pair: str) -> None:
         recorder = Recorder(optimizer, model)
         train(model, optimizer, 1)
         if model is tried:
-            optimizer.zero_grad()
+            optimizer.zero_grad(to_none)
             backward(model, torch.inf * INPUTS)
-            optimizer.zero_grad()
+            optimizer.zero_grad(to_none)
             backward(model, 2 * INPUTS)
-        train(model, optimizer, 2)
+        optimizer.zero_grad(to_none)
+        backward(model)
+        optimizer.step()
+        train(model, optimizer, 1)
         runs.append(recorder.trajectories()[""])
     for name in ("latents", "weights", "gradients", "updates"):
         assert torch.equal(getattr(runs[0], name), getattr(runs[1], name)), name

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch import Tensor
 
-from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, Prox, Transform, prox
+from proxconnect.pairs import PAIRS, SURROGATES, Heuristic, Pair, Prox, prox
 from proxconnect.theory import Verdict, autograd_derivative, correct, decompose, synthesize
+from proxconnect.theory.new_pairs.composition import CallableProx, CallableTransform
 
 Map = Callable[[Tensor], Tensor]
 
@@ -453,84 +454,37 @@ def test_a_verdict_says_it_in_one_line() -> None:
     assert any(line.startswith("fp: legitimate. F and B are functions of P") for line in lines)
 
 
-class Turn(Transform):
-    """T(p) = p(2 - p²): T(±1) = ±1 and T'(±1) = -1, so that T goes up and down again inside the gap of sign."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return p * (2 - p * p)
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return 2 - 3 * p * p
-
-
-class Double(Transform):
-    """2p, said to have slope 1."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return 2 * p
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.ones_like(p)
-
-
-class Broken(Transform):
-    """p with a jump of 1 at p = 2, said to have slope 1."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return p + step(p, 2.0)
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.ones_like(p)
-
-
-class Spiked(Transform):
-    """p, with T' = 1 but for ±1, where it is 5."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return p.clone()
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return torch.where(p.abs() == 1, 5.0, 1.0).to(p)
-
-
-class Falling(Prox):
-    def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        return -x
-
-
-class Down(Transform):
-    """-p, with its slope."""
-
-    def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return -p
-
-    def derivative(self, p: Tensor, mu: float | Tensor) -> Tensor:
-        return -torch.ones_like(p)
+TURN = CallableTransform(lambda p: p * (2 - p * p), lambda p: 2 - 3 * p * p)
+"""T(±1) = ±1 and T'(±1) = -1, so that T goes up and down again inside the gap of sign."""
+FALLING = CallableProx(torch.neg)
 
 
 def test_a_pair_that_declares_another_t_than_the_convention_is_believed() -> None:
-    """As callables (sign, -1) falls; declared by `Turn` it is legitimate without any convention."""
-    verdict = decompose(Pair("turn", prox=prox.sign, transform=Turn()))
+    """As callables (sign, -1) falls; declared by `TURN` it is legitimate without any convention."""
+    verdict = decompose(Pair("turn", prox=prox.sign, transform=TURN))
     assert answer(verdict) == Y
     assert verdict.declared is True
     z = torch.tensor([-1.0, 0.5, 1.0])
-    assert torch.equal(verdict.transform(z), Turn()(z, 1.0))
+    assert torch.equal(verdict.transform(z), TURN(z, 1.0))
     assert torch.equal(verdict.prox(z), prox.sign(z, 1.0))
 
 
 @pytest.mark.parametrize(
-    ("pair", "legitimate", "reason"),
+    ("name", "P", "T", "legitimate", "reason"),
     [
-        (Pair("double", transform=Double()), True, r"declared T' is 1 near .*, where T has slope 2"),
-        (Pair("broken", transform=Broken()), True, r"declared T jumps by 1 at p = 2"),
-        (Pair("spiked", prox=prox.sign, transform=Spiked()), True, r"P stays at p = -1, where the declared T' is 5"),
-        (Pair("falling", prox=Falling()), False, r"F falls where B has the other sign"),
-        (Pair("fallen", prox=Falling(), transform=Down()), False, r"F rises where B has the other sign"),
+        ("double", prox.identity, (lambda p: 2 * p, one), True, r"declared T' is 1 near .*, where T has slope 2"),
+        ("broken", prox.identity, (lambda p: p + step(p, 2.0), one), True, r"declared T jumps by 1 at p = 2"),
+        ("spiked", prox.sign, (torch.clone, lambda p: torch.where(p.abs() == 1, 5.0, 1.0).to(p)), True,
+         r"P stays at p = -1, where the declared T' is 5"),
+        ("falling", FALLING, (torch.clone, one), False, r"F falls where B has the other sign"),
+        ("fallen", FALLING, (torch.neg, lambda p: -one(p)), False, r"F rises where B has the other sign"),
     ],
-)
-def test_a_pair_is_held_against_its_declaration(pair: Pair, legitimate: bool, reason: str) -> None:
+)  # fmt: skip
+def test_a_pair_is_held_against_its_declaration(
+    name: str, P: Prox, T: tuple[Map, Map], legitimate: bool, reason: str
+) -> None:
     """F = 2x and B = 1 are a pair, but not by that T and P; a prox that falls makes none."""
-    verdict = decompose(pair)
+    verdict = decompose(Pair(name, prox=P, transform=CallableTransform(*T)))
     assert (verdict.legitimate, verdict.declared) == (legitimate, False)
     assert re.search(reason, verdict.reason)
 

@@ -28,7 +28,7 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
 
 
-def some(names: list[str], limit: int = 3) -> str:
-    """Return text that lists up to `limit` qualified names and counts the others, as "a, b, c and 2 more"."""
-    shown = ", ".join(name or "the model itself" for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+def some(names: list[str]) -> str:
+    """Return text that lists up to three qualified names and counts the others, as "a, b, c and 2 more"."""
+    shown = ", ".join(name or "the model itself" for name in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

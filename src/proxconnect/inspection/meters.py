@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
 
@@ -64,10 +64,9 @@ class LayerHealth:
 
         `weights` is left out. The shares of the histogram have names such as `latents_-1_to_-0.5`.
         """
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        del named["weights"], named["histogram"]
-        bins = {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}
-        return {name: value for name, value in named.items() if value is not None} | bins
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        del known["weights"], known["histogram"]
+        return known | {f"latents_{name}": share for name, share in zip(BINS, self.histogram, strict=True)}
 
 
 class Meters:

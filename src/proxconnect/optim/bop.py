@@ -41,10 +41,8 @@ class Bop(Optimizer):
     Source: Helvegen 2019 (arXiv 1906.02107), with the defaults of larq, in which weights have no scale.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = pc.Bop(model.parameters(), threshold=0.1, gamma=0.5)
         >>> model(torch.tensor([1.0, 1.0])).backward()
         >>> optimizer.step()

@@ -97,10 +97,8 @@ def clip_latents(optimizer: Optimizer, model: nn.Module, bound: float = 1.0) -> 
         TypeError: an argument has another type.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         >>> handle = pc.clip_latents(optimizer, model)
         >>> model(torch.tensor([2.0, -0.5])).backward()

@@ -50,13 +50,14 @@ class OverflowPenalty:
         """Return the penalty of the training passes since the last call, 0 without any, and start again at 0."""
         excesses = [excess for layer in self._layers for excess in layer.excesses or ()]
         for layer in self._layers:
-            layer.excesses = None if layer.excesses is None else []
+            layer.excesses = []
         return torch.stack(excesses).sum() if excesses else torch.zeros(())
 
     def remove(self) -> None:
         """End the penalty: forward passes add nothing to it any more, and its value is 0."""
         for layer in self._layers:
             layer.excesses = None
+        self._layers = []  # a later penalty of these layers is not this one's
 
     def __enter__(self) -> Self:
         return self

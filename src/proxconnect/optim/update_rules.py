@@ -11,7 +11,7 @@ latents, between the backward pass and the step, or not.
 """
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from proxconnect.quantizer import Quantizer
 
 _NAMES = {(True, True): "proxquant", (False, True): "reverse_proxconnect", (False, False): "post_training"}
 _attached: "WeakSet[Optimizer]" = WeakSet()
+_latest: "WeakKeyDictionary[Quantizer, int]" = WeakKeyDictionary()
+"""The `id` of the rule that was made last for a quantizer: the one that holds, if several optimizers have rules."""
 
 
 class UpdateRule:
@@ -80,6 +82,7 @@ class UpdateRule:
         self._overwritten = {layer.latent: layer for layer in moved if overwrites}
         for quantizer in self._quantizers:
             quantizer.ruled, quantizer.trains_latent = True, not quantises
+            _latest[quantizer] = id(self)
         self._hooks: tuple[RemovableHandle, ...] = (
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_load_state_dict_pre_hook(self._before_load),
@@ -91,7 +94,8 @@ class UpdateRule:
             _attached.discard(self.optimizer)
             self.optimizer.param_groups[0].pop(RULE, None)
             for quantizer in self._quantizers:
-                quantizer.ruled = quantizer.trains_latent = False
+                if _latest[quantizer] == id(self):
+                    quantizer.ruled = quantizer.trains_latent = False
         for hook in self._hooks:
             hook.remove()
         self._hooks = ()
@@ -160,10 +164,8 @@ def proxquant(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     Source: Bai 2019 (arXiv 1810.00861).
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> rule = pc.proxquant(optimizer, model)
         >>> model(torch.tensor([0.5, 0.5])).backward()
@@ -181,10 +183,8 @@ def reverse_proxconnect(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     Both arguments and the errors are those of `UpdateRule`. Source: Dockhorn 2021 (arXiv 2110.13220).
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> rule = pc.reverse_proxconnect(optimizer, model)
         >>> model(torch.tensor([1.0, 1.0])).backward()
@@ -202,10 +202,8 @@ def post_training(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
     those of `UpdateRule`.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(2, 1, bias=False))
-        >>> model = pc.binarize(model, "bc", keep=None, scale=None)
-        >>> model.load_state_dict({"0.latent": torch.tensor([[0.3, -0.2]])})
-        <All keys matched successfully>
+        >>> model = pc.binarize(nn.Sequential(nn.Linear(2, 1, bias=False)), "bc", keep=None, scale=None)
+        >>> model[0].weight = torch.tensor([[0.3, -0.2]])
         >>> rule = pc.post_training(torch.optim.SGD(model.parameters(), lr=0.1), model)
         >>> x = torch.tensor([1.0, 0.0])
         >>> round(model.train()(x).item(), 6), model.eval()(x).item()

@@ -90,11 +90,8 @@ def _takes_numbers(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
 
 def _try(part: str, pair: AnyPair, function: Callable[[Tensor, Tensor], Tensor], mu: float) -> Tensor:
     """Return F or B of a pair, called `part`, at a few numbers; ProbeError if it is no sound map there."""
-    name, x, sharpness = (
-        f"{part}(x, mu) of pair {pair.name!r}",
-        torch.tensor(_INPUTS, dtype=torch.float32),
-        torch.tensor(mu),
-    )
+    name = f"{part}(x, mu) of pair {pair.name!r}"
+    x, sharpness = torch.tensor(_INPUTS, dtype=torch.float32), torch.tensor(mu)
     before = torch.get_rng_state()
     once, again, apart = (answer(name, lambda x: function(x, sharpness), y) for y in (x, x, _apart(x)))
     is_random = not torch.equal(torch.get_rng_state(), before) or not torch.equal(once, again)

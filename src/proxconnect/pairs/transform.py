@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from proxconnect.pairs.part import Part, Sharpness
+from proxconnect.pairs.part import Part, Sharpness, widened
 
 Slope = Literal["one", "indicator", "any"]
 """The values of B: 1 everywhere, 0 and 1, or any; the backward pass needs nothing, a mask, or the latent weights."""
@@ -83,7 +83,7 @@ class SignSwish(Transform):
     def __call__(self, p: Tensor, mu: float | Tensor) -> Tensor:
         """Return SS_μ(p) = sign(u)·(1 - 2·silu'(-|u|)) with u = μp, computed in float32 or wider, |u| up to 80."""
         u = mu * p
-        low = u.abs().to(torch.promote_types(p.dtype, torch.float32)).clamp(max=80.0).neg_()
+        low = widened(u.abs()).clamp(max=80.0).neg_()
         slope: Tensor = torch.ops.aten.silu_backward(torch.ones_like(low), low)  # silu', where nothing cancels
         return torch.copysign((1 - 2 * slope).to(p.dtype), u)
 

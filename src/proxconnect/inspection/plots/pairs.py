@@ -2,8 +2,8 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from proxconnect._support import extras
 from proxconnect._support.atomic import replacing
+from proxconnect._support.paths import require_target
 from proxconnect.inspection.plots.figures import PAIR_COLOURS, REACH, SHADES, cross_at_zero, new_figure
 from proxconnect.pairs import PAIRS, AnyPair, Heuristic, Pair, resolve
 
@@ -144,13 +145,16 @@ window.addEventListener("resize", arrange);
 """
 
 
-def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS) -> None:
+def interactive_catalogue(
+    path: str | os.PathLike[str], pairs: Mapping[str, AnyPair] | Iterable[str | AnyPair] = PAIRS
+) -> None:
     """Write an HTML page to `path` with plots of F, B, P and T of `pairs` and a slider for the sharpness μ.
 
     The page needs no network. `pairs` are as in `plot_catalogue`; heuristics have no P and T. ValueError if `path` does
     not end in .html, or without pairs.
     """
-    if path.suffix.lower() != ".html":
+    target = require_target(path, "pairs.html")
+    if target.suffix.lower() != ".html":
         raise ValueError(f"give a file that ends in .html, got {str(path)!r}")
     chosen = [resolve(pair) for pair in (pairs.values() if isinstance(pairs, Mapping) else pairs)]
     if not chosen:
@@ -162,7 +166,7 @@ def interactive_catalogue(path: Path, pairs: Mapping[str, AnyPair] | Iterable[st
             post_script=_ARRANGE.replace("SHAPES", json.dumps(_shapes())),
         )
     )  # fmt: skip
-    with replacing(path) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from proxconnect._support.arguments import require_callable, require_type
 from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory.certificates import checks
-from proxconnect.theory.certificates.checks import Account, Check, Composite, Excess
+from proxconnect.theory.certificates.account import Account, Composite, Excess
+from proxconnect.theory.certificates.checks import Check
 from proxconnect.theory.certificates.potentials import NotProximalError, Potentials
 from proxconnect.theory.certificates.trajectory import Trajectory
 from proxconnect.theory.functions.blackbox import Function
@@ -231,13 +232,13 @@ def certificate(
     p = potentials.prox_points(trajectory.latents)
     composite = Composite(p[:-1], pair.transform, last, loss)
     points = _usual_points(trajectory, potentials, p, composite) if at is None else _given_points(at, potentials, p)
-    owed = Account(trajectory, potentials, p, points)
+    account = Account(trajectory, potentials, p, points)
     excess = composite.against(points)
     return Certificate(
         pair.name, trajectory.steps, trajectory.entries,
-        checks.identity(owed, trajectory.resolution), checks.proximality(trajectory.latents, potentials, p),
+        checks.identity(account, trajectory.resolution), checks.proximality(trajectory.latents, potentials, p),
         checks.forward(trajectory, pair, composite), checks.gradient(trajectory, pair, composite),
-        checks.convexity(excess), owed, excess,
+        checks.convexity(excess), account, excess,
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ class SharpnessGroup:
 class Potentials:
     """The potentials Φ_0 to Φ_t of a run with sharpness `mu`, (t+1,), and latents of magnitude up to `reach`."""
 
-    def __init__(self, prox: Prox, mu: Tensor, reach: float = REACH) -> None:
+    def __init__(self, prox: Prox, mu: Tensor, reach: float) -> None:
         places = mu if prox.sharpness is not None else torch.ones_like(mu)
         distinct, inverse, counts = places.unique(return_inverse=True, return_counts=True)
         order = inverse.argsort(stable=True)

@@ -190,8 +190,8 @@ class _Tape:
         if torch.compiler.is_compiling() or not (quantizer.training and output.requires_grad):
             return
         assert isinstance(quantizer, Quantizer)
-        if self.seen and self.seen.gradient is not None and self.rate is None and self.latent.grad is None:
-            self.forget()  # its gradient was zeroed before a step took it, as when GradScaler skips one
+        if self.seen and self.seen.gradient is not None and self.rate is None and _is_zeroed(self.latent.grad):
+            self.forget()  # no step took its gradient, as when GradScaler skips one
         latent = self._sample(args[0])
         if self.seen is None:
             self.seen = _Step(latent, float(quantizer.mu), self._sample(output))
@@ -215,3 +215,7 @@ class _Tape:
         """Return the chosen entries, float64 on the CPU."""
         self.index = self.index.to(values.device)
         return values.detach().reshape(-1)[self.index].to("cpu", torch.float64)
+
+
+def _is_zeroed(gradient: Tensor | None) -> bool:
+    return gradient is None or not bool(gradient.any())

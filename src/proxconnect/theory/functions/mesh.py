@@ -1,12 +1,12 @@
 """Functions on adjacent intervals, the leaves, each smooth or so narrow that it locates a jump or a kink."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from proxconnect.theory.functions.blackbox import BlackBox
+from proxconnect.theory.functions.blackbox import BlackBox, Function
 
 ORDER = 8
 NODES = ORDER + 1
@@ -53,18 +53,22 @@ class Mesh:
         self.width = self.high - self.low
         self.ends = (float(x[0, 0]), float(x[-1, -1]))
 
+    def span(self, first: int, last: int) -> tuple[float, float]:
+        """Return both ends of the stretch from leaf `first` to leaf `last`."""
+        return float(self.low[first]), float(self.high[last])
+
     def away_from_zero(self, side: float) -> tuple[Tensor, Tensor]:
         """Return the near and far ends from 0, both (n,), of smooth leaves with x ≥ 0, or x ≤ 0 if `side` < 0."""
         inside = self.smooth & ((self.low >= 0) if side > 0 else (self.high <= 0))
         near, far = (self.low, self.high) if side > 0 else (self.high, self.low)
         return near[inside], far[inside]
 
-    def noise(self, k: int) -> Tensor:
-        """Estimate how far rounding may move function number `k` on each leaf, (leaves,).
+    def noise(self) -> Tensor:
+        """Estimate how far rounding may move the first function on each leaf, (leaves,).
 
         The rounding of x counts in proportion to the steepest slope, up to 1: it shows in a clip made of two relus.
         """
-        values, eps = self.values[k], torch.finfo(torch.float64).eps
+        values, eps = self.values[0], torch.finfo(torch.float64).eps
         slopes = torch.where(self.smooth, (values.amax(1) - values.amin(1)) / self.width, 0.0)
         of_x = 2 * slopes.amax().clamp(max=1) * self.x.abs().amax(1)
         ulps = torch.stack([8 * values.abs().amax(1), 2 * size_of(self.x, values).expand(len(values)), of_x])
@@ -170,10 +174,28 @@ def mesh(
     return Mesh(x[order], tuple(values[:, order]), smooth[order, 0])
 
 
-def bisected(low: Tensor, high: Tensor, is_before: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def bisected(low: Tensor, high: Tensor, is_before: Function) -> tuple[Tensor, Tensor]:
     """Bisect each [low, high], (n,), to where `is_before` turns false; return the x just before and just after."""
     for _ in range(64):
         middle = (low + high) / 2
         before = is_before(middle)
         low, high = torch.where(before, middle, low), torch.where(before, high, middle)
     return low, high
+
+
+def glides(
+    function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
+) -> bool:
+    """Return True if `function` leaves its value on [low, high] exponentially slowly on a side, not at a kink or jump.
+
+    The two distances beyond that side, up to `ends`, at which it has made the `shares` of its move are then similar.
+    """
+    # As 1 to 2 on an exponential tail, and as 1 to 10^(6/n) at a kink of order n.
+    for edge, side in ((low, -1.0), (high, 1.0)):
+        distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
+        x = (edge + side * distance).clamp(*ends)
+        moved = (function(x) - function(torch.tensor([edge], dtype=torch.float64))).abs()
+        near, far = (int((moved >= share * moved.max()).int().argmax()) for share in shares)
+        if far - near > 2 and float(distance[near]) > 0.15 * float(distance[far]):
+            return True
+    return False

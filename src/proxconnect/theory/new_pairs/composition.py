@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from proxconnect.pairs.part import Part, common_sharpness, widened
 from proxconnect.pairs.probing import ProbeError
 from proxconnect.pairs.prox import identity
 from proxconnect.pairs.transform import Slope
-from proxconnect.theory.functions.blackbox import BlackBox, Function, probed
+from proxconnect.theory.functions.blackbox import Function, probed
 from proxconnect.theory.functions.mesh import REACH, mesh
-from proxconnect.theory.verdicts.declaration import SEEN, Declaration, fall_of, one_sided_slopes, resting_points
+from proxconnect.theory.verdicts.declaration import Declaration, fall_of
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,20 @@ def synthesize(
     """
     if isinstance(transform, Transform) and derivative is not None:
         raise TypeError("a Transform has a derivative of its own: pass derivative= with a callable only")
-    checked_prox = _as_prox(prox)
-    if not isinstance(transform, Transform):
-        transform = _as_transform(transform, derivative, checked_prox)
-    pair = Pair(name, checked_prox, transform, doc=_pair_doc(name, "with T and P as given"))
-    for mu in _sharpnesses(pair.sharpness):
-        if (error := Declaration(pair, mu, -REACH, REACH).error) is not None:
-            raise ValueError(f"pair {name!r} does not hold at μ = {mu:.4g}: {error}")
+    is_by_autograd = derivative is None and not isinstance(transform, Transform)
+    prox = _as_prox(prox)
+    transform = transform if isinstance(transform, Transform) else _as_transform(transform, derivative)
+    pair = Pair(name, prox, transform, doc=_pair_doc(name, "with T and P as given"))
+    known = pair.sharpness
+    for mu in [1.0] if known is None else [known.start, math.sqrt(known.start * known.end), known.end]:
+        declared = Declaration(pair, mu, -REACH, REACH)
+        for p, slope, left, right in declared.kinks_at_rest() if is_by_autograd else ():
+            raise ValueError(
+                f"P stays at p = {p:.6g}, where T has slope {left:.4g} on the left and {right:.4g} on the right "
+                f"and autograd says {slope:.4g}: pass derivative=, a callable that states T' there"
+            )
+        if declared.error is not None:
+            raise ValueError(f"pair {name!r} does not hold at μ = {mu:.4g}: {declared.error}")
     return pair
 
 
@@ -105,8 +112,8 @@ def _as_prox(prox: Prox | Function) -> Prox:
     return CallableProx(prox)
 
 
-def _as_transform(function: Function, derivative: Function | None, prox: Prox) -> Transform:
-    box = probed(function, "transform", -REACH, REACH)
+def _as_transform(function: Function, derivative: Function | None) -> Transform:
+    probed(function, "transform", -REACH, REACH)
     slopes = AutogradDerivative(function) if derivative is None else derivative
     try:
         probed(slopes, "derivative", -REACH, REACH)
@@ -114,22 +121,7 @@ def _as_transform(function: Function, derivative: Function | None, prox: Prox) -
         if derivative is not None:
             raise
         raise ProbeError(f"autograd has no derivative of this transform, so pass derivative=: {error}") from error
-    if derivative is None:
-        for mu in _sharpnesses(prox.sharpness):
-            points = resting_points(mesh([BlackBox("prox", partial(prox, mu=mu))], -REACH, REACH))
-            (behind, ahead), said = one_sided_slopes(box, points), slopes(points)
-            off = torch.maximum((ahead - said).abs(), (behind - said).abs()) > SEEN * said.abs().clamp(min=1)
-            for p, left, right, slope in zip(*(v[off].tolist() for v in (points, behind, ahead, said)), strict=True):
-                raise ValueError(
-                    f"P stays at p = {p:.6g}, where T has slope {left:.4g} on the left and {right:.4g} on the right "
-                    f"and autograd says {slope:.4g}: pass derivative=, a callable that states T' there"
-                )
     return CallableTransform(function, slopes)
-
-
-def _sharpnesses(known: Sharpness | None) -> list[float]:
-    """Return the usual start, middle and end."""
-    return [1.0] if known is None else [known.start, math.sqrt(known.start * known.end), known.end]
 
 
 def _pair_doc(name: str, how: str) -> str:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from proxconnect.pairs import Pair
 from proxconnect.pairs.transform import FixedTransform
@@ -82,41 +81,36 @@ class Declaration:
         return None
 
     def _wrong_where_P_rests(self) -> str | None:
-        points = resting_points(self.mesh)
-        left, right = one_sided_slopes(BlackBox("the declared T", self.transform), points)
-        said = self.transform.derivative(points)
-        slack = SEEN * said.abs().clamp(min=1)
-        off = (said < torch.minimum(left, right) - slack) | (said > torch.maximum(left, right) + slack)
-        for p, slope, behind, ahead in zip(*(v[off].tolist() for v in (points, said, left, right)), strict=True):
-            return (
-                f"P stays at p = {p:.6g}, where the declared T' is {slope:.4g} and T has slope {behind:.4g} on the "
-                f"left and {ahead:.4g} on the right: state one of these, or a value between them"
-            )
+        for p, slope, left, right in self.kinks_at_rest():
+            slack = SEEN * max(1.0, abs(slope))
+            if not min(left, right) - slack <= slope <= max(left, right) + slack:
+                return (
+                    f"P stays at p = {p:.6g}, where the declared T' is {slope:.4g} and T has slope {left:.4g} on the "
+                    f"left and {right:.4g} on the right: state one of these, or a value between them"
+                )
         return None
 
+    def kinks_at_rest(self) -> list[tuple[float, float, float, float]]:
+        """List (p, T'(p), left slope of T, right slope) where P stays at p and T' is not both of the slopes.
 
-def resting_points(leaves: Mesh) -> Tensor:
-    """Return the values of P on its plateaus and at both ends of its jumps, (n,), from a mesh of P."""
-    p = leaves.values[0]
-    flat = (p[:, 0] == p[:, -1]) & leaves.smooth
-    jumps = ~leaves.smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
-    points: Tensor = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
-    return points
-
-
-def one_sided_slopes(T: BlackBox, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the slopes of T on the left and on the right of `points` (n,), both (n,), by finite differences."""
-    h = 1e-6 * points.abs().clamp(min=1.0)
-    left, right = ((4 * T(points + d) - T(points + 2 * d) - 3 * T(points)) / (2 * d) for d in (-h, h))
-    return left, right
+        P stays at its plateaus, and at both ends of its jumps. The slopes are found by finite differences.
+        """
+        p, smooth, T = self.mesh.values[0], self.mesh.smooth, BlackBox("the declared T", self.transform)
+        flat = (p[:, 0] == p[:, -1]) & smooth
+        jumps = ~smooth & ((p[:, -1] - p[:, 0]) > 1e-9)
+        points = torch.unique(torch.cat([p[flat, 0], p[jumps, 0], p[jumps, -1]]))
+        h, said = 1e-6 * points.abs().clamp(min=1.0), self.transform.derivative(points)
+        left, right = ((4 * T(points + d) - T(points + 2 * d) - 3 * T(points)) / (2 * d) for d in (-h, h))
+        off = torch.maximum((right - said).abs(), (left - said).abs()) > SEEN * said.abs().clamp(min=1)
+        return list(zip(*(values[off].tolist() for values in (points, said, left, right)), strict=True))
 
 
 def fall_of(leaves: Mesh, name: str) -> str | None:
     """Return text on where the first function of a mesh, called `name`, decreases beyond rounding; None if nowhere."""
-    values = leaves.values[0]
-    falls = (values.diff(dim=1) < -leaves.noise(0)[:, None]).any(1) | (values[:, -1] < values[:, 0] - leaves.noise(0))
+    values, noise = leaves.values[0], leaves.noise()
+    falls = (values.diff(dim=1) < -noise[:, None]).any(1) | (values[:, -1] < values[:, 0] - noise)
     for leaf in falls.nonzero().flatten().tolist():
-        low, high = float(leaves.low[leaf]), float(leaves.high[leaf])
+        low, high = leaves.span(leaf, leaf)
         top, fall = float(values[leaf].max()), float(values[leaf].cummax(0).values.sub(values[leaf]).max())
         return f"{name} falls by {fall:.3g} from {top:.6g} between x = {low:.6g} and {high:.6g}"
     return None

@@ -1,6 +1,7 @@
 """The verdict whether F = T∘P and B = T'∘P: whether F and B are functions of P = ∫dF/B, which never falls."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -30,7 +31,7 @@ TOLERANCE = CONSTANT
 """Jumps of F and variations of B on a plateau below this share of their size go unseen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The result of `decompose`: whether F = T∘P, B = T'∘P for a transform T and a proximal quantiser P, and why.
 
@@ -39,15 +40,15 @@ class Verdict:
     """
 
     name: str
-    mu: float | None
+    mu: float | None = None
     """The sharpness; None if the pair does not depend on it."""
-    legitimate: bool | None
+    legitimate: bool | None = None
     """True if there are such a T and P, False if not, None if float64 cannot decide."""
-    reason: str
+    reason: str = ""
     """Why, in one sentence: the rule that fails, or that none does."""
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None = None
     """The x at which the pair breaks a rule or needs the convention, (low, high), equal for a point; None if no x."""
-    by_convention: bool
+    by_convention: bool = False
     """True if only the convention decides: T crosses a gap of P with the slope that B has at the jump."""
     domain: tuple[float, float]
     """The interval of x that the verdict is on, (low, high); smaller than asked if float64 hides F or P elsewhere."""
@@ -141,10 +142,8 @@ def _asked(
         sharpness = 1.0 if mu is None else mu
         declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None
         known = None if pair.sharpness is None else sharpness
-        return Verdict(
-            pair.name, known, None, "", None, False, domain,
-            lambda x: pair.forward(x, sharpness), lambda x: pair.backward(x, sharpness),
-        ), declaration  # fmt: skip
+        F, B = (partial(part, mu=sharpness) for part in (pair.forward, pair.backward))
+        return Verdict(name=pair.name, mu=known, domain=domain, forward=F, backward=B), declaration
     if is_autograd_function(given):
         given = given.apply
     if not callable(given):
@@ -155,7 +154,7 @@ def _asked(
     named = owner if is_autograd_function(owner) else given
     name = getattr(named, "__name__", type(named).__name__)
     factor = autograd_derivative(given) if backward is None else backward
-    return Verdict(name, None, None, "", None, False, domain, given, factor), None
+    return Verdict(name=name, domain=domain, forward=given, backward=factor), None
 
 
 def _judged(asked: Verdict, declaration: Declaration | None, sampled: Sample) -> Verdict:

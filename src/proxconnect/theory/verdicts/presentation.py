@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.inspection.plots.figures import REACH, SHADES, cross_at_zero, new_figure
-from proxconnect.theory.functions.mesh import bisected
+from proxconnect.theory.functions.mesh import bisected, glides
 from proxconnect.theory.verdicts.curves import ProxCurve
-from proxconnect.theory.verdicts.rules import glides
 from proxconnect.theory.verdicts.sampling import runs
 
 if TYPE_CHECKING:
@@ -90,11 +89,11 @@ def _plateaus(curve: ProxCurve) -> list[str]:
     """Describe each stretch on which P stays, but not the tails of a P that glides into its limit, as tanh does."""
     mesh = curve.mesh
     flat = mesh.smooth & (curve.p.amax(1) - curve.p.amin(1) <= 1e-12)
+    found = [(*mesh.span(a, b), float(curve.p[a, 0])) for a, b in runs(flat)]
     stretches = [
-        (low, high, float(curve.p[a, 0]))
-        for a, b in runs(flat)
-        if (high := float(mesh.high[b])) - (low := float(mesh.low[a])) > 1e-6
-        and not glides(curve, low, high, mesh.ends, (1e-8, 1e-4))
+        (low, high, value)
+        for low, high, value in found
+        if high - low > 1e-6 and not glides(curve, low, high, mesh.ends, (1e-8, 1e-4))
     ]
     if len(stretches) > 2:
         first, last = stretches[0][0], stretches[-1][1]

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from proxconnect.theory.functions.blackbox import Function
-from proxconnect.theory.functions.mesh import Mesh, bisected
+from proxconnect.theory.functions.mesh import Mesh, bisected, glides
 from proxconnect.theory.verdicts.sampling import LOST, Break, Sample, Zero, runs
 
 DIVERGES, CONVERGES = 0.01, 0.05
@@ -59,11 +58,10 @@ def plateaus(sample: Sample) -> Iterator[Plateau]:
         leaves = slice(first, last + 1)
         flat = mesh.smooth[leaves] & (B[leaves].amax(1) > RESOLVED * sample.size)
         if bool(flat.any()):
-            interval = (float(mesh.low[first]), float(mesh.high[last]))
             settled = first + (flat & _settled(mesh, first, last)).nonzero().flatten()
             apart = mesh.low[settled[1:]] - mesh.high[settled[:-1]] > 1e-9  # wider than a break
             stretches = torch.tensor_split(settled, (apart.nonzero().flatten() + 1).tolist()) if len(settled) else ()
-            yield Plateau(first, last, flat, stretches, interval)
+            yield Plateau(first, last, flat, stretches, mesh.span(first, last))
 
 
 def _level_runs(sample: Sample) -> Iterator[tuple[int, int, bool]]:
@@ -110,7 +108,7 @@ def varying_on_plateaus(sample: Sample, found: list[Plateau]) -> Iterator[Findin
             alone = [v for v in values if min(abs(v - low), abs(v - high)) > span and v != 0]
             if high - low <= span and not alone:
                 continue
-            interval = (float(sample.mesh.low[leaves[0]]), float(sample.mesh.high[leaves[-1]]))
+            interval = sample.mesh.span(int(leaves[0]), int(leaves[-1]))
             low, high = min([low, *alone]), max([high, *alone])
             level = float(sample.forward[leaves[0], 0])
             how = f"F stays at {level:.6g}, so P is flat there, but B is not constant: it goes {_apart(low, high)}"
@@ -131,7 +129,7 @@ def faint(sample: Sample) -> Iterator[Finding]:
         varied = first + seen[first : last + 1].nonzero().flatten()
         if is_long or not len(varied):
             continue
-        interval = (float(mesh.low[varied[0]]), float(mesh.high[varied[-1]]))
+        interval = mesh.span(int(varied[0]), int(varied[-1]))
         low, high = float(B[varied].min()), float(B[varied].max())
         wide = interval[1] - interval[0] > 1e-3 * max(1.0, abs(interval[0]))  # narrower is where F bends into a plateau
         if wide and high - low > CONSTANT * max(abs(low), abs(high)):
@@ -170,10 +168,10 @@ def falling(sample: Sample) -> Iterator[Finding]:
     sign = sample.backward[:, centre].sign()[:, None]
     wrong = (steps * sign < -sample.noise[:, None]).any(1) & mesh.smooth & ~sample.is_unit
     for first, last in runs(wrong):
-        interval = (float(mesh.low[first]), float(mesh.high[last]))
         direction = "rises" if float(steps[first].sum()) > 0 else "falls"
         B = float(sample.backward[(first + last) // 2, centre])
-        yield Finding(f"F {direction} where B has the other sign ({B:.3g}), so that P = ∫dF/B falls", interval)
+        reason = f"F {direction} where B has the other sign ({B:.3g}), so that P = ∫dF/B falls"
+        yield Finding(reason, mesh.span(first, last))
 
 
 def moving_without_push(sample: Sample) -> Iterator[Finding]:
@@ -183,7 +181,7 @@ def moving_without_push(sample: Sample) -> Iterator[Finding]:
     still = (sample.backward == 0).any(1) | (sample.backward[:, 0] * sample.backward[:, -1] < 0)
     wrong = mesh.smooth & tiny & still & ~sample.is_still & ~sample.is_unit
     for first, last in runs(wrong):
-        low, high = float(mesh.low[first]), float(mesh.high[last])
+        low, high = mesh.span(first, last)
         moved = float((sample.forward[last, -1] - sample.forward[first, 0]).abs())
         if bool((sample.backward[first : last + 1] != 0).any()) or glides(sample.B, low, high, mesh.ends):
             yield Finding(
@@ -201,25 +199,7 @@ def steep(sample: Sample) -> Iterator[Finding]:
     small = (sample.backward.abs().amax(1) < least) & (sample.backward != 0).all(1)
     for first, last in runs(sample.mesh.smooth & small & ~sample.is_still & ~sample.is_unit):
         reason = f"P = ∫dF/B is too large to be computed: F moves where B is below {least:.1g}"
-        yield Finding(reason, (float(sample.mesh.low[first]), float(sample.mesh.high[last])), decided=False)
-
-
-def glides(
-    function: Function, low: float, high: float, ends: tuple[float, float], shares: tuple[float, float] = (1e-12, 1e-6)
-) -> bool:
-    """Return True if `function` leaves its value on [low, high] exponentially slowly on a side, not at a kink or jump.
-
-    The two distances beyond that side, up to `ends`, at which it has made the `shares` of its move are then similar.
-    """
-    # As 1 to 2 on an exponential tail, and as 1 to 10^(6/n) at a kink of order n.
-    for edge, side in ((low, -1.0), (high, 1.0)):
-        distance = torch.logspace(-15, 2, 4000, dtype=torch.float64) * max(1.0, abs(edge))
-        x = (edge + side * distance).clamp(*ends)
-        moved = (function(x) - function(torch.tensor([edge], dtype=torch.float64))).abs()
-        near, far = (int((moved >= share * moved.max()).int().argmax()) for share in shares)
-        if far - near > 2 and float(distance[near]) > 0.15 * float(distance[far]):
-            return True
-    return False
+        yield Finding(reason, sample.mesh.span(first, last), decided=False)
 
 
 class Jump(NamedTuple):

@@ -39,7 +39,7 @@ class Sample:
         self.forward, self.backward = mesh.values  # at the nodes
         self.size = float(size_of(mesh.x, self.backward))
         """The largest |B| around x = 0, to which small |B| are compared; see `size_of`."""
-        self.noise = mesh.noise(0)
+        self.noise = mesh.noise()
         """How far rounding may move F on each leaf, (leaves,)."""
         self.is_still = self.forward.amax(1) - self.forward.amin(1) <= self.noise
         """True for leaves on which F does not move, up to rounding."""
