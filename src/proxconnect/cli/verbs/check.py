@@ -183,7 +183,7 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
     """Make a table with a line for each pair and each answer on it."""
     title = "\nThe catalogue, and surrogates of the literature"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("pair", "", "μ"):
+    for name in ("pair", "verdict", "μ"):
         table.add_column(name, no_wrap=True)
     table.add_column("why")
     for verdicts in catalogue:

@@ -108,15 +108,15 @@ def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
     under = f" under {made['prefix']!r}" if made["prefix"] else ""
     yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}; {made['binarized']}"
     if made["progress"]:
-        yield f"of {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
+        yield f"saved at {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
     yield (
         f"{made['binary_layers']} layers with {made['binary_parameters']:,} of {made['parameters']:,} parameters are "
-        f"binary, {made['binary_inputs']} of them with binary inputs"
+        f"binary, {made['binary_inputs'] or 'none'} of them with binary inputs"
     )
     size, before = made["bytes"], made["float_bytes"]
     yield f"{made['file']}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
     yield from made["packing"]
     if made["seconds"]:
         most = list(made["seconds_by_kind"].items())[:5]
-        shares = ", ".join(f"{kind} {100 * seconds / made['seconds']:.0f} %" for kind, seconds in most)
+        shares = ", ".join(f"{100 * seconds / made['seconds']:.0f} % in {kind}" for kind, seconds in most)
         yield f"a run takes {1e3 * made['seconds']:.3g} ms here: {shares}"
