@@ -68,14 +68,13 @@ def _pack(parsed: argparse.Namespace) -> Answer:
     subject = network(parsed.model)
     binary, matched, how = binarization.trained(subject, checkpoint, parsed)
     example = subject.input_of([shape for shape in parsed.example or () if shape], binary)
-    proof = None
     if parsed.example is not None:
         if example is None:
             raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
         with torch.no_grad():
             require_runs(subject.title, binary, example)
-        proof = example
-    packed = proxconnect.pack(binary, **binarization.packing_options(parsed), example=proof)
+    options = binarization.packing_options(parsed)
+    packed = proxconnect.pack(binary, **options, example=None if parsed.example is None else example)
     proxconnect.save(packed, parsed.out)
     with torch.inference_mode():
         seconds = {} if example is None else by_kind(profile(packed, example, rounds=5))

@@ -88,8 +88,9 @@ def _study(parsed: argparse.Namespace) -> Answer:
     for package in ("yaml", "pandas"):
         extras.require(package, "train")
     from proxconnect.training.study import results
+    from proxconnect.training.study.choosing import choose
     from proxconnect.training.study.running import Processes, RayCluster
-    from proxconnect.training.study.study import Study, choose, list_rows, record, run, verify, write_results
+    from proxconnect.training.study.study import Study, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)
     study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)

@@ -106,7 +106,7 @@ class PictureFolder(Own):
     name = "pictures"
 
     def read(self) -> Splits[Pictures]:
-        """Return the pictures by use; DatasetError if `root` has no folders of classes, or both val and `validation`."""
+        """Return the pictures by use; DatasetError if `root` has no folders of classes, or val beside `validation`."""
         root = self._root
         inner = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
         if "train" in inner:
