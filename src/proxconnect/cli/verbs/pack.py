@@ -68,11 +68,10 @@ def _pack(parsed: argparse.Namespace) -> Answer:
     subject = network(parsed.model)
     binary, matched, how = binarization.trained(subject, checkpoint, parsed)
     example = subject.input_of([shape for shape in parsed.example or () if shape], binary)
-    if parsed.example is not None:
-        if example is None:
-            raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
-        with torch.no_grad():
-            require_runs(subject.title, binary, example)
+    if example is not None:
+        require_runs(subject.title, binary, example)
+    elif parsed.example is not None:
+        raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
     options = binarization.packing_options(parsed)
     packed = proxconnect.pack(binary, **options, example=None if parsed.example is None else example)
     proxconnect.save(packed, parsed.out)

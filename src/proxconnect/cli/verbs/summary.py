@@ -7,7 +7,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import RenderableType
 from rich.text import Text
 from torch import Tensor
@@ -77,10 +76,9 @@ def _of_model(parsed: argparse.Namespace) -> Answer:
     else:
         model, _, _ = binarization.trained(subject, read(parsed.file), parsed)
     example = subject.input_of(parsed.input, model)
-    with torch.no_grad():
-        if example is not None:
-            require_runs(subject.title, model, example)
-        found = proxconnect.summary(model, example)
+    if example is not None:
+        require_runs(subject.title, model, example)
+    found = proxconnect.summary(model, example)
     totals = {name: getattr(found, name) for name in _TOTALS}
     shown: list[RenderableType] = [str(found)]
     if from_packed_file:
