@@ -49,8 +49,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="what was trained")
-    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the training checkpoint")
+    add("--model", required=True, metavar="MODEL", help="the code that builds its architecture")
     add("-o", "--out", type=output_file, required=True, metavar="FILE", help="the file to write, as net.safetensors")
     add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
         "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip

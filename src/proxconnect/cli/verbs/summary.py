@@ -56,7 +56,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("file", type=Path, metavar="CHECKPOINT-or-FILE", help="what `pack` or training wrote")
     add("--json", action="store_true", help=JSON_HELP)
     add = command.add_argument_group("the network").add_argument
-    add("--model", metavar="MODEL", help="what builds its architecture")
+    add("--model", metavar="MODEL", help="the code that builds its architecture")
     add_input(add)
     binarization.add_to(command)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _of_model if parsed.model else _of_file))
