@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    digits, console = data.digits(), Console(width=80)
+    digits, console = data.load("digits"), Console(width=80)
     table = Table(title=f"BWAA on digits, {arguments.seeds} seeds", title_justify="left")
     for heading in ("bits", "overflow", "derivative", "penalty", "accuracy, %", "lost, %"):
         table.add_column(heading, justify="right")

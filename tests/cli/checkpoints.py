@@ -34,7 +34,12 @@ def named():
     return nn.ModuleDict({"stem": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
 
 
+def misfit():
+    return net()
+
+
 net.example = binary.example = torch.randn(2, 3, 8, 8)
+misfit.example = torch.randn(2, 4, 8, 8)
 """
 
 

@@ -164,6 +164,7 @@ def test_a_proof_that_fails_leaves_no_file(theirs, folder, capsys, monkeypatch):
         (["float.pt", "--model", "theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
         (["float.pt", "--model", "theirs:mesh"], "has no 'mesh'"),
         (["float.pt", "--model", "theirs:net", "--example", "1", "4", "8", "8"], "theirs:net does not take 1×4×8×8"),
+        (["float.pt", "--model", "theirs:misfit"], "theirs:misfit does not take 2×4×8×8"),
         (["nan.pt", "--model", "theirs:net"], "`latent` has NaN or infinite entries"),
         (["mixed.pt", "--model", "theirs:net"], "some scales in mixed.pt are learned and some are not"),
     ],

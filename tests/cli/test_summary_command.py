@@ -40,7 +40,11 @@ def test_a_packed_file_with_its_network_is_the_whole_summary(theirs, folder, cap
     packed = pc.pack(theirs["binary"]())
     pc.save(packed, "net.safetensors")
     expected = str(pc.summary(packed, theirs["net"].example)).splitlines()
-    assert shown(capsys, "net.safetensors", "--model", "theirs:net")[: len(expected)] == expected
+    lines = shown(capsys, "net.safetensors", "--model", "theirs:net")
+    assert lines[: len(expected)] == expected
+    of_file, blank, *_ = lines[len(expected) :]
+    assert of_file.split()[:2] == ["file", f"{(folder / 'net.safetensors').stat().st_size:,}"]
+    assert blank == ""
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
@@ -58,7 +62,7 @@ def test_a_checkpoint_is_told_by_itself(theirs, folder, capsys, prefix):
     assert sharpening.step_count == 3
     assert line_of(lines, "2 ") == ["2", "8×8×3×3", f"{mu:g}", "learned", "2.3k"]
     assert line_of(lines, "4 ")[2:4] == [f"{mu:g}", f"{float(binary[4].input_quantizer.mu):g}"]
-    assert line_of(lines, "sharpening_weights") == ["sharpening_weights", "3"]
+    assert line_of(lines, "optimizer") == ["optimizer", "sharpening_weights:", "3"]
     assert line_of(lines, "binary")[1:2] == ["1,152"]
     assert f"'state_dict.{prefix}'" in " ".join(lines)
 

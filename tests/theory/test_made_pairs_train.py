@@ -32,7 +32,7 @@ Trained = tuple[torch.nn.Module, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def digits() -> data.Dataset:
-    return data.digits()
+    return data.load("digits")
 
 
 @pytest.fixture

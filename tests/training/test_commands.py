@@ -33,9 +33,9 @@ def test_a_run_that_was_stopped_in_its_float_phase_goes_on_and_no_other_takes_th
         run("fit", tmp_path, "--seed_everything=7")
     with pytest.raises(UsageError, match="there is no checkpoint"):
         run("test", tmp_path, "--ckpt_path=last")
-    assert "Accuracy of what ships" in run("fit", tmp_path, "--ckpt_path=last")
+    assert "Accuracy of the shipped network" in run("fit", tmp_path, "--ckpt_path=last")
     assert written.read_bytes() == before
-    assert "Accuracy of what ships" in run("test", tmp_path, "--ckpt_path=last")
+    assert "Accuracy of the shipped network" in run("test", tmp_path, "--ckpt_path=last")
 
 
 @pytest.mark.parametrize("given", ["last", "absent.ckpt", "."])

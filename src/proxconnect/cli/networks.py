@@ -148,6 +148,7 @@ def run(model: nn.Module, example: Any) -> Any:
     return model(*args, **kwargs)
 
 
+@torch.no_grad()
 def require_runs(title: str, model: nn.Module, example: Any) -> None:
     """Run `model` on `example` once, and raise ValueError if that fails; `title` is its name in the message."""
     try:

@@ -23,9 +23,9 @@ from proxconnect.training.study.yaml_files import holds_itself
 Verb = Literal["fit", "validate", "test"]
 
 _TITLES = {
-    "accuracy": "Accuracy of what ships",
-    "accuracy_hard": "before re-estimation",
-    "accuracy_soft": "of the soft network",
+    "accuracy": "Accuracy of the shipped network",
+    "accuracy_hard": "before batch norm was re-estimated",
+    "accuracy_soft": "with soft weights, as it trains",
 }
 
 
@@ -51,8 +51,12 @@ def run(
         if name in measured:
             table.add_row(title, f"{100 * measured[name]:.2f} %")
     if shipped is not None:
-        table.add_row("Packed", f"{shipped.packed_bytes:,} bytes of {shipped.float_bytes:,} in {shipped.path}")
-        table.add_row("Stays float", some(list(shipped.stays_float)))
+        smaller = (
+            f"{shipped.float_bytes / shipped.packed_bytes:.1f} times smaller than the {shipped.float_bytes:,} of float"
+        )
+        table.add_row("Packed file", str(shipped.path))
+        table.add_row("", f"{shipped.packed_bytes:,} bytes, {smaller}")
+        table.add_row("Layers that stay float", some(list(shipped.stays_float)))
     console.print(table)
     return {name: measured.get(name) for name in _TITLES} | {"packed": None if shipped is None else asdict(shipped)}
 

@@ -6,7 +6,7 @@ from proxconnect.training import data
 
 
 def some_digits(train: int = 128, test: int = 50) -> data.Dataset:
-    digits = data.digits()
+    digits = data.load("digits")
     return replace(
         digits,
         train_images=digits.train_images[:train],

@@ -44,7 +44,7 @@ def read(path: Path) -> dict:
 def digits_tested_whole():
     """Few to train on, but all to test on, as a fresh process does."""
     few = some_digits()
-    return replace(data.digits(), train_images=few.train_images, train_labels=few.train_labels)
+    return replace(data.load("digits"), train_images=few.train_images, train_labels=few.train_labels)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def test_an_absent_file_is_named(tmp_path):
 
 
 def test_digits_are_standardised_stratified_and_always_the_same():
-    digits = data.digits()
+    digits = data.load("digits")
     assert digits.train_images.shape == (1347, 1, 8, 8)
     assert digits.test_images.shape == (450, 1, 8, 8)
     assert digits.train_images.dtype == torch.float32
@@ -73,7 +73,7 @@ def test_digits_are_standardised_stratified_and_always_the_same():
     assert (digits.train_images.std() - 1).abs() < 1e-5
     shares = digits.test_labels.bincount() / 450 - digits.train_labels.bincount() / 1347
     assert shares.abs().max() < 2 / 450
-    assert torch.equal(digits.test_images, data.digits().test_images)
+    assert torch.equal(digits.test_images, data.load("digits").test_images)
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -82,7 +82,7 @@ def test_digits_are_those_of_scikit_learn():
     def rows(images):
         return sorted(map(tuple, images.flatten(1).tolist()))
 
-    digits = data.digits()
+    digits = data.load("digits")
     ours = torch.cat([digits.train_images, digits.test_images])
     ink = (ours - ours.min()) * (16 / (ours.max() - ours.min()))
     assert rows(ink.round()) == rows(torch.from_numpy(load_digits().images).float())
@@ -124,7 +124,7 @@ def test_other_data_in_the_same_files_is_refused(tmp_path, name, content):
     generated.write_fashion_mnist(tmp_path)
     (tmp_path / f"{name}-ubyte").write_bytes(idx(content))
     with pytest.raises(data.DatasetError, match="does not hold Fashion-MNIST"):
-        data.fashion_mnist(tmp_path)
+        data.load("fashion-mnist", tmp_path)
 
 
 def test_unknown_data_set():

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from proxconnect.training.data import DatasetError, digits
+from proxconnect.training.data import DatasetError, load
 from proxconnect.training.data.modules import (
     Cifar10,
     Cifar100,
@@ -44,7 +44,7 @@ def test_batches_have_the_shapes_that_the_module_states(tmp_path, kind, write, o
     assert (data.in_channels, data.image_size, data.image_size) == shape
     assert data.classes == classes
     loader = data.train_dataloader()
-    assert len(loader) == data.batches_per_epoch > 0
+    assert len(loader) == len(data._splits.train.labels) // 8
     for batches in (loader, data.val_dataloader(), data.test_dataloader(), data.calibration_batches(2)):
         images, labels = next(iter(batches))
         assert images.shape == (len(labels), *shape)
@@ -55,7 +55,7 @@ def test_batches_have_the_shapes_that_the_module_states(tmp_path, kind, write, o
 
 
 def test_digits_are_those_of_the_plain_data_set():
-    data, plain = Digits(eval_batch_size=450), digits()
+    data, plain = Digits(eval_batch_size=450), load("digits")
     ((images, labels),) = data.test_dataloader()
     assert torch.equal(images, plain.test_images)
     assert torch.equal(labels, plain.test_labels)

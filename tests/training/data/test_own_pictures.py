@@ -51,6 +51,17 @@ def test_folders_that_are_parted_already_stay_so(folder, name):
     assert (len(splits.train.labels), len(splits.test.labels)) == (24, 12)
 
 
+def test_three_folders_are_pictures_to_train_to_validate_and_to_test_on(folder):
+    shutil.copytree(folder / "val", folder / "test")
+    next((folder / "test").rglob("*.JPEG")).unlink()
+    data = PictureFolder(root=folder, transform=SMALL, batch_size=8, eval_batch_size=100)
+    loaders = data.train_dataloader().batches, data.val_dataloader(), data.test_dataloader()
+    assert [len(loader.labels) for loader in loaders] == [24, 12, 11]
+    assert [len(labels) for loader in loaders[1:] for _, labels in loader] == [12, 11]
+    with pytest.raises(DatasetError, match=r"val has the pictures to validate on: leave validation=4 out"):
+        PictureFolder(root=folder, transform=SMALL, validation=4).setup()
+
+
 @pytest.mark.parametrize("with_targets", [True, False])
 def test_a_data_set_of_pil_images_gives_what_its_folder_gives(folder, monkeypatch, with_targets):
     dataset = ImageFolder(folder / "train")

@@ -5,7 +5,7 @@ import yaml
 from grids import write_grid
 from test_ledger import entry
 
-from proxconnect.training.study import study as module
+from proxconnect.training.study import choosing as module
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.grid_rows import rows_of
 from proxconnect.training.study.ledger import Entry

@@ -186,6 +186,8 @@ BW = {"pair": "bnn++", "mode": "BW"}
         ({"blocks": [BW | {"start": "FT"}]}, r"starts after 'fp float E2E', .* no block has such a row \('seed 0 fp"),
         ({"blocks": [BW | {"start": "E2E"}, BW | {"start": "E2E", "set": {"rate": 1}}]}, "two blocks have a row"),
         ({"compare": {"pair": [["bnn++"]]}}, "is no couple of labels"),
+        ({"compare": {"pair": [["bnn++", "bnn++"]]}}, "is no couple of labels"),
+        ({"compare": {"pair": [3]}}, "is no couple of labels"),
         ({"ranks": {"pair": [["bnn++"]]}}, "is no list of different labels"),
         ({"ranks": {"pair": [["bnn++", "bnn++"]]}}, "is no list of different labels"),
         ({"ranks": {"pear": []}}, "unknown axis in ranks 'pear': did you mean 'pair'"),

@@ -82,8 +82,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     generation.require_room(title, model, options.prompt, options.tokens)
     say("binarizing and packing")
     model.eval().requires_grad_(False)
-    with torch.no_grad():
-        require_runs(title, model, example)
+    require_runs(title, model, example)
     binary = make_binary(
         copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
         accumulator=Accumulator(bits=8, overflow="wrap") if options.mode == "BWAA" else None, example=example,

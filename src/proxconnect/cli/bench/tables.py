@@ -53,9 +53,12 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
         yield ""
         yield writing(bench["generation"])
     yield ""
-    yield Text("\n".join([*_faster(bench["networks"]), *_agreement(bench)]))
+    yield Text("\n".join(_conclusions(bench["networks"])))
     for name, why in bench["absent"].items():
-        yield Text(f"Without {name}: {why}", style="dim")
+        yield Text(f"No result for {name}: {why}", style="dim")
+    yield ""
+    yield _agreement(bench["networks"])
+    yield Text(f"The largest answer of the binary network is {bench['largest_answer']:.2g}.")
     if profiled:
         yield ""
         yield _profile(bench["profile"])
@@ -67,7 +70,7 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
 
 def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table with a line for each network."""
-    made = table("", "latency\nms", "quartiles", "x as fast\nas float", "peak memory\nbytes", "file\nbytes")
+    made = table("", "latency\nms", "quartiles\nms", "x as fast\nas float32", "peak memory\nbytes", "file\nbytes")
     for one in networks:
         latency = one["latency"]
         made.add_row(
@@ -78,12 +81,15 @@ def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
     return made
 
 
-def _faster(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Name the networks with a lower median than the packed one, the fastest first, in one line if there are any."""
-    median = {one["name"]: one["latency"].median for one in networks}
-    faster = sorted((name for name in median if median[name] < median[PACKED]), key=lambda name: median[name])
+def _conclusions(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Compare packed with float32, and name the networks with a lower median than packed, the fastest first."""
+    by_name = {one["name"]: one for one in networks}
+    packed, smaller = by_name[PACKED], by_name[FLOAT]["file"] / by_name[PACKED]["file"]
+    yield f"packed is {packed['speedup'].median:.2f}x as fast as float32, and its file is {smaller:.1f} times smaller."
+    times_as_fast = {name: packed["latency"].median / one["latency"].median for name, one in by_name.items()}
+    faster = sorted((name for name in by_name if times_as_fast[name] > 1), key=lambda name: -times_as_fast[name])
     if faster:
-        by = (f"{title_of(name)} ({median[PACKED] / median[name]:.2f}x as fast)" for name in faster)
+        by = (f"{title_of(name)} ({times_as_fast[name]:.2f}x as fast)" for name in faster)
         yield f"Faster here than packed: {', '.join(by)}"
 
 
@@ -95,7 +101,7 @@ def title_of(name: str) -> str:
 def writing(found: Mapping[str, Any]) -> Table:
     """Return a table of the results of `time_writing`, with a row for each form of the language model."""
     first = f"{found['tokens']} tokens after\na prompt of {found['prompt']}"
-    made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles", "x as\nfast")
+    made = table(first, "first token\nms", "x as\nfast", "then\ntokens/s", "quartiles\ntokens/s", "x as\nfast")
     for one in found["writers"]:
         rate = one["rate"]
         made.add_row(
@@ -115,7 +121,7 @@ def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[
 def _profile(parts: Sequence[SelfTime]) -> Table:
     """Make a table of the modules and operations that take most of the packed network's time."""
     whole = sum(part.seconds.median for part in parts)
-    made = table("what takes the packed one's time", "kind", "calls", "ms", "%", left=2)
+    made = table("what takes the time of packed", "kind", "calls", "ms", "%", left=2)
 
     def row(name: str, kind: str, calls: str, parts: Sequence[SelfTime], style: str = "") -> None:
         seconds = sum(part.seconds.median for part in parts)
@@ -156,27 +162,24 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> Table:
     return made
 
 
-def _agreement(bench: Mapping[str, Any]) -> Iterator[str]:
-    """Say how far answers are from those of the network that an engine runs."""
-    run_by = {rival.name: rival.runs for rival in rivals.RIVALS}
-    for one in bench["networks"]:
-        difference = one["largest_difference"]
-        if one["name"] == PACKED:
-            says = (
-                "the same to the bit" if difference == 0 else f"|Δ| ≤ {difference:.2g} of {bench['largest_answer']:.2g}"
-            )
-            yield f"Answers, packed to binary in eval(): {says}"
-        elif one["name"] != FLOAT:
-            yield f"Answers, {one['name']} to {run_by.get(one['name'], 'float')}: |Δ| ≤ {difference:.2g}"
+def _agreement(networks: Sequence[Mapping[str, Any]]) -> Table:
+    """Make a table of how far the answers of each form are from those of the network that it runs."""
+    run_by = {PACKED: "binary"} | {rival.name: rival.runs for rival in rivals.RIVALS}
+    made = table("answers of", "differ from those of", "by at most", left=2)
+    for one in networks:
+        if one["name"] != FLOAT:
+            runs, apart = run_by.get(one["name"], FLOAT), one["largest_difference"]
+            made.add_row(one["name"], title_of(runs), f"{apart:.2g}" if apart else "0, to the bit")
+    return made
 
 
 def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
     """Say what share of the time the binary layers take, and so how fast the network could be at most."""
     share = bench["binary_share_of_time"]
-    yield f"Binary layers, with what is fused into them: {100 * share:.0f} % of the packed one's time."
+    yield f"Binary layers and what is fused into them take {100 * share:.0f} % of the time of packed."
     if share < 1:
         speedup = next(one["speedup"].median for one in bench["networks"] if one["name"] == PACKED)
-        yield f"If they took none, it would be {speedup / (1 - share):.2f}x as fast as float: the rest bounds it."
+        yield f"Even if they took none, it would be {speedup / (1 - share):.2f}x as fast as float32 at most."
     if constant := bench["one_signed"]:
         yield f"The binary input of {some(constant)} has one sign only, as after a ReLU."
         yield "The times are right, but a network cannot learn from such inputs: bireal_resnet18 has none."

@@ -53,9 +53,9 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "convolutions. A causal language model of transformers also writes.",
         epilog=epilog(_EXAMPLES, {Exit.DONE: "measured"}, _ABOUT),
     )
-    command.add_argument("model", metavar="MODEL", help="what to measure")
+    command.add_argument("model", metavar="MODEL", help="the network to measure")
     add = command.add_argument_group("what is binary").add_argument
-    add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="of the weights; default: bnn++")
+    add("--weights", type=pair_name, default="bnn++", metavar="PAIR", help="pair of the weights; default: bnn++")
     add("--mode", choices=MODES, default="BW", help="binary weights (default); activations too, which a ReLU before "
         "them makes useless; and the sums of their products in an accumulator of 8 bits that wraps")  # fmt: skip
     add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
@@ -63,11 +63,18 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add_packing(command)
     add = command.add_argument_group("what is measured").add_argument
     add_input(add)
-    add("--batch", nargs="+", type=positive, default=[1, 8], metavar="N", help="for throughput; default: 1 8")
+    add(
+        "--batch",
+        nargs="+",
+        type=positive,
+        default=[1, 8],
+        metavar="N",
+        help="batch sizes for the throughput; default: 1 8",
+    )
     add("--prompt", type=positive, default=128, metavar="N", help="tokens a language model goes on from; default: 128")
     add("--tokens", type=positive, default=32, metavar="N", help="tokens that it writes; default: 32")
-    add("--threads", type=positive, metavar="N", help="default: torch's")
-    add("--rounds", type=positive, default=11, metavar="N", help="default: 11")
+    add("--threads", type=positive, metavar="N", help="threads of every engine; default: torch's")
+    add("--rounds", type=positive, default=11, metavar="N", help="rounds of timing; default: 11")
     add = command.add_argument_group("what is shown").add_argument
     add("--profile", action="store_true", help="where the packed network's time goes, module by module")
     add("--plot", type=picture, metavar="FILE", help="draw the latencies as .png or .svg")

@@ -60,11 +60,11 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
-    add("pair", nargs="*", metavar="PAIR", help="what to check; F and B are two")
+    add("pair", nargs="*", metavar="PAIR", help="the pair to check, or its F and B")
     add("--backward", metavar="MODULE:NAME", help="check B alone, with F = sign")
     add("--mu", nargs="+", type=number, metavar="M", help="sharpness; default: 1 2 5, or those from the lowest on")
-    add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="of x; default: -1000 1000")
-    add("--all", action="store_true", help="the table of the catalogue beside it, or alone")
+    add("--domain", nargs=2, type=number, metavar=("LOW", "HIGH"), help="lowest and highest x; default: -1000 1000")
+    add("--all", action="store_true", help="also print a table of the catalogue; PAIR may be left out")
     add("--plot", type=picture, metavar="FILE", help="draw the deciding verdict as .png or .svg")
     add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _check))
@@ -183,7 +183,7 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
     """Make a table with a line for each pair and each answer on it."""
     title = "\nThe catalogue, and surrogates of the literature"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("pair", "", "μ"):
+    for name in ("pair", "verdict", "μ"):
         table.add_column(name, no_wrap=True)
     table.add_column("why")
     for verdicts in catalogue:

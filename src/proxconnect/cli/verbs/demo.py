@@ -47,17 +47,23 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = command.add_argument_group("what is trained").add_argument
     add("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: digits, 8 x 8, from sklearn")
     add("--root", type=Path, metavar="DIR", help="folder of the IDX files of Fashion-MNIST")
-    add("--pairs", nargs="+", type=pair_name, metavar="PAIR", help="default: bc pc bnn bnn+ bnn++; fp always is")
+    add(
+        "--pairs",
+        nargs="+",
+        type=pair_name,
+        metavar="PAIR",
+        help="pairs to train; default: bc pc bnn bnn+ bnn++; fp always is",
+    )
     add("--modes", nargs="+", choices=("BW", "BWA", "BWAA"), help="binary weights; activations too; and the sums of "
         "their products in a narrow accumulator; default: all")  # fmt: skip
     add("--starts", nargs="+", choices=("E2E", "FT"), help="from scratch, or fine-tuned from fp; default: both")
-    add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of BWAA; OVERFLOW is wrap, saturate or "
-        "cyclic; default: 8:wrap")  # fmt: skip
-    add("--seeds", type=positive, metavar="N", help="default: 3; 1 for fashion-mnist")
-    add("--epochs", type=positive, metavar="N", help="of every run")
+    add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="accumulator of BWAA; OVERFLOW is wrap, "
+        "saturate or cyclic; default: 8:wrap")  # fmt: skip
+    add("--seeds", type=positive, metavar="N", help="number of seeds; default: 3; 1 for fashion-mnist")
+    add("--epochs", type=positive, metavar="N", help="epochs of every run; default: 10; 6 for fashion-mnist")
     add = command.add_argument_group("how and where").add_argument
     add("--workers", type=positive, metavar="N", help="processes, of one thread each; default: one a core, at most 8")
-    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
+    add("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder for the results; default: runs/demo")
     add("--json", action="store_true", help=JSON_HELP)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _demo))
 

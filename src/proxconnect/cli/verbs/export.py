@@ -51,7 +51,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     )
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help="the packed file")
-    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("--model", required=True, metavar="MODEL", help="the code that builds its architecture")
     add("--to", required=True, choices=FORMATS, help="the format")
     add("-o", "--out", type=output_file, required=True, metavar="FILE", help="the file to write")
     add_input(add)

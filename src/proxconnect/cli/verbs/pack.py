@@ -49,8 +49,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
     )
     add = command.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="what was trained")
-    add("--model", required=True, metavar="MODEL", help="what builds its architecture")
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the training checkpoint")
+    add("--model", required=True, metavar="MODEL", help="the code that builds its architecture")
     add("-o", "--out", type=output_file, required=True, metavar="FILE", help="the file to write, as net.safetensors")
     add("--example", nargs="*", type=positive, action="append", metavar="N", help="prove that the packed network "
         "answers as the binary one, on an input of this shape, again for a second one; alone: its own")  # fmt: skip
@@ -68,14 +68,12 @@ def _pack(parsed: argparse.Namespace) -> Answer:
     subject = network(parsed.model)
     binary, matched, how = binarization.trained(subject, checkpoint, parsed)
     example = subject.input_of([shape for shape in parsed.example or () if shape], binary)
-    proof = None
-    if parsed.example is not None:
-        if example is None:
-            raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
-        with torch.no_grad():
-            require_runs(subject.title, binary, example)
-        proof = example
-    packed = proxconnect.pack(binary, **binarization.packing_options(parsed), example=proof)
+    if example is not None:
+        require_runs(subject.title, binary, example)
+    elif parsed.example is not None:
+        raise ValueError(f"give the shape of what {parsed.model} takes, as --example 1 3 224 224")
+    options = binarization.packing_options(parsed)
+    packed = proxconnect.pack(binary, **options, example=None if parsed.example is None else example)
     proxconnect.save(packed, parsed.out)
     with torch.inference_mode():
         seconds = {} if example is None else by_kind(profile(packed, example, rounds=5))
@@ -108,15 +106,15 @@ def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
     under = f" under {made['prefix']!r}" if made["prefix"] else ""
     yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}; {made['binarized']}"
     if made["progress"]:
-        yield f"of {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
+        yield f"saved at {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
     yield (
         f"{made['binary_layers']} layers with {made['binary_parameters']:,} of {made['parameters']:,} parameters are "
-        f"binary, {made['binary_inputs']} of them with binary inputs"
+        f"binary, {made['binary_inputs'] or 'none'} of them with binary inputs"
     )
     size, before = made["bytes"], made["float_bytes"]
     yield f"{made['file']}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
     yield from made["packing"]
     if made["seconds"]:
         most = list(made["seconds_by_kind"].items())[:5]
-        shares = ", ".join(f"{kind} {100 * seconds / made['seconds']:.0f} %" for kind, seconds in most)
+        shares = ", ".join(f"{100 * seconds / made['seconds']:.0f} % in {kind}" for kind, seconds in most)
         yield f"a run takes {1e3 * made['seconds']:.3g} ms here: {shares}"

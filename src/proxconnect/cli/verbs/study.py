@@ -36,9 +36,9 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "study",
         help="run a grid of training runs, and make tables of its ledger",
         description="Run the rows of a grid in parallel processes. Each finished row is a line of\n"
-        "ledger.jsonl, in the folder of the grid; one that is there never runs again,\n"
-        "and one that was stopped, by whatever, goes on from its checkpoint. Tables and\n"
-        "pictures are written beside the ledger in the end.",
+        "ledger.jsonl, in the folder of the grid, and never runs again. A row that was\n"
+        "stopped goes on from its checkpoint. In the end, tables and pictures are written\n"
+        "beside the ledger.",
         epilog=epilog(_EXAMPLES, _EXITS, "docs/grids.md says what a grid file holds."),
     )
     add = command.add_argument
@@ -51,21 +51,21 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     instead("--verify", type=positive, nargs="?", const=3, metavar="N", help="run N random finished rows again and "
             "compare; default: 3")  # fmt: skip
     instead("--choose", nargs="+", metavar="AXIS", help="write the best settings for each label of the axes")
-    group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="of --choose; default: "
-                       "accuracy.reestimated")  # fmt: skip
-    group.add_argument("-o", "--output", type=output_file, metavar="FILE", help="of --choose; default: tuned.yaml "
-                       "beside the grid")  # fmt: skip
+    group.add_argument("--by", default="accuracy.reestimated", metavar="FIGURE", help="the number to choose by; "
+                       "default: accuracy.reestimated")  # fmt: skip
+    group.add_argument("-o", "--output", type=output_file, metavar="FILE", help="the file that --choose writes; "
+                       "default: tuned.yaml beside the grid")  # fmt: skip
     add = command.add_argument_group("which rows").add_argument
     add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
         "with one of several: pair=bnn+,bnn++")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="run at most N rows now")
     add = command.add_argument_group("how and where").add_argument
     add("--workers", type=positive, metavar="N", help="processes; default: one for each --threads cores")
-    add("--threads", type=positive, default=1, metavar="N", help="of each row; default: 1")
+    add("--threads", type=positive, default=1, metavar="N", help="threads of each row; default: 1")
     add("--on", type=_place, default=("processes", None), metavar="ray[:ADDRESS]", help="run rows on this cluster, "
         "which shares --work and has this version installed")  # fmt: skip
-    add("--folder", type=Path, metavar="DIR", help="of ledger, tables and pictures; default: that of the grid")
-    add("--work", type=Path, metavar="DIR", help="of checkpoints and logs; default: runs/studies/NAME")
+    add("--folder", type=Path, metavar="DIR", help="for ledger, tables and pictures; default: that of the grid")
+    add("--work", type=Path, metavar="DIR", help="for checkpoints and logs; default: runs/studies/NAME")
     command.set_defaults(run=lambda parsed: print_answer(parsed, _study))
 
 
@@ -88,8 +88,9 @@ def _study(parsed: argparse.Namespace) -> Answer:
     for package in ("yaml", "pandas"):
         extras.require(package, "train")
     from proxconnect.training.study import results
+    from proxconnect.training.study.choosing import choose
     from proxconnect.training.study.running import Processes, RayCluster
-    from proxconnect.training.study.study import Study, choose, list_rows, record, run, verify, write_results
+    from proxconnect.training.study.study import Study, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)
     study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)

@@ -7,7 +7,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import RenderableType
 from rich.text import Text
 from torch import Tensor
@@ -57,7 +56,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("file", type=Path, metavar="CHECKPOINT-or-FILE", help="what `pack` or training wrote")
     add("--json", action="store_true", help=JSON_HELP)
     add = command.add_argument_group("the network").add_argument
-    add("--model", metavar="MODEL", help="what builds its architecture")
+    add("--model", metavar="MODEL", help="the code that builds its architecture")
     add_input(add)
     binarization.add_to(command)
     command.set_defaults(run=lambda parsed: print_answer(parsed, _of_model if parsed.model else _of_file))
@@ -71,18 +70,22 @@ def _of_file(parsed: argparse.Namespace) -> Answer:
 def _of_model(parsed: argparse.Namespace) -> Answer:
     """Summarize the network itself, which runs once if its input is known."""
     subject = network(parsed.model)
-    if is_packed(parsed.file):
+    from_packed_file = is_packed(parsed.file)
+    if from_packed_file:
         model = proxconnect.load(parsed.file, subject.build())
     else:
         model, _, _ = binarization.trained(subject, read(parsed.file), parsed)
     example = subject.input_of(parsed.input, model)
-    with torch.no_grad():
-        if example is not None:
-            require_runs(subject.title, model, example)
-        found = proxconnect.summary(model, example)
+    if example is not None:
+        require_runs(subject.title, model, example)
+    found = proxconnect.summary(model, example)
     totals = {name: getattr(found, name) for name in _TOTALS}
-    packing = [Text(str(model.packing))] if hasattr(model, "packing") else []
-    return Answer({"kind": "network", "file": parsed.file, **totals, "layers": found.rows}, [str(found), *packing])
+    shown: list[RenderableType] = [str(found)]
+    if from_packed_file:
+        size = parsed.file.stat().st_size
+        smaller = f"{found.float_bytes / size:.1f} times smaller than float"
+        shown += [f"file        {size:,} bytes with its header: {smaller}", "", Text(str(model.packing))]
+    return Answer({"kind": "network", "file": parsed.file, **totals, "layers": found.rows}, shown)
 
 
 def _packed_contents(path: Path) -> Answer:
@@ -190,8 +193,8 @@ def _checkpoint_contents(checkpoint: Checkpoint) -> Answer:
 def _shown_checkpoint(document: Mapping[str, Any], others: int) -> Iterator[RenderableType]:
     layers, floats = document["layers"], document["float"]
     if not layers:
-        yield "no latents: a float checkpoint, of which `proxconnect pack` takes the signs"
-        yield f"tensors      {floats['tensors']}, {floats['numbers']:,} numbers"
+        yield f"no latents: a float checkpoint, {floats['numbers']:,} numbers in {floats['tensors']} tensors"
+        yield "`proxconnect pack` makes its weights binary by their signs."
         return
     made = table("layer", "latent", "μ of\nweights", "μ of\ninputs", "scale", "latent\nbytes", left=2)
     for layer in layers:
@@ -204,9 +207,9 @@ def _shown_checkpoint(document: Mapping[str, Any], others: int) -> Iterator[Rend
     yield f"binary       {document['latents']:,} latents in {len(layers)} layers"
     yield f"float        {floats['numbers']:,} numbers in {floats['tensors']} tensors"
     if document["prefix"]:
-        yield f"names        after {document['prefix']!r}, beside which there are {others} tensors"
-    yield from (f"{name}  {value}" for name, value in document["schedule"].items())
-    yield "Pairs, accumulators and what shares a scale are in no checkpoint."
+        yield f"names        after {document['prefix']!r}; {others} other tensors, as of an optimizer"
+    yield from (f"optimizer    {name}: {value}" for name, value in document["schedule"].items())
+    yield "A checkpoint does not say pairs, accumulators and what shares a scale."
 
 
 def _number(tensor: Tensor | None) -> float | None:

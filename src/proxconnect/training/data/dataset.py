@@ -107,31 +107,19 @@ class Dataset:
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:
-    """Return the data set "digits", or "fashion-mnist" from the files in `root`, by default `FASHION_MNIST_ROOT`.
+    """Return the data set "digits", or "fashion-mnist" from the four IDX files in `root`, `FASHION_MNIST_ROOT` if None.
 
-    DatasetError for another name, or absent or wrong files; MissingExtraError for digits without scikit-learn.
+    Digits are 1797 of scikit-learn, 8 x 8, always the same 1347 to train and 450 to test. Fashion-MNIST are 70000
+    articles of clothing, 28 x 28, 60000 to train and 10000 to test (Xiao 2017, arXiv 1708.07747). DatasetError for
+    another name, or files that are absent, damaged or of another shape; MissingExtraError without scikit-learn.
     """
+    splits: Splits[TensorPictures]
     if name == "digits":
-        return digits()
-    if name == "fashion-mnist":
-        return fashion_mnist(FASHION_MNIST_ROOT if root is None else folder_name(root, "root"))
-    raise DatasetError(f"unknown data set {name!r}: known are 'digits' and 'fashion-mnist'")
-
-
-def digits() -> Dataset:
-    """Return 1797 handwritten digits of scikit-learn, 8 x 8: always the same 1347 to train and 450 to test."""
-    return _standardised("digits", read_digits())
-
-
-def fashion_mnist(root: Path = FASHION_MNIST_ROOT) -> Dataset:
-    """Return 70000 articles of clothing, 28 x 28: 60000 to train, 10000 to test, from the four IDX files in `root`.
-
-    DatasetError if one is absent, damaged or has other image sizes or labels. Source: Xiao 2017 (arXiv 1708.07747).
-    """
-    return _standardised("fashion-mnist", read_fashion_mnist(root))
-
-
-def _standardised(name: str, splits: Splits[TensorPictures]) -> Dataset:
+        splits = read_digits()
+    elif name == "fashion-mnist":
+        splits = read_fashion_mnist(FASHION_MNIST_ROOT if root is None else folder_name(root, "root"))
+    else:
+        raise DatasetError(f"unknown data set {name!r}: known are 'digits' and 'fashion-mnist'")
     standardise = Standardisation.of(splits.train.images)
     train, test = standardise(splits.train.images), standardise(splits.test.images)
     return Dataset(name, train, splits.train.labels, test, splits.test.labels)

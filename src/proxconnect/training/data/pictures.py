@@ -83,6 +83,8 @@ class Splits(Generic[P]):
     train: P
     test: P
     classes: int
+    validation: P | None = None
+    """The pictures to validate on, if the data set has some apart."""
 
 
 def checked(images: Tensor, labels: Tensor, shape: tuple[int, ...], classes: int, where: str) -> TensorPictures:

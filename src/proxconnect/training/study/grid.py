@@ -78,7 +78,7 @@ class Grid:
     axes: Axes
     blocks: list[Block]
     tuned: list[Setting]
-    compare: Mapping[str, Sequence[tuple[str, str]]]
+    compare: Mapping[str, Sequence[Sequence[str]]]
     """By axis, the couples of labels whose results are compared."""
     ranks: Mapping[str, Sequence[Sequence[str]]]
     """By axis, the groups of labels that are ranked over all settings."""
@@ -115,14 +115,8 @@ class Grid:
             axes=axes,
             blocks=[_block(block, axes) for block in _list(content.get("blocks", [{}]), "blocks")],
             tuned=[setting for name in _names(content.get("tuned", [])) for setting in _tuned(folder / name, axes)],
-            compare={
-                str(axis): _couples(str(axis), couples, axes)
-                for axis, couples in _mapping(content.get("compare", {}), "compare").items()
-            },
-            ranks={
-                str(axis): _groups(str(axis), groups, axes)
-                for axis, groups in _mapping(content.get("ranks", {}), "ranks").items()
-            },
+            compare=_groups(content, "compare", axes),
+            ranks=_groups(content, "ranks", axes),
             layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
         )
 
@@ -199,22 +193,19 @@ def _tuned(path: Path, axes: Axes) -> list[Setting]:
     return settings
 
 
-def _couples(axis: str, couples: Any, axes: Axes) -> list[tuple[str, str]]:
-    require_known(axis, axes, "axis in compare")
-    for couple in _list(couples, f"compare: {axis}"):
-        if not isinstance(couple, list) or len(couple) != 2:
-            raise GridError(f"compare: {axis}: {couple!r} is no couple of labels, as [bnn++, bnn+]")
-        chosen_labels({axis: couple}, axes, "compare")
-    return [(str(one), str(other)) for one, other in couples]
-
-
-def _groups(axis: str, groups: Any, axes: Axes) -> list[list[str]]:
-    require_known(axis, axes, "axis in ranks")
-    for group in _list(groups, f"ranks: {axis}"):
-        if not isinstance(group, list) or len(set(map(str, group))) < max(2, len(group)):
-            raise GridError(f"ranks: {axis}: {group!r} is no list of different labels, as [bnn++, bnn+, bc]")
-        chosen_labels({axis: group}, axes, "ranks")
-    return [[str(label) for label in group] for group in groups]
+def _groups(content: Mapping[str, Any], key: str, axes: Axes) -> dict[str, list[tuple[str, ...]]]:
+    """Return the groups of different labels by axis under `key`: couples to compare, two or more labels to rank."""
+    found = {}
+    for axis, groups in _mapping(content.get(key, {}), key).items():
+        require_known(str(axis), axes, f"axis in {key}")
+        for group in _list(groups, f"{key}: {axis}"):
+            size = len(group) if isinstance(group, list) else 0
+            if size < 2 or size > len(set(map(str, group))) or (key == "compare" and size > 2):
+                what = "couple of labels" if key == "compare" else "list of different labels"
+                raise GridError(f"{key}: {axis}: {group!r} is no {what}, as [bnn++, bnn+]")
+            chosen_labels({axis: group}, axes, key)
+        found[str(axis)] = [tuple(map(str, group)) for group in groups]
+    return found
 
 
 def _layout(content: Mapping[Any, Any], axes: Axes) -> TableLayout:

@@ -34,7 +34,8 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         batch_size: pictures in a batch to train on, on each process; the rest of an epoch is dropped.
         eval_batch_size: the most pictures in a batch to validate or test on, on each process.
         workers: processes that make batches, on each process; 0, none, is best for pictures in memory.
-        validation: the number of training pictures to hold out, by class, and to validate on; 0: use the test set.
+        validation: the number of training pictures to hold out, by class, and to validate on; 0: use the validation set
+            of the data, or else the test set.
         split_seed: decides which pictures are held out and which are the subset.
         subset: the number of other training pictures to use, by class; a larger subset holds each smaller one.
         seed: decides the order of each epoch and the augmentation of each picture.
@@ -87,11 +88,6 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def training_view(self, pictures: P) -> View:
         """Return a function like that of `plain_view`, with images augmented by `seed`, epoch and index alone."""
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """The number of training batches in an epoch, on each process."""
-        return len(self._order(*_place()))
-
     def setup(self, stage: str | None = None) -> None:
         """Read the files and choose the pictures to train on, so that errors come early; `stage` has no effect."""
         _ = self._selection
@@ -122,13 +118,14 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._loader
 
     def val_dataloader(self) -> Batches:
-        """Return batches of the held-out training pictures, or of the test set if `validation` is 0; not augmented."""
-        return self._eval_loader(self._splits.train, self._selection[1]) if self.validation else self.test_dataloader()
+        """Return batches of the pictures that `validation` says, not augmented."""
+        if self.validation:
+            return self._eval_loader(self._splits.train, self._selection[1])
+        return self._eval_loader(self._splits.validation or self._splits.test)
 
     def test_dataloader(self) -> Batches:
         """Return batches of the test set, each picture once, not augmented."""
-        pictures = self._splits.test
-        return self._eval_loader(pictures, torch.arange(len(pictures.labels)))
+        return self._eval_loader(self._splits.test)
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
         """Yield up to `count` training batches of epoch 0, not augmented, and the same on every process."""
@@ -173,7 +170,8 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
     def _order(self, rank: int, world: int) -> Shuffled:
         return Shuffled(self._selection[0], self.batch_size, self.seed, rank, world, self._splits.train.blocks)
 
-    def _eval_loader(self, pictures: P, rows: Tensor) -> Batches:
+    def _eval_loader(self, pictures: P, rows: Tensor | None = None) -> Batches:
+        rows = torch.arange(len(pictures.labels)) if rows is None else rows
         order = InTurn(rows, self.eval_batch_size, *_place())
         return Batches(self.plain_view(pictures), pictures.labels, order, self.workers)
 

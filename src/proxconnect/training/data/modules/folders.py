@@ -35,13 +35,17 @@ class FolderPictures(Pictures):
         return decoded(path, str(path))
 
 
-def splits_of(train_folder: Path, test_folder: Path) -> Splits[Pictures]:
-    """Return the pictures to train on and to test on; DatasetError unless both folders have the same classes."""
-    train, test = FolderPictures(train_folder), FolderPictures(test_folder)
-    other = sorted(set(train.classes) ^ set(test.classes))
-    if other:
-        raise DatasetError(
-            f"{train.folder} and {test.folder} have different classes: {', '.join(other[:3])} "
-            f"{'is' if len(other) == 1 else 'are'} in one alone ({len(other)} in all)"
-        )
-    return Splits(train, test, len(train.classes))
+def splits_of(*folders: Path) -> Splits[Pictures]:
+    """Return the pictures to train on, to test on and, if there is a third folder, to validate on.
+
+    DatasetError unless all folders have the same classes.
+    """
+    train, test, *validation = map(FolderPictures, folders)
+    for pictures in (test, *validation):
+        other = sorted(set(train.classes) ^ set(pictures.classes))
+        if other:
+            raise DatasetError(
+                f"{train.folder} and {pictures.folder} have different classes: {', '.join(other[:3])} "
+                f"{'is' if len(other) == 1 else 'are'} in one alone ({len(other)} in all)"
+            )
+    return Splits(train, test, len(train.classes), *validation)

@@ -21,7 +21,8 @@ LAYOUT = f"""
     └── ...
 or, if you choose the pictures to test on,
 ├── train                 folders of classes
-└── val                   or test: the same classes
+├── val                   the same classes; without test, val is the test set
+└── test
 """
 
 
@@ -97,19 +98,26 @@ class Own(Photos):
 
 
 class PictureFolder(Own):
-    """Data module of pictures of your own in `root`: a folder for each class, or train and val (or test) of such."""
+    """Data module of pictures of your own in `root`: a folder for each class, or folders train and test of such.
+
+    Beside both, a folder val holds the pictures to validate on. Without test, val is the test set.
+    """
 
     name = "pictures"
 
     def read(self) -> Splits[Pictures]:
-        """Return the pictures to train on and to test on; DatasetError if `root` has no folders of classes."""
+        """Return the pictures by use; DatasetError if `root` has no folders of classes, or val beside `validation`."""
         root = self._root
         inner = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
         if "train" in inner:
-            tests = [name for name in ("val", "test") if name in inner]
-            if not tests:
+            others = [root / name for name in ("test", "val") if name in inner]
+            if not others:
                 raise self._wrong("it has a folder train, but no val or test")
-            return splits_of(root / "train", root / tests[0])
+            if len(others) == 2 and self.validation:
+                raise DatasetError(
+                    f"{others[1]} has the pictures to validate on: leave validation={self.validation} out"
+                )
+            return splits_of(root / "train", *others)
         if len(inner) < 2:
             raise self._wrong("it has fewer than two folders of classes")
         pictures = FolderPictures(root)
