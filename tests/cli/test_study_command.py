@@ -22,6 +22,8 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert (folder / "tables.md").exists()
     assert main(["study", grid, "--list", "--only", "start=FT"]) == 0
     assert "2 rows: 2 done" in capsys.readouterr().out
+    assert main(["study", grid, "--list", "--only", "start=FT", "--only", "seed=0", "--only", "start=E2E"]) == 0
+    assert "4 rows: 4 done" in capsys.readouterr().out
     assert main(["study", grid, "--verify", "8"]) == 0
     assert capsys.readouterr().out.count("the same to the bit") == 8
 

@@ -56,8 +56,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     group.add_argument("-o", "--output", type=output_file, metavar="FILE", help="the file that --choose writes; "
                        "default: tuned.yaml beside the grid")  # fmt: skip
     add = command.add_argument_group("which rows").add_argument
-    add("--only", nargs="+", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with this label, or "
-        "with one of several: pair=bnn+,bnn++")  # fmt: skip
+    add("--only", nargs="+", action="extend", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with "
+        "this label, or with one of several: pair=bnn+,bnn++")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="run at most N rows now")
     add = command.add_argument_group("how and where").add_argument
     add("--workers", type=positive, metavar="N", help="processes; default: one for each --threads cores")
@@ -93,7 +93,10 @@ def _study(parsed: argparse.Namespace) -> Answer:
     from proxconnect.training.study.study import Study, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)
-    study = Study.read(parsed.grid, dict(parsed.only), parsed.folder, parsed.work)
+    only: dict[str, tuple[str, ...]] = {}
+    for axis, labels in parsed.only:
+        only[axis] = (*only.get(axis, ()), *labels)
+    study = Study.read(parsed.grid, only, parsed.folder, parsed.work)
     if parsed.list:
         return Answer({"rows": list_rows(study, console)}, ())
     if parsed.tables:
