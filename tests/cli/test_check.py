@@ -218,7 +218,7 @@ def test_json_of_a_legitimate_pair_has_its_prox_and_its_regularizer(capsys):
 
 
 def test_json_has_null_for_what_is_infinite():
-    pole = Verdict("pole", None, None, "", None, False, (-1.0, 1.0), forward=lambda x: 1 / x, backward=torch.ones_like)
+    pole = Verdict(name="pole", domain=(-1.0, 1.0), forward=lambda x: 1 / x, backward=torch.ones_like)
     (record,) = plain(check.as_json([pole]))["verdicts"]
     at = record["curves"]["x"].index(0.0)
     assert record["curves"]["F"][at - 1 : at + 2] == [-32.0, None, 32.0]

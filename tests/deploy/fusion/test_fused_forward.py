@@ -16,7 +16,7 @@ import proxconnect as pc
 from proxconnect.deploy.fusion import fuse, layer_by_layer
 from proxconnect.deploy.fusion.binary_products import BITS, STEPS
 from proxconnect.deploy.fusion.closeness import gap
-from proxconnect.deploy.fusion.graph_modules import graph_forward
+from proxconnect.deploy.fusion.graph_modules import Region, graph_forward
 from proxconnect.deploy.packed import PackedLayer
 from proxconnect.kernels.library import has_vectors
 
@@ -84,6 +84,10 @@ def test_what_is_fused_is_told():
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)
+
+
+def test_what_was_not_fused_is_not_told():
+    assert str(Region("encoder", {"binary layers": 0, STEPS: 0, "layer norms": 2})) == "encoder: 2 layer norms"
 
 
 @folds_norms

@@ -58,7 +58,7 @@ def test_three_folders_are_pictures_to_train_to_validate_and_to_test_on(folder):
     loaders = data.train_dataloader().batches, data.val_dataloader(), data.test_dataloader()
     assert [len(loader.labels) for loader in loaders] == [24, 12, 11]
     assert [len(labels) for loader in loaders[1:] for _, labels in loader] == [12, 11]
-    with pytest.raises(DatasetError, match=r"val has the pictures to validate on: leave validation=4 out"):
+    with pytest.raises(DatasetError, match=r"val has the pictures to validate on: leave out --data.validation"):
         PictureFolder(root=folder, transform=SMALL, validation=4).setup()
 
 

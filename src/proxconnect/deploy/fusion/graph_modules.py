@@ -30,9 +30,10 @@ class Region:
 
     def __str__(self) -> str:
         counts = Counter(self.counts)
-        what = [f"{counts.pop(name, 0)} {name}" for name in (BinaryProduct.name, STEPS)]
+        binary = [f"{count} {name}" for name in (BinaryProduct.name, STEPS) if (count := counts.pop(name, 0))]
         rest = [f"{count} {name}" for name, count in counts.items() if count]
-        return f"{self.name or 'the model'}: {', '.join([' with '.join(what), *rest])}"
+        what = ", ".join([" with ".join(binary)] * bool(binary) + rest)
+        return f"{self.name or 'the model'}: {what or 'no operation was fused'}"
 
 
 @dataclass(frozen=True)

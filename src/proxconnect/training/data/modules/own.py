@@ -114,9 +114,7 @@ class PictureFolder(Own):
             if not others:
                 raise self._wrong("it has a folder train, but no val or test")
             if len(others) == 2 and self.validation:
-                raise DatasetError(
-                    f"{others[1]} has the pictures to validate on: leave validation={self.validation} out"
-                )
+                raise DatasetError(f"{others[1]} has the pictures to validate on: leave out --data.validation")
             return splits_of(root / "train", *others)
         if len(inner) < 2:
             raise self._wrong("it has fewer than two folders of classes")
