@@ -1,8 +1,8 @@
 """Each technique of the ablation does what it says: one that did nothing would look like one that gains nothing."""
 
-from pathlib import csv
+import csv
+from pathlib import Path
 
-import Path
 import pytest
 import torch
 from torch import nn
