@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from artefacts import Artefact, Inputs
-from proxconnect.cli.bench.rivals import onnx_runtime
-from proxconnect.export.openvino import openvino_package
+from proxconnect.cli.bench.rivals import onnx_runtime, openvino
+from proxconnect.export.openvino import core, openvino_package
 
 SMALLEST: Mapping[str, Any] = {"remainder": "int8", "vectors": "float16"}
 
@@ -128,32 +128,22 @@ def _onnx_dynamic(subject: Subject, folder: Path) -> None:
 
 
 def _openvino_float(subject: Subject, folder: Path) -> None:
-    openvino = openvino_package()
-
-    openvino.save_model(_converted(subject), folder / OPENVINO_FLOAT.file, compress_to_fp16=False)
+    openvino_package().save_model(_converted(subject), folder / OPENVINO_FLOAT.file, compress_to_fp16=False)
 
 
 def _openvino_int8(subject: Subject, folder: Path) -> None:
     # At equal speed, NNCF's correction of biases took 0.9 points from a ResNet-20 that ONNX Runtime's file keeps. In
     # transformers its file is 1.3 times as fast.
-    openvino = openvino_package()
-    quantized = _by_nncf(subject) if subject.is_transformer else openvino.Core().read_model(folder / ONNX_STATIC.file)
-    openvino.save_model(quantized, folder / OPENVINO_INT8.file)
-
-
-def _by_nncf(subject: Subject) -> Any:
-    converted = _converted(subject)
-    import nncf
-
-    data, count = nncf.Dataset([list(inputs) for inputs in subject.calibration]), len(subject.calibration)
-    return nncf.quantize(converted, data, subset_size=count, model_type=nncf.ModelType.TRANSFORMER)
+    if subject.is_transformer:
+        quantized = openvino.by_nncf(_converted(subject), [*_tensors(subject)])
+    else:
+        quantized = core().read_model(folder / ONNX_STATIC.file)
+    openvino_package().save_model(quantized, folder / OPENVINO_INT8.file)
 
 
 def _converted(subject: Subject) -> Any:
-    openvino = openvino_package()
-
     model, example = copy.deepcopy(subject.networks["float"].network), next(_tensors(subject))
-    converted = openvino.convert_model(model, example_input=example)
+    converted = openvino_package().convert_model(model, example_input=example)
     shapes = [[-1 if n in subject.varies else size for n, size in enumerate(tensor.shape)] for tensor in example]
     converted.reshape(dict(enumerate(shapes)))
     return converted

@@ -27,7 +27,7 @@ def openvino_package() -> Any:
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
     """Return a core that lives as long as the process: deleting two of them can kill it at its next signal."""
     return openvino_package().Core()
 
@@ -39,7 +39,7 @@ def compiled(network: Any, **options: object) -> Any:
     """
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
-    return _core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **options})
+    return core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **options})
 
 
 def to_openvino(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, any_batch: bool = False) -> None:
@@ -89,7 +89,7 @@ def openvino_network(packed: nn.Module, example: Any, *, any_batch: bool = False
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
         write(onnx_graph(packed, example, any_batch=any_batch, rewrite=name_parts), file)
-        network = _core().read_model(file)
+        network = core().read_model(file)
     for node in network.get_ordered_ops():
         if node.get_type_name() == "Gather":
             # After a conversion of a weight's bytes, OpenVINO takes the weight for one of 8 bits, and rounds the inputs

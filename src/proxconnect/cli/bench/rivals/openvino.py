@@ -4,6 +4,7 @@ import copy
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from proxconnect.cli.bench.rivals import onnx_runtime
 from proxconnect.cli.bench.rivals.onnx_runtime import CannotRunError, Run, Task
 from proxconnect.deploy.hardening import hard_state_dict
-from proxconnect.export.openvino import binary_convolution, compiled, openvino_package
+from proxconnect.export.openvino import binary_convolution, compiled, core, openvino_package
 from proxconnect.layers import BinaryConv2d, BinaryLayer
 
 
@@ -28,19 +29,23 @@ def int8(task: Task) -> Run:
     NNCF quantizes networks with attention, which then run faster than from the file of ONNX Runtime. Others run from
     that file as fast as from NNCF.
     """
-    return _run(
-        _by_nncf(task) if task.has_attention else openvino_package().Core().read_model(task.static_int8_file), task
-    )
+    if not task.has_attention:
+        return _run(core().read_model(task.static_int8_file), task)
+    return _run(by_nncf(_converted(task.model, task), [task.inputs]), task)
 
 
-def _by_nncf(task: Task) -> Any:
-    network = _converted(task.model, task)  # imports OpenVINO without telemetry, before NNCF
+def by_nncf(network: Any, calibration: Sequence[tuple[Tensor, ...]]) -> Any:
+    """Return an `openvino.Model` of a transformer in 8 bits, with the ranges of its activations on `calibration`.
+
+    Each entry of `calibration` is one input of the network. Import OpenVINO by `openvino_package` before, else NNCF
+    imports its telemetry.
+    """
     with redirect_stdout(sys.stderr):  # NNCF prints
         import nncf
 
         nncf.set_log_level(logging.WARNING)
-        data = nncf.Dataset([[tensor.numpy() for tensor in task.inputs]])
-        return nncf.quantize(network, data, subset_size=1, model_type=nncf.ModelType.TRANSFORMER)
+        data = nncf.Dataset([[tensor.numpy() for tensor in inputs] for inputs in calibration])
+        return nncf.quantize(network, data, subset_size=len(calibration), model_type=nncf.ModelType.TRANSFORMER)
 
 
 def binary(task: Task) -> Run:
@@ -54,7 +59,7 @@ def binary_in_int8(task: Task) -> Run:
     twin, count = _twin_of(task)
     floats = onnx_runtime.write_floats(twin, task.inputs, task.folder / "twin.onnx")
     file = onnx_runtime.write_static_int8(floats, [task.inputs], task.folder / "binary.onnx", _is_binary)
-    return _run(_make_binary(openvino_package().Core().read_model(file), count), task)
+    return _run(_make_binary(core().read_model(file), count), task)
 
 
 def _converted(model: nn.Module, task: Task) -> Any:
