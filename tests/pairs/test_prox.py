@@ -50,6 +50,8 @@ REGULARISERS: dict[str, tuple[Prox, Regulariser]] = {
     "proxquant": (prox.proxquant, lambda z, mu: (mu - 1) * distance(z)),
     "tanh": (prox.tanh, lambda z, mu: entropy(z) / mu - 0.5 * z**2),
     "outward": (prox.outward, lambda z, mu: infinite_unless(np.abs(z) >= 1)),
+    "gap(0.7)": (prox.gap(0.7), lambda z, mu: infinite_unless(np.abs(z) >= 0.7)),
+    "gap(0.61003, 1)": (prox.gap(0.61003, 1), lambda z, mu: infinite_unless(np.abs(z) >= 0.61003 / mu * (1 - 1e-15))),
     "linear(0.4, 0.2)": (prox.linear(0.4, 0.2), linear_family(0.4, 0.2)),
     "linear(0.1, 0.5)": (prox.linear(0.1, 0.5), linear_family(0.1, 0.5)),
 }

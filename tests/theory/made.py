@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import PAIRS, SURROGATES, Pair, prox, transform
+from proxconnect.pairs.expression import parse
 from proxconnect.theory import average, compose, correct, rescale, synthesize
 
 
@@ -57,6 +58,9 @@ _MADE = (
     Pair("md and parq", prox=average([prox.proxconnect, prox.parq]), doc="F(x) = argmin, B = 1: a proximal average."),
     rescale(_pair("bnn"), inner=2.0, name="narrow bnn"),
     rescale(_pair("erf+"), inner=0.5, name="wide erf"),
+    parse("clip of gap(1, 1)"),
+    parse("swish(0.5) of gap(0.3, 0.5)"),
+    parse("spline(3, -1, 2) of gap(0.2)"),
 )
 
 MADE: dict[str, Pair] = {pair.name: pair for pair in _MADE}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from proxconnect.pairs import squashing
+from proxconnect.pairs.expression import is_expression, parse
 from proxconnect.pairs.pair import AnyPair, Heuristic, Pair
 from proxconnect.pairs.prox import binaryrelax, outward, parq, proxconnect, sign, tanh
 from proxconnect.pairs.transform import Transform, error_decay, hardtanh, polynomial, sign_swish
@@ -172,16 +173,21 @@ SURROGATES: dict[str, Heuristic] = {
 
 
 def resolve(pair: str | AnyPair) -> AnyPair:
-    """Return the pair that `pair` names in `PAIRS`, or `pair` itself if it is a pair already.
+    """Return the pair that `pair` names in `PAIRS` or describes as "T of P", or `pair` itself if it is a pair already.
+
+    In words, T is a transform and P a prox map of `proxconnect.pairs`, as in "clip of gap(1, 1)" or "sign_swish of
+    linear(0.2, 0.1)"; see `proxconnect.pairs.expression`.
 
     Raises:
-        ValueError: the name is unknown; the message lists close matches.
+        ValueError: the name is unknown, and the message lists close matches; or "T of P" has a part that is none.
         TypeError: `pair` is neither a name nor a pair.
     """
     if isinstance(pair, Pair | Heuristic):
         return pair
     if not isinstance(pair, str):
         raise TypeError(f"a pair is a name of PAIRS, a Pair or a Heuristic; got {type(pair).__name__}")
+    if is_expression(pair):
+        return parse(pair)
     if pair not in PAIRS:
         near = get_close_matches(pair.lower(), PAIRS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""

@@ -13,12 +13,20 @@ from torch import Tensor
 
 from proxconnect._support.arguments import require_callable, require_type
 from proxconnect.pairs import prox as proxes
+from proxconnect.pairs import squashing
 from proxconnect.pairs import transform as transforms
 from proxconnect.pairs.part import Sharpness, common_sharpness
 from proxconnect.pairs.prox import Prox
 from proxconnect.pairs.transform import Slope, Transform
 
 Map = Callable[[Tensor, float | Tensor], Tensor]
+
+_SIGNS = (
+    (proxes.sign, transforms.identity),
+    (proxes.outward, transforms.hardtanh),
+    (proxes.Gap(1.0, 1.0), squashing.clip),
+)
+"""The P and T, at every μ, whose F = T∘P is sign."""
 
 
 class ForwardBackward(ABC):
@@ -145,11 +153,8 @@ class Pair(ForwardBackward):
 
     @property
     def is_sign(self) -> bool:
-        """True if the parts are those of BinaryConnect or BNN, whose F is sign(x)."""
-        return (self.prox, self.transform) in (
-            (proxes.sign, transforms.identity),
-            (proxes.outward, transforms.hardtanh),
-        )
+        """True if the parts are those of BinaryConnect, BNN or BNN at another width, whose F is sign(x)."""
+        return any(self.prox == prox and self.transform == transform for prox, transform in _SIGNS)
 
     def support(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return booleans with the shape of `x`: True where B_μ(x) is not 0 or NaN; `mu` as in `backward`."""
@@ -159,7 +164,7 @@ class Pair(ForwardBackward):
     def forward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return F_μ(x) = T(P(x)), with the shape and dtype of the float tensor `x`."""
         mu = self._checked(mu, x)
-        return self.transform(self.prox(x, mu), mu)
+        return proxes.sign(x, mu) if self.is_sign else self.transform(self.prox(x, mu), mu)
 
     def backward(self, x: Tensor, mu: float | Tensor | None = None) -> Tensor:
         """Return B_μ(x) = T'(P(x)), with the shape and dtype of the float tensor `x`."""

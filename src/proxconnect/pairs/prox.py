@@ -4,12 +4,14 @@ On the real line these are exactly the nondecreasing maps. `sign(±0) = +1` and 
 ±inf and overflows for no finite input. The regularizer r is that of the prox of weight one.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from proxconnect.pairs.part import Part, Sharpness
+from proxconnect._support.arguments import number
+from proxconnect.pairs.part import Part, Sharpness, widened
 
 
 class Prox(Part):
@@ -190,16 +192,48 @@ class Tanh(Prox):
         return entropy / _like(z, mu) - 0.5 * m.square() + _finite_where(z.abs() <= 1, z)
 
 
-class Outward(Prox):
-    """P(x) = argmin_{|z| ≥ 1} ½(z - x)² = sign(x)·max(1, |x|), the prox of BNN (arXiv 1602.02830)."""
+class Gap(Prox):
+    """P_μ(x) = argmin_{|z| ≥ c·μ^-p} ½(z - x)² = sign(x)·max(c·μ^-p, |x|), which moves points out of a gap around 0.
+
+    c = 0 gives the identity, c = 1 the prox of BNN (arXiv 1602.02830). The regularizer r is 0 for |z| ≥ c·μ^-p, and +∞
+    inside. With p > 0 the gap closes as μ grows.
+
+    Args:
+        c: half of the gap at μ = 1, at least 0.
+        power: p, at least 0; 0 for a gap that does not depend on μ.
+
+    Raises:
+        ValueError: c or p is negative or not finite.
+        TypeError: c or p is no number.
+    """
+
+    def __init__(self, c: float = 1.0, power: float = 0.0) -> None:
+        self.c, self.power = number(c, "gap: c"), number(power, "gap: power")
+        if not (0 <= self.c < math.inf and 0 <= self.power < math.inf):
+            raise ValueError(f"gap(c, power) needs finite c and power of at least 0; got {c:g} and {power:g}")
+        if self.power:
+            self.sharpness = Sharpness(lowest=0.0, start=0.1, end=30.0)
+
+    def __repr__(self) -> str:
+        return f"Gap({self.c:g}, {self.power:g})" if self.power else f"Gap({self.c:g})"
 
     def __call__(self, x: Tensor, mu: float | Tensor) -> Tensor:
-        """Return P(x) = sign(x)·max(1, |x|), which moves points inside (-1, 1) to ±1; `mu` is ignored."""
-        return torch.where(x.abs() <= 1, sign(x, mu), x)
+        """Return P_μ(x) = sign(x)·max(c·μ^-p, |x|), with the shape and dtype of `x`."""
+        edge = self._edge(x, mu)
+        return torch.where(x.abs() <= edge, sign(x, mu) * edge, x)
 
     def regularizer(self, z: Tensor, mu: float | Tensor) -> Tensor:
-        """Return r(z), which is 0 for |z| ≥ 1, +∞ for |z| < 1 and NaN for NaN."""
-        return _finite_where(z.abs() >= 1, z)
+        """Return r(z), which is 0 for |z| ≥ c·μ^-p, +∞ inside and NaN for NaN."""
+        return _finite_where(z.abs() >= self._edge(z, mu), z)
+
+    def _edge(self, x: Tensor, mu: float | Tensor) -> float | Tensor:
+        """Return c·μ^-p in the dtype of x, finite and rounded towards 0: at p = 1, μ·P never leaves [-c, c] by it."""
+        if not self.power:
+            return self.c
+        info = torch.finfo(x.dtype)
+        exact = self.c * (widened(x).new_ones(()) * mu) ** -self.power
+        edge = exact.clamp(max=info.max).to(x.dtype)
+        return torch.where(edge > exact, edge * (1 - info.eps), edge)
 
 
 @dataclass(frozen=True)
@@ -251,4 +285,5 @@ parq = PARQ()
 binaryrelax = BinaryRelax()
 proxquant = ProxQuant()
 tanh = Tanh()
-outward = Outward()
+gap = Gap  # a family: prox.gap(c, power) is a member
+outward = Gap(1.0)

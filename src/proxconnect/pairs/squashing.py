@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from proxconnect._support.arguments import finite
 from proxconnect.pairs.part import Sharpness, widened
 from proxconnect.pairs.transform import Transform, hardtanh, polynomial
 
@@ -142,6 +143,69 @@ class Fourier(Squashing):
         return hardtanh.derivative(u, 1.0) * torch.stack(waves).sum(0) * (4 * self.omega / math.pi)
 
 
+@dataclass(frozen=True)
+class Swish(Squashing):
+    """The sign swish with another overshoot: T_μ(p) = S(μp), S(u) = h + κ·(u/2)·q, S' = q·(½(1 + κ) - κ·(u/2)·h).
+
+    Here h = tanh(u/2) and q = 1 - h². κ = 0 gives tanh(u/2) and κ = 1 the sign swish of BNN+ (arXiv 1812.11800).
+
+    Args:
+        overshoot: κ, finite.
+    """
+
+    overshoot: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overshoot", finite(self.overshoot, "swish: overshoot"))
+
+    def _curve(self, u: Tensor) -> Tensor:
+        half = u.clamp(-80.0, 80.0) / 2
+        return torch.tanh(half) + self.overshoot * half * self._bump(half)
+
+    def _rate(self, u: Tensor) -> Tensor:
+        half = u.clamp(-80.0, 80.0) / 2
+        return self._bump(half) * ((1 + self.overshoot) / 2 - self.overshoot * half * torch.tanh(half))
+
+    def _bump(self, half: Tensor) -> Tensor:
+        """Return q = 1 - tanh² of u/2, without cancellation."""
+        return 4 * torch.sigmoid(2 * half) * torch.sigmoid(-2 * half)
+
+
+@dataclass(frozen=True, init=False)
+class Spline(Squashing):
+    """The transform T_μ(p) = S(μp) with straight lines between n + 1 knots: S(0) = 0, S(±1) = ±1, constant beyond.
+
+    On the k-th n-th of [0, 1], S' is n·slopes[k]/Σ slopes, and S is odd. At a knot S' is that of the line inside. One
+    slope gives `Clip`.
+
+    Args:
+        slopes: at least one number, in proportion to S'; a negative one makes S fall there.
+
+    Raises:
+        ValueError: there is no slope, one is not finite, or their sum is not positive.
+    """
+
+    slopes: tuple[float, ...]
+
+    def __init__(self, *slopes: float) -> None:
+        given = tuple(finite(slope, "spline: slope") for slope in slopes)
+        if not sum(given) > 0:
+            raise ValueError(f"spline(...) needs slopes with a positive sum, as spline(3, 1); got {given}")
+        object.__setattr__(self, "slopes", given)
+
+    def _curve(self, u: Tensor) -> Tensor:
+        size = u.abs().clamp(max=1.0) * len(self.slopes)
+        rises = [slope * (size - k).clamp(0.0, 1.0) for k, slope in enumerate(self.slopes)]
+        return torch.stack(rises).sum(0) / sum(self.slopes) * u.sign()
+
+    def _rate(self, u: Tensor) -> Tensor:
+        size = u.abs() * len(self.slopes)
+        result, scale = torch.zeros_like(u), len(self.slopes) / sum(self.slopes)
+        for k, slope in reversed(list(enumerate(self.slopes, start=1))):
+            result = torch.where(size <= k, slope * scale, result)
+        return torch.where(u.isnan(), u, result)
+
+
 class TrainingAware(Transform):
     """The transform T_μ(p) = k·A(tp/√2), T' = k(√2·t - t²|p|)₊, with A of `Polynomial`, t = μ and k = max(1/t, 1).
 
@@ -225,6 +289,8 @@ exponential = Exponential()
 logistic = Logistic()
 gaussian_error = GaussianError()
 clip = Clip()
+swish = Swish  # a family: swish(overshoot) is a member
+spline = Spline  # a family: spline(*slopes) is a member
 damped_triangle = DampedTriangle()
 fourier = Fourier()
 training_aware = TrainingAware()
