@@ -63,6 +63,7 @@ COMMANDS = {
     "validate --model.colour red": Exit.MISUSE,
     "test --data Digits": Exit.MISUSE,
     "study nowhere.yaml": Exit.MISUSE,
+    "discover nowhere.yaml": Exit.MISUSE,
     "pack nowhere.ckpt --model resnet18 -o out": Exit.MISUSE,
     "summary nowhere.ckpt": Exit.MISUSE,
     "export nowhere --model resnet18 --to onnx -o out": Exit.MISUSE,

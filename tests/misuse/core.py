@@ -29,6 +29,7 @@ COMMANDS = {
     "completion bash": EXTRA,
     "demo": EXTRA,
     "study grid.yaml": EXTRA,
+    "discover search.yaml": EXTRA,
     "fit --config recipe.yaml": EXTRA,
     "validate --config recipe.yaml": EXTRA,
     "test --config recipe.yaml": EXTRA,

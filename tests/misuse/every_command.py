@@ -24,6 +24,10 @@ def row(configuration, folder, on_progress):
 net.example = torch.ones(1, 3, 8, 8)
 """
 GRID = {"run": "small_net:row", "base": {}, "axes": {"seed": [0], "pair": {"bc": {}}}}
+SEARCH = {
+    "run": "small_net:row", "spaces": {"a": {"parameters": {"lr": [1, 2]}, "set": {"lr": "$lr"}}},
+    "rounds": [{"candidates": 2}],
+}  # fmt: skip
 RECIPE = {
     "data": {"class_path": "Digits", "init_args": {"batch_size": 512}}, "seed_everything": 1,
     "model": {"network": {"name": "small_cnn"}, "binary": {"weights": "bnn"}},
@@ -34,7 +38,7 @@ RECIPE = {
 COMMANDS = [
     "check bnn", "completion bash", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
     "test --config recipe.yaml --ckpt_path last", "summary run/last.ckpt", "summary run/network.safetensors",
-    "study grid.yaml --workers 1",
+    "study grid.yaml --workers 1", "discover search.yaml --workers 1 --folder found",
     "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo",
     "bench small_net:net --rounds 1 --batch 1", "pack net.pt --model small_net:net -o net.safetensors",
     "export net.safetensors --model small_net:net --to onnx -o net.onnx",
@@ -52,6 +56,7 @@ def prepare() -> None:
 
     Path("small_net.py").write_text(MODULE)
     Path("grid.yaml").write_text(json.dumps(GRID))
+    Path("search.yaml").write_text(json.dumps(SEARCH))
     Path("recipe.yaml").write_text(json.dumps(RECIPE))
     sys.path.insert(0, "")
     import small_net  # type: ignore[import-not-found]  # it was written above

@@ -136,6 +136,8 @@ TRAINING = {
     "study itself.yaml": "itself.yaml: model: network: network: network:",
     "study grid.yaml": "axes must be a mapping",
     "study grid.yaml --only pair": "is no AXIS=LABEL",
+    "discover nowhere.yaml": "cannot read nowhere.yaml",
+    "discover grid.yaml": "needs `spaces:` and `rounds:`, as in docs/discover.md",
     "study grid.yaml --on slurm": "rows run on `processes`, `ray`",
 }
 

@@ -47,7 +47,7 @@ def test_pairs_of_the_catalogue_can_be_written_so(name, words):
         ("clip of gap(one)", "'gap.one.' in .*could not convert"),
         ("clip of gap(-1)", "needs finite c and power of at least 0; got -1 and 0"),
         ("clip of gap(1, nan)", "needs finite c and power"),
-        ("spline(1, -1)", "needs slopes with a positive sum"),
+        ("spline(1, -1)", "slopes of a spline need a positive sum"),
         ("swish(inf)", "overshoot must be finite"),
         ("clip of linear(2, 0)", "needs 0 <= ρ, ϱ <= 1"),
         ("clip of gap(1) of sign", "write a transform T and a prox map P as 'T of P'"),

@@ -8,7 +8,7 @@ from contextlib import suppress
 from proxconnect._support.termination import interruptible, raising
 from proxconnect.cli import streams
 from proxconnect.cli.parser import MEANINGS, Exit, Parser, complain, epilog
-from proxconnect.cli.verbs import bench, check, completion, demo, export, pack, study, summary, train
+from proxconnect.cli.verbs import bench, check, completion, demo, discover, export, pack, study, summary, train
 from proxconnect.version import __version__
 
 _ABOUT = """
@@ -72,7 +72,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"proxconnect {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb in (check, demo, train, study, pack, summary, export, bench):
+    for verb in (check, demo, train, study, discover, pack, summary, export, bench):
         verb.add_to(commands)
     completion.add_to(commands, parser)
     return parser

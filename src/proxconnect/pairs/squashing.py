@@ -190,7 +190,7 @@ class Spline(Squashing):
     def __init__(self, *slopes: float) -> None:
         given = tuple(finite(slope, "spline: slope") for slope in slopes)
         if not sum(given) > 0:
-            raise ValueError(f"spline(...) needs slopes with a positive sum, as spline(3, 1); got {given}")
+            raise ValueError(f"the slopes of a spline need a positive sum, as 3 and 1; got {given}")
         object.__setattr__(self, "slopes", given)
 
     def _curve(self, u: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,6 +12,9 @@ from proxconnect._support.processes import available_cores
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.parser import Exit, Parser, epilog, output_file, positive
+
+if TYPE_CHECKING:
+    from proxconnect.training.study.study import OpenWorkers
 
 _EXAMPLES = """
 proxconnect study studies/fashion-mnist/core.yaml --list
@@ -59,14 +63,29 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--only", nargs="+", action="extend", type=_selection, default=[], metavar="AXIS=LABEL", help="only rows with "
         "this label, or with one of several: pair=bnn+,bnn++")  # fmt: skip
     add("--limit", type=positive, metavar="N", help="run at most N rows now")
+    add_where(command, "default: that of the grid")
+    command.set_defaults(run=lambda parsed: print_answer(parsed, _study))
+
+
+def add_where(command: Parser, usual_folder: str) -> None:
+    """Add the options that say how and where rows run; `usual_folder` describes the default of --folder."""
     add = command.add_argument_group("how and where").add_argument
     add("--workers", type=positive, metavar="N", help="processes; default: one for each --threads cores")
     add("--threads", type=positive, default=1, metavar="N", help="threads of each row; default: 1")
     add("--on", type=_place, default=("processes", None), metavar="ray[:ADDRESS]", help="run rows on this cluster, "
         "which shares --work and has this version installed")  # fmt: skip
-    add("--folder", type=Path, metavar="DIR", help="for ledger, tables and pictures; default: that of the grid")
+    add("--folder", type=Path, metavar="DIR", help=f"for ledger, tables and pictures; {usual_folder}")
     add("--work", type=Path, metavar="DIR", help="for checkpoints and logs; default: runs/studies/NAME")
-    command.set_defaults(run=lambda parsed: print_answer(parsed, _study))
+
+
+def workers_of(parsed: argparse.Namespace) -> "OpenWorkers":
+    """Return the call that opens the workers that the options of `add_where` ask for."""
+    from proxconnect.training.study.running import Processes, RayCluster
+
+    name, address = parsed.on
+    if name == "ray":
+        return partial(RayCluster, address, parsed.threads)
+    return partial(Processes, parsed.workers or max(1, available_cores() // parsed.threads))
 
 
 def _selection(text: str) -> tuple[str, tuple[str, ...]]:
@@ -89,7 +108,6 @@ def _study(parsed: argparse.Namespace) -> Answer:
         extras.require(package, "train")
     from proxconnect.training.study import results
     from proxconnect.training.study.choosing import choose
-    from proxconnect.training.study.running import Processes, RayCluster
     from proxconnect.training.study.study import Study, list_rows, record, run, verify, write_results
 
     console = Console(stderr=parsed.json)
@@ -105,9 +123,7 @@ def _study(parsed: argparse.Namespace) -> Answer:
     if parsed.choose:
         path = parsed.output or study.grid.path.with_name("tuned.yaml")
         return Answer({"file": path, **choose(study, parsed.choose, parsed.by, path, console)}, ())
-    name, address = parsed.on
-    local = partial(Processes, parsed.workers or max(1, available_cores() // parsed.threads))
-    workers = partial(RayCluster, address, parsed.threads) if name == "ray" else local
+    workers = workers_of(parsed)
     if parsed.verify:
         found = verify(study, parsed.verify, workers, parsed.threads, console)
         rows = [record(row) | {"agrees": agrees, "reason": reason} for row, (agrees, reason) in found.items()]

@@ -30,7 +30,7 @@ class Display(Progress):
         """Remove the bar of the row, count the row as done, and print its accuracy and time."""
         accuracy, seconds = entry.figure("accuracy.reestimated"), entry.figure("seconds")
         words = f"{'-' if accuracy is None else f'{100 * accuracy:.2f}'} %"
-        self._say(row, words if seconds is None else f"{words} in {_duration(seconds)}")
+        self._say(row, words if seconds is None else f"{words} in {duration(seconds)}")
 
     def fail_row(self, row: StudyRow, error: str) -> None:
         """Remove the bar of the row, count the row as done, and print the last line of `error`."""
@@ -52,8 +52,8 @@ class Display(Progress):
         self.console.print(f"{self._ended}/{self._total}  {row}: {outcome}", markup=False, highlight=False)
 
 
-def _duration(seconds: float) -> str:
-    """Return "41 s", "12 min" or "3 h 05 min"."""
+def duration(seconds: float) -> str:
+    """Return a time in words, as "41 s", "12 min" or "3 h 05 min"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -21,7 +21,7 @@ Examples are other initial values, another order of the data, or another formula
 not a faster kernel that rounds differently. Each row then gets another address, so that all run again.
 """
 
-_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/study/")
+_NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/discovery/", "training/study/")
 """Folders of the package that cannot change a row's result."""
 
 CHECKPOINT = "last.ckpt"

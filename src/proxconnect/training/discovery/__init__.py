@@ -1,0 +1,1 @@
+"""Discovery: a search for pairs and their paths of μ, over spaces that a file describes."""

@@ -1,0 +1,68 @@
+"""The laws that a candidate's pair must keep before it trains."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from proxconnect.pairs import Heuristic, Pair, resolve
+from proxconnect.theory import decompose
+from proxconnect.training.study.rows import Configuration
+
+_INSIDE = torch.linspace(-1, 1, 201, dtype=torch.float64)
+
+
+def refusal(configuration: Configuration) -> str | None:
+    """Return why the pairs of a configuration may not train, in words; None if they may.
+
+    A legitimate pair must pass `theory.decompose` at the first and the last μ of its course, and have a B that is not 0
+    for all |x| <= 1 at the first. Heuristics may train. Pairs by MODULE:NAME are not looked at.
+    """
+    courses = configuration.get("model", {}).get("sharpening") or {}
+    for part, name in _names(configuration):
+        try:
+            pair = resolve(name)
+        except ValueError as error:
+            return str(error)
+        reason = _broken(pair, courses.get(part) or {}) if isinstance(pair, Pair) else None
+        if reason:
+            return f"{name} {reason}"
+    return None
+
+
+def heuristics(configuration: Configuration) -> list[str]:
+    """Return the pairs of a configuration that are heuristics, as "bnn+ (activations)"."""
+    return [f"{name} ({part})" for part, name in _names(configuration) if isinstance(resolve(name), Heuristic)]
+
+
+def _names(configuration: Configuration) -> list[tuple[str, str]]:
+    """Return ("weights" or "activations", the name of the pair) for each pair of a configuration that has a name."""
+    binary = configuration.get("model", {}).get("binary") or {}
+    found = [(part, binary.get(part)) for part in ("weights", "activations")] if isinstance(binary, Mapping) else []
+    return [(part, name) for part, name in found if isinstance(name, str) and ":" not in name]
+
+
+def _broken(pair: Pair, course: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with `pair` on its course, in words; None if nothing is."""
+    if pair.sharpness is None:
+        return _dead(pair, None) or _illegitimate(pair, None)
+    ends = [getattr(pair.sharpness, name) if course.get(name) is None else course[name] for name in ("start", "end")]
+    outside = [mu for mu in ends if not pair.sharpness.contains(mu)]
+    if outside:
+        return f"allows no μ = {outside[0]:g}"
+    return _dead(pair, ends[0]) or next(filter(None, (_illegitimate(pair, mu) for mu in ends)), None)
+
+
+@cache
+def _dead(pair: Pair, mu: float | None) -> str | None:
+    """Return that nothing trains if B is 0 for all |x| <= 1 at the first μ; None if it is not."""
+    where = "" if mu is None else f" at its first μ = {mu:g}"
+    return None if pair.backward(_INSIDE, mu).any() else f"has B = 0 for all |x| <= 1{where}, so that nothing trains"
+
+
+@cache
+def _illegitimate(pair: Pair, mu: float | None) -> str | None:
+    found = decompose(pair, mu=mu)
+    where = "" if mu is None else f" at μ = {mu:g}"
+    return None if found.legitimate else f"is not legitimate{where}: {found.reason}"
