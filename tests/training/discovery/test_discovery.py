@@ -3,18 +3,17 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 from rich.console import Console
 
-from cli.test_documents import keys
-from proxconnect.cli.command import main
 from proxconnect.training.discovery import report
 from proxconnect.training.discovery.discover import Discovery, RowError
 from proxconnect.training.discovery.laws import heuristics, refusal
 from proxconnect.training.discovery.proposals import propose
-from proxconnect.training.discovery.search import Search
+from proxconnect.training.discovery.search import Candidate, Search
 from proxconnect.training.discovery.space import Range, read_space
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.grid_rows import rows_of
@@ -24,6 +23,7 @@ from proxconnect.training.study.yaml_files import GridError
 from training.discovery.toy_rows import BEST
 from training.study.grids import InTurn
 
+ROOT = Path(__file__).parents[3]
 SEARCH = {
     "run": "training.discovery.toy_rows:run_row",
     "base": {"trainer": {"max_epochs": 1}, "data": {"init_args": {"subset": 1000}}},
@@ -254,22 +254,23 @@ def test_proposals_begin_with_the_given_ones_and_stay_inside():
     assert len({json.dumps(v) for v in values}) > 5
 
 
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_searches_of_the_repository_can_be_read(name):
+    search = Search.read(ROOT / "studies" / "discover" / name / "search.yaml")
+    assert search.confirm is not None
+    for space in search.spaces:
+        values = propose(space, [], [], 1, search.seed)[0]
+        for row in search.rows(Candidate(space, 1, values), 1):
+            assert "$" not in json.dumps(row.configuration)
+
+
+def test_the_page_shows_the_search_of_the_repository():
+    page = (ROOT / "docs" / "discover.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert shown == yaml.safe_load((ROOT / "studies" / "discover" / "digits" / "search.yaml").read_text())
+
+
 def test_rounding_stays_in_the_range():
     assert Range(0.12345, 1.23456).rounded(1.23456) == 1.23
     assert Range(0.12345, 0.2).rounded(0.12346) == 0.12345
     assert Range(0.0, 1.23456).rounded(1.2361) == 1.23456
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_command_prints_the_winners(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("proxconnect.cli.verbs.discover.workers_of", lambda _: InTurn)
-    path = written(tmp_path, rounds=[{"candidates": 3}])
-    assert main(["discover", str(path), "--json", "--work", str(tmp_path / "work")]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == keys("discover")
-    assert [winner["space"] for winner in answer["winners"]] == ["family", "rival"]
-    assert answer["failed"] is None
-    monkeypatch.setattr("proxconnect.cli.verbs.discover.workers_of", lambda _: InTurn)
-    failing = written(tmp_path / "failing", base={**SEARCH["base"], "fails": True})
-    assert main(["discover", str(failing), "--work", str(tmp_path / "work")]) == 1
-    assert "failed: round 1 family 1" in capsys.readouterr().out

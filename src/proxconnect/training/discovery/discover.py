@@ -20,7 +20,7 @@ from proxconnect.training.discovery.space import Space
 from proxconnect.training.study import ledger
 from proxconnect.training.study.display import Display, duration
 from proxconnect.training.study.ledger import Entry, Ledger
-from proxconnect.training.study.rows import Configuration, Workplace
+from proxconnect.training.study.rows import Configuration, StudyRow, Workplace
 from proxconnect.training.study.running import Workers, run_all
 from proxconnect.training.study.study import OpenWorkers, require_runnable
 from proxconnect.training.study.tables import REESTIMATED
@@ -125,8 +125,10 @@ class Discovery:
     def _train(self, chosen: Sequence[Standing], number: int, book: Ledger, crew: Workers, threads: int) -> None:
         """Train the rows of round `number` that the ledger lacks, and note accuracies; RowError if one fails."""
         rows = {s.candidate: self.search.rows(s.candidate, number) for s in chosen}
-        by_key = {row.key: row for of in rows.values() for row in of}  # two candidates may be the same
-        pending = [row for key, row in by_key.items() if key not in book.entries]
+        waiting: dict[str, StudyRow] = {}
+        for row in (row for of in rows.values() for row in of if row.key not in book.entries):
+            waiting.setdefault(row.key, row)  # two candidates may be the same
+        pending = list(waiting.values())
         if pending:
             left = self._forecast(number, len(pending), book, crew.size)
             words = f"round {number}: {len(chosen)} candidates, {len(pending)} rows to run{left}"
