@@ -320,6 +320,7 @@ def test_the_picture_is_written_whole_and_alone_and_says_of_which_mu_it_is(capsy
         ([], "name a pair to check, or give --all"),
         (["bnm"], "unknown pair 'bnm': did you mean 'bnn'"),
         (["bnm"], "dsq, reste; a pair of your own is MODULE:NAME"),
+        (["clip of gp(1)"], "unknown prox map 'gp' in 'clip of gp(1)': did you mean gap?"),
         (["bc", "bnn"], "give one pair, or F and B as MODULE:F MODULE:B"),
         (["bc", "--backward", "theirs:magnitude"], "--backward stands alone, with F = sign"),
         (["--backward", "bc"], "'bc' is no MODULE:NAME, as in my_module:my_surrogate"),

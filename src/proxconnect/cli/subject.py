@@ -9,6 +9,7 @@ import torch
 
 from proxconnect._support.user_code import LoadError, file_of, guarded, line_of, load
 from proxconnect.pairs import PAIRS, SURROGATES, AnyPair, Heuristic, Pair, Sharpness, prox, resolve
+from proxconnect.pairs.expression import is_expression
 from proxconnect.theory import ProbeError, UnboundedForwardWarning, Verdict, autograd_derivative, correct, decompose
 from proxconnect.theory.functions.blackbox import Function, is_autograd_function
 
@@ -86,10 +87,13 @@ def subject(given: Sequence[str], backward: str | None) -> Subject:
 
 
 def named(name: str) -> Subject:
-    """Return the subject for a name in `PAIRS` or in `SURROGATES`; ValueError for an unknown name."""
+    """Return the subject for a name in `PAIRS` or in `SURROGATES`, or for "T of P"; ValueError for another name."""
     if name in SURROGATES:
         source = Source(name, SURROGATES[name], "from proxconnect.pairs import SURROGATES", f'SURROGATES["{name}"]')
         return Subject(name, SURROGATES[name], None, source)
+    if is_expression(name):
+        source = Source(name, resolve(name), "from proxconnect.pairs import resolve", f'resolve("{name}")')
+        return Subject(name, resolve(name), None, source)
     try:
         pair = resolve(name)
     except ValueError as error:

@@ -28,8 +28,9 @@ from proxconnect.theory.verdicts.decomposition import DOMAIN, TOLERANCE, Verdict
 Key = TypeVar("Key")
 
 _ABOUT = """
-PAIR is a name of the catalogue or of a surrogate (--all lists them), or code of
-yours, MODULE:NAME, imported as `python -m` does, from the current folder too:
+PAIR is a name of the catalogue or of a surrogate (--all lists them), words as
+"clip of gap(1, 1)" (a transform T of a prox map P), or code of yours,
+MODULE:NAME, imported as `python -m` does, from the current folder too:
   a Pair or a Heuristic; a torch.autograd.Function, or a function F of a tensor,
   whose B is then autograd's; F and B, as MODULE:F MODULE:B.
 """

@@ -217,7 +217,9 @@ def plot_differences(panels: Mapping[str, Mapping[str, tuple[float, tuple[float,
         axes.axvline(0.0, color="#777777", linewidth=0.8, zorder=0.6)
         axes.set_title(panel, fontsize=10, loc="left")
         _list(axes, settings)
-    figure.supxlabel("points of accuracy, mean over seeds and 95 % interval; x: one seed", fontsize=9)
+    has_single = any(interval is None for settings in panels.values() for _, interval in settings.values())
+    words = "points of accuracy, mean over seeds and 95 % interval" + "; x: one seed" * has_single
+    figure.supxlabel(words, fontsize=9)
     return figure
 
 
