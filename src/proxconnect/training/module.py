@@ -231,7 +231,7 @@ class Training(lightning.LightningModule):
         return cast(Tensor, self.trainer.strategy.reduce(self._losses / max(1, self._steps), reduce_op="mean"))
 
     def calibration_batches(self) -> Iterable[Tensor]:
-        """Return up to `calibration` batches of training images (N, C, H, W), not augmented, on the device."""
+        """Return up to `calibration` batches of training images (N, C, H, W), augmented, on the device."""
         return (
             images.to(self.device, memory_format=self.memory_format)
             for images, _ in self.data.calibration_batches(self.calibration)

@@ -14,7 +14,7 @@ from proxconnect._support.atomic import replacing
 from proxconnect.inspection.machine import Machine
 from proxconnect.version import __version__
 
-RESULTS = 1
+RESULTS = 2
 """Raise it by one with each change after which a configuration that ran before gives other accuracies.
 
 Examples are other initial values, another order of the data, or another formula of a pair, a rule or a schedule, but

@@ -128,10 +128,14 @@ class ImageData(LightningDataModule, ABC, Generic[P]):
         return self._eval_loader(self._splits.test)
 
     def calibration_batches(self, count: int) -> Iterator[Batch]:
-        """Yield up to `count` training batches of epoch 0, not augmented, and the same on every process."""
+        """Yield up to `count` training batches of epoch 0, augmented as in training, and the same on every process.
+
+        Batch norm is re-estimated on them, because its statistics belong to the pictures that the weights were trained
+        on: the borders that a random crop fills, for example, are part of them.
+        """
         pictures = self._splits.train
         order = self._order(rank=0, world=1)
-        return islice(Batches(self.plain_view(pictures), pictures.labels, order, self.workers), count)
+        return islice(Batches(self.training_view(pictures), pictures.labels, order, self.workers), count)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Return `batch`, images and labels; if it is to train on and `mixup` is set, pass it through `mixed`."""
