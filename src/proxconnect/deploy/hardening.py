@@ -100,7 +100,8 @@ def reestimate_batchnorm(
 
     Args:
         model: a binary model.
-        batches: inputs, or tuples and lists that begin with one, as for `torch.optim.swa_utils.update_bn`.
+        batches: inputs, or tuples and lists that begin with one, as for `torch.optim.swa_utils.update_bn`. Take
+            those of training, with its augmentation: the weights know its statistics.
         device: the device to move them to, or None to leave them where they are.
 
     Returns:
