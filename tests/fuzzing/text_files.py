@@ -9,7 +9,7 @@ import yaml
 
 from fuzzing.changes import LARGEST, bytes_changed, lines_changed, tree_changed, tree_text
 from proxconnect.training.study.ledger import Entry
-from proxconnect.training.study.rows import StudyRow, address, results_version
+from proxconnect.training.study.rows import StudyRow, address
 
 GRID = {
     "run": "a:b", "base": {"trainer": {"max_epochs": 3}}, "tables": {"lines": "pair", "columns": ["mode", "start"]},
@@ -71,7 +71,7 @@ def ledger_seeds() -> list[bytes]:
 def _entry(seed: int) -> bytes:
     row = StudyRow({"seed": str(seed)}, {"seed_everything": seed, "model": {"weights": "bnn++"}}, "a:b")
     measured = {"accuracy": {"hard": 0.5, "soft": None}, "curve": [{"epoch": 1, "loss": 0.5}], "seconds": 1.0}
-    entry = Entry.of(row, measured, {"results": results_version()}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
+    entry = Entry.of(row, measured, {"results": "0.1.0+1"}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
     return entry.line().encode() + b"\n"
 
 

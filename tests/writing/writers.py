@@ -18,7 +18,7 @@ from proxconnect.inspection import plots
 from proxconnect.training.study import running
 from proxconnect.training.study.ledger import Entry, Ledger
 from proxconnect.training.study.ledger import read as read_ledger
-from proxconnect.training.study.rows import StudyRow, Workplace, results_version
+from proxconnect.training.study.rows import StudyRow, Workplace
 from proxconnect.training.study.running import Order
 
 Write = Callable[[Path, int], object]
@@ -117,7 +117,7 @@ def hub() -> Write:
 def entry(seed: int) -> Entry:
     row = StudyRow({"seed": str(seed)}, {"seed_everything": seed}, "a:b")
     measured = {"accuracy": {"hard": 0.5}, "text": "long " * 200}
-    return Entry.of(row, measured, {"results": results_version()}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
+    return Entry.of(row, measured, {"results": "0.1.0+1"}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
 
 
 def ledger() -> Write:

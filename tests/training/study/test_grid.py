@@ -133,6 +133,25 @@ def test_an_address_changes_with_all_that_a_result_hangs_on(tmp_path, monkeypatc
     assert not set(keys().values()) & set(before.values())
 
 
+@pytest.mark.parametrize(
+    ("data", "binary", "is_touched"),
+    [
+        ({"class_path": "proxconnect.training.data.modules.Cifar10", "init_args": {"flip": True}}, {}, True),
+        ({"class_path": "Cifar10", "init_args": {"crop": 4}}, {"weights": "bc"}, True),
+        ({"class_path": "ImageNet"}, {}, True),
+        ({"class_path": "Cifar10", "init_args": {"crop": 4}}, None, False),
+        ({"class_path": "Digits", "init_args": {"flip": False}}, {}, False),
+        ({"class_path": "FashionMnist"}, {}, False),
+        ({"folder": "of another row function"}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_a_change_of_some_configurations_leaves_the_address_of_others(data, binary, is_touched):
+    """Batch norm is re-estimated on augmented pictures since then."""
+    version = rows_module.results_version({"data": data, "model": {"binary": binary}})
+    assert version.endswith("+1.calibration" if is_touched else "+1")
+
+
 nested = st.recursive(
     st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3), max_leaves=8
 )

@@ -7,7 +7,7 @@ import pytest
 
 from proxconnect.training.study import ledger
 from proxconnect.training.study.ledger import Entry, Ledger, LedgerError
-from proxconnect.training.study.rows import StudyRow, results_version
+from proxconnect.training.study.rows import StudyRow
 
 
 def entry(seed: int = 0, accuracy: object = 0.5, **labels) -> Entry:
@@ -17,7 +17,7 @@ def entry(seed: int = 0, accuracy: object = 0.5, **labels) -> Entry:
         "curve": [{"epoch": 1, "loss": 0.5, "accuracy": 0.5}],
         "seconds": 1.0,
     }
-    return Entry.of(row, measured, {"results": results_version()}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
+    return Entry.of(row, measured, {"results": "0.1.0+1"}, "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z")
 
 
 def write(path, *entries):

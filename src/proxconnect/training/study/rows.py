@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -14,11 +14,12 @@ from proxconnect._support.atomic import replacing
 from proxconnect.inspection.machine import Machine
 from proxconnect.version import __version__
 
-RESULTS = 2
+RESULTS = 1
 """Raise it by one with each change after which a configuration that ran before gives other accuracies.
 
 Examples are other initial values, another order of the data, or another formula of a pair, a rule or a schedule, but
-not a faster kernel that rounds differently. Each row then gets another address, so that all run again.
+not a faster kernel that rounds differently. Each row then gets another address, so that all run again. A change that
+touches some configurations alone stands in `_CHANGES` instead.
 """
 
 _NO_PART = ("cli/", "export/", "huggingface/", "inspection/plots/", "training/discovery/", "training/study/")
@@ -32,6 +33,21 @@ Configuration = dict[str, Any]
 
 Labels = dict[str, str]
 """A label for each axis."""
+
+
+def _trains_binary_on_augmented_pictures(configuration: Configuration) -> bool:
+    data, model = configuration.get("data") or {}, configuration.get("model") or {}
+    if not isinstance(data, Mapping) or "class_path" not in data or model.get("binary", "a binary one") is None:
+        return False
+    options = data.get("init_args") or {}
+    is_plain = str(data["class_path"]).endswith(("Digits", "FashionMnist", "Cifar10", "Cifar100"))
+    return not is_plain or bool(options.get("flip") or options.get("crop"))
+
+
+_CHANGES: dict[str, Callable[[Configuration], bool]] = {
+    "calibration": _trains_binary_on_augmented_pictures,  # batch norm is re-estimated on augmented pictures
+}
+"""Changes by name that gave other accuracies to the configurations for which the function is True."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +65,7 @@ class StudyRow:
     @cached_property
     def key(self) -> str:
         """The address of the row, 16 hex digits: a hash of configuration, `run`, `origin` and `results_version()`."""
-        return address(self.configuration, self.run, self.origin, results_version())
+        return address(self.configuration, self.run, self.origin, results_version(self.configuration))
 
     @property
     def origin(self) -> dict[str, str] | None:
@@ -74,20 +90,25 @@ def address(configuration: Configuration, run: str, origin: Mapping[str, str] | 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def results_version() -> str:
-    """Return the version of the package and the number `RESULTS`, as "0.1.0+1"; it is part of a row's address."""
-    return f"{__version__}+{RESULTS}"
+def results_version(configuration: Configuration) -> str:
+    """Return the version of a row's results, which is part of its address, as "0.1.0+1" or "0.1.0+1.calibration".
+
+    It is that of the package, the number `RESULTS`, and the names of the `_CHANGES` that touch the configuration.
+    """
+    return ".".join(
+        [f"{__version__}+{RESULTS}", *(name for name, touches in _CHANGES.items() if touches(configuration))]
+    )
 
 
-def versions(threads: int) -> dict[str, Any]:
-    """Return the versions that a result depends on if it is computed now with `threads` threads of torch.
+def versions(threads: int, configuration: Configuration) -> dict[str, Any]:
+    """Return the versions that the result of a configuration depends on if it is computed now with `threads` threads.
 
     The keys are "results", "sources" (a digest), "python", "torch", "lightning" (None if absent), "cpu", "kernels"
     (their instruction set) and "threads".
     """
     machine = Machine.here()
     return {
-        "results": results_version(),
+        "results": results_version(configuration),
         "sources": sources(),
         "python": platform.python_version(),
         "torch": machine.torch,

@@ -93,7 +93,7 @@ def perform(order: Order, report: Callable[[Progressed], None]) -> Entry | Faile
                 return Entry.of(row, *(content[name] for name in ("measured", "versions", "started", "finished")))
             started = _now()
             measured = resolve_name(row.run)(order.workplace.configuration(row), folder, on_progress)
-            entry = Entry.of(row, measured, versions(order.threads), started, _now())
+            entry = Entry.of(row, measured, versions(order.threads, row.configuration), started, _now())
             with replacing(finished) as temporary:
                 temporary.write_text(entry.line(), encoding="utf-8")
             return entry
