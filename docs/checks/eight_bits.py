@@ -22,9 +22,12 @@ def subjects(root: Path) -> dict[str, list[Entry]]:
 
 def claims(root: Path) -> list[str]:
     """What the page says: its tables, and numbers of them in words."""
-    resnet18, deit, resnet20 = (
-        {entry["contender"]: entry for entry in subjects(root)[f"{name}, untrained"]}
-        for name in ("ResNet-18", "DeiT-tiny", "ResNet-20")
+    resnet18, deit, resnet20, trained = (
+        {entry["contender"]: entry for entry in subjects(root)[title]}
+        for title in (
+            *(f"{name}, untrained" for name in ("ResNet-18", "DeiT-tiny", "ResNet-20")),
+            "ResNet-20, CIFAR-10 (JPEG)",
+        )
     )
     openvino, onnx, bw, bwa = "OpenVINO int8", "ONNX Runtime int8", "packed BW, int8", "packed BWA, int8"
 
@@ -34,11 +37,16 @@ def claims(root: Path) -> list[str]:
     def megabytes(network: Mapping[str, Entry], contender: str) -> str:
         return f"{network[contender]['bytes'] / 1e6:.2f} MB"
 
+    def share(contender: str) -> str:
+        return f"{100 * trained[contender]['accuracy']:.2f} %"
+
     def memory(contender: str, key: str) -> str:
         return f"{resnet18[contender]['memory'][key] / 1e6:.0f} MB"
 
     return [
         *tables(root),
+        f"{share('torch float32')} in float32, {share(openvino)} in int8 and {share('packed BW')} with binary weights",
+        f"takes {megabytes(trained, 'packed BW')} instead of {megabytes(trained, onnx)}, ResNet-18",
         f"OpenVINO's int8 takes {ms(resnet20, openvino)}, the fastest packed form {ms(resnet20, bwa)}",
         f"holds {memory(bwa, 'process')} with ResNet-18, that of ONNX Runtime's int8 {memory(onnx, 'process')}",
         f"{memory(bwa, 'held')} against {memory(onnx, 'held')}",
