@@ -26,8 +26,8 @@ class Binarization:
     """The options of a run for `proxconnect.binarize`; ValueError for an unknown pair; MODULE:NAME is not checked.
 
     Args:
-        weights: the pair of the weights, by its name or as MODULE:NAME; or such names by patterns of layers, of
-            which the first that fits decides.
+        weights: the pair of the weights, by its name, in words as "clip of gap(1, 1)", or as MODULE:NAME; or such
+            names by patterns of layers, of which the first that fits decides.
         activations: the pair of the inputs of binary layers; null leaves them float.
         scale: channel (one for each), tensor (one for all), learned, or null for none.
         accumulator: for sums of binary inputs, as {bits: 8, overflow: wrap}; null for no limit.

@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
+from torch import nn
 
-from proxconnect.training.discovery import report
+import proxconnect as pc
+from proxconnect.pairs import PAIRS, Pair, prox, transform
+from proxconnect.training.binarization import Course
+from proxconnect.training.discovery import laws, report
 from proxconnect.training.discovery.discover import Discovery, RowError
-from proxconnect.training.discovery.laws import heuristics, refusal
+from proxconnect.training.discovery.laws import ends, heuristics, refusal
 from proxconnect.training.discovery.proposals import propose
 from proxconnect.training.discovery.search import Candidate, Search
 from proxconnect.training.discovery.space import Range, read_space
@@ -139,6 +144,17 @@ def test_a_stopped_search_goes_on_to_the_same_ledger(found, tmp_path, last):
     assert names == [(str(s.candidate), s.rank) for s in found[0].winners()]
 
 
+def test_a_search_stopped_in_its_first_batch_forgets_no_candidate(tmp_path):
+    """As another version of Optuna could propose others."""
+    with pytest.raises(KeyboardInterrupt):
+        discovery(tmp_path).run(lambda: StopsAt(60), 1)
+    known = (tmp_path / "candidates.json").read_text()
+    (tmp_path / "ledger.jsonl").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        discovery(tmp_path).run(lambda: StopsAt(1), 1)
+    assert (tmp_path / "candidates.json").read_text() == known
+
+
 def test_a_finished_search_trains_nothing_again(found):
     search = Discovery(found[0].search, found[0].folder, found[0].workplace, found[0].console)
     search.run(lambda: StopsAt(1), 1)
@@ -171,11 +187,19 @@ def test_candidates_of_another_search_are_refused(tmp_path, content):
             "gup.: did you mean .gap",
         ),
         ({"spaces": {"a": {"parameters": {"gap": [1, 2]}}}}, r"nothing in `set` has \$gap"),
-        ({"spaces": {"a": {"parameters": {"gap": [1]}}}}, "fewer than two choices"),
+        ({"spaces": {"a": {"parameters": {"gap": [1]}}}}, "is no list of two choices or more"),
         ({"spaces": {"a": {"parameters": {"gap": 3}}}}, "is no parameter: give a list of choices, or a range"),
         ({"spaces": {"a": {"parameters": {"gap": {"from": 2, "to": 1}}}}}, "is no range: `from` is less than `to`"),
         ({"spaces": {"a": {"parameters": {"gap": {"from": 0, "to": 1, "log": True}}}}}, "above 0 if log is true"),
         ({"spaces": {"a": {"first": [{"end": 999}]}}}, "end needs a value of 1 to 300; got 999"),
+        ({"spaces": {"a": {"parameters": {"gap": [[1], [2]]}}}}, "different texts or numbers"),
+        ({"spaces": {"a": {"parameters": [1]}}}, "spaces: a: parameters must be a mapping"),
+        ({"spaces": {"a": {"first": 3}}}, "first: 3 is no list of values"),
+        ({"spaces": {"a": {"first": [3]}}}, "first must be a mapping"),
+        ({"base": [1]}, "base must be a mapping"),
+        ({"confirm": {"seeds": [0, 9]}}, "confirm: 0 is a seed of the search, too: name fresh ones"),
+        ({"confirm": {"set": {}}}, "confirm: seeds: None is no list"),
+        ({"confirm": {"seeds": [9], "candidates": 3}}, "unknown key of confirm 'candidates'"),
         ({"spaces": {"a": {"first": [{"and": 9}]}}}, "unknown parameter .*'and'"),
     ],
 )
@@ -194,6 +218,7 @@ def test_bad_files_are_refused_in_words(tmp_path, changes, message):
         ("clip of gap(0.3)", {"start": 0.1, "end": 30.0}, None),  # freezes as μ grows
         ("parq", {"start": 0.1}, "parq allows no μ = 0.1"),
         ("clip of hole(1)", {}, "unknown prox map 'hole'"),
+        ({"head": "bnn++", "*": "clip of hole(1)"}, {}, "unknown prox map 'hole'"),
     ],
 )
 def test_pairs_keep_the_laws_before_they_train(weights, course, message):
@@ -204,8 +229,6 @@ def test_pairs_keep_the_laws_before_they_train(weights, course, message):
 
 def test_a_prox_that_falls_is_refused():
     """A family of the user's own may break the law that its pair declares."""
-    from proxconnect.pairs import Pair, prox, transform
-    from proxconnect.training.discovery import laws
 
     class Falling(prox.Prox):
         def __call__(self, x, mu):
@@ -213,6 +236,32 @@ def test_a_prox_that_falls_is_refused():
 
     pair = Pair("falling", Falling(), transform.sign_swish)
     assert "is not legitimate at μ = 0.1" in laws._broken(pair, {})
+
+
+@pytest.mark.parametrize(
+    ("pair", "course", "expected"),
+    [
+        ("bc", {}, None),
+        ("bnn++", {}, (0.1, 30.0)),
+        ("bnn++", {"start": 0.3}, (0.3, 30.0)),
+        ("bnn++", {"start": 2, "shape": "constant"}, (2.0, 2.0)),
+        ("bnn+", {}, (1.0, 1.0)),
+        ("bnn+", {"end": 5.0}, (0.1, 5.0)),
+        ("bnn+", {"start": 0.5}, (0.5, 30.0)),
+    ],
+)
+def test_the_ends_of_a_course_are_those_of_its_sharpening(pair, course, expected):
+    assert ends(PAIRS[pair], course) == expected
+    if expected is not None:
+        model = pc.binarize(nn.Linear(4, 4), pair, keep=None)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        Course(**course, hold=0.0).attach(optimizer, model, 3, "weights")
+        seen = [float(model.weight_quantizer.mu)]
+        for _ in range(3):
+            model(torch.ones(1, 4)).sum().backward()
+            optimizer.step()
+            seen.append(float(model.weight_quantizer.mu))
+        assert (seen[0], seen[-1]) == pytest.approx(expected)
 
 
 def test_heuristics_are_called_so():

@@ -12,8 +12,8 @@ from proxconnect.cli.parser import Exit, Parser, epilog
 from proxconnect.cli.verbs.study import add_where, workers_of
 
 _EXAMPLES = """
-proxconnect discover studies/discover/digits.yaml
-proxconnect discover studies/discover/digits.yaml --workers 4 --json
+proxconnect discover studies/discover/digits/search.yaml
+proxconnect discover studies/discover/digits/search.yaml --workers 4 --json
 """
 _EXITS = {
     Exit.DONE: "done: the winners are printed",

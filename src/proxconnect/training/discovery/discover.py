@@ -88,7 +88,8 @@ class Discovery:
     def entries(self, number: int) -> list[Entry]:
         """Return the entries of the ledger for the rows of round `number`, with the labels of that round."""
         book = {entry.key: entry for entry in ledger.read(self.folder / ledger.NAME)}
-        rows = [row for standing in self._in_round(number) for row in self.search.rows(standing.candidate, number)]
+        inside = [s for ranked in self.standings.values() for s in ranked if len(s.rounds) >= number]
+        rows = [row for standing in inside for row in self.search.rows(standing.candidate, number)]
         return [replace(book[row.key], labels=row.labels) for row in rows if row.key in book]
 
     def _first_round(self, known: dict[str, list[Any]], book: Ledger, crew: Workers, threads: int) -> None:
@@ -106,7 +107,8 @@ class Discovery:
                 admitted = [self._admitted(Candidate(space, begin + i, v)) for i, v in enumerate(values, 1)]
                 ranked += admitted
                 new += admitted
-            self._save(known)
+            if any(len(of) < begin + size for of in known.values()):
+                self._save()
             self._train([s for s in new if s.may_train], 1, book, crew, threads)
             self._rank(1)
 
@@ -168,11 +170,8 @@ class Discovery:
             kept += inside[:count]
         return kept
 
-    def _in_round(self, number: int) -> list[Standing]:
-        return [s for ranked in self.standings.values() for s in ranked if len(s.rounds) >= number]
-
     def _forecast(self, number: int, rows: int, book: Ledger, size: int) -> str:
-        """Return in words the hours of these `rows` and of all later ones, by rows that are done; "" if none is."""
+        """Return in words the hours of these `rows` and of all later ones, by the rows that are done."""
         done = [e for e in book.entries.values() if e.figure("seconds") is not None]
         if not done:
             return "; a forecast follows"
@@ -213,10 +212,8 @@ class Discovery:
         except (GridError, TypeError, AttributeError) as error:
             raise GridError(f"{error}: it is of another search: give another --folder") from error
 
-    def _save(self, known: dict[str, list[Any]]) -> None:
-        """Write the values of all candidates, also of those `known` that this process has not come to yet."""
-        content = {name: [s.candidate.values for s in ranked] + known[name][len(ranked) :]
-                   for name, ranked in self.standings.items()}  # fmt: skip
+    def _save(self) -> None:
+        content = {name: [s.candidate.values for s in ranked] for name, ranked in self.standings.items()}
         with replacing(self.folder / CANDIDATES) as temporary:
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 

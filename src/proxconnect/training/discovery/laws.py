@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from proxconnect.pairs import Heuristic, Pair, resolve
+from proxconnect.pairs import AnyPair, Heuristic, Pair, resolve
 from proxconnect.theory import decompose
 from proxconnect.training.study.rows import Configuration
 
@@ -19,7 +19,7 @@ def refusal(configuration: Configuration) -> str | None:
     A legitimate pair must pass `theory.decompose` at the first and the last μ of its course, and have a B that is not 0
     for all |x| <= 1 at the first. Heuristics may train. Pairs by MODULE:NAME are not looked at.
     """
-    courses = configuration.get("model", {}).get("sharpening") or {}
+    courses = (configuration.get("model") or {}).get("sharpening") or {}
     for part, name in _names(configuration):
         try:
             pair = resolve(name)
@@ -38,20 +38,34 @@ def heuristics(configuration: Configuration) -> list[str]:
 
 def _names(configuration: Configuration) -> list[tuple[str, str]]:
     """Return ("weights" or "activations", the name of the pair) for each pair of a configuration that has a name."""
-    binary = configuration.get("model", {}).get("binary") or {}
-    found = [(part, binary.get(part)) for part in ("weights", "activations")] if isinstance(binary, Mapping) else []
+    binary = (configuration.get("model") or {}).get("binary") or {}
+    found = []
+    for part in ("weights", "activations"):
+        names = binary.get(part)
+        found += [(part, name) for name in (names.values() if isinstance(names, Mapping) else [names])]
     return [(part, name) for part, name in found if isinstance(name, str) and ":" not in name]
+
+
+def ends(pair: AnyPair, course: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the first and the last μ of `pair` on a course, options as of `Course`; None without a μ."""
+    domain = pair.sharpness
+    if domain is None:
+        return None
+    start, end = course.get("start"), course.get("end")
+    rests = course.get("shape") == "constant" or (domain.fixed is not None and start is None and end is None)
+    first = float(domain.unmoved if start is None and rests else domain.start if start is None else start)
+    return first, first if rests else float(domain.end if end is None else end)
 
 
 def _broken(pair: Pair, course: Mapping[str, Any]) -> str | None:
     """Return what is wrong with `pair` on its course, in words; None if nothing is."""
-    if pair.sharpness is None:
+    moved = ends(pair, course)
+    if pair.sharpness is None or moved is None:
         return _dead(pair, None) or _illegitimate(pair, None)
-    ends = [getattr(pair.sharpness, name) if course.get(name) is None else course[name] for name in ("start", "end")]
-    outside = [mu for mu in ends if not pair.sharpness.contains(mu)]
+    outside = [mu for mu in moved if not pair.sharpness.contains(mu)]
     if outside:
         return f"allows no μ = {outside[0]:g}"
-    return _dead(pair, ends[0]) or next(filter(None, (_illegitimate(pair, mu) for mu in ends)), None)
+    return _dead(pair, moved[0]) or next(filter(None, (_illegitimate(pair, mu) for mu in moved)), None)
 
 
 @cache

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pandas import DataFrame, Series
 
 from proxconnect.inspection.plots.figures import REACH, SHADES, bare, cross_at_zero, new_figure
 from proxconnect.pairs import AnyPair, Pair, resolve
+from proxconnect.training.discovery.laws import ends
 from proxconnect.training.discovery.space import Range
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def draw_landscape(ranked: "Sequence[Standing]") -> "Figure | None":
         return None
     shares = [100 * sum(s.rounds[0].values()) / len(s.rounds[0]) for s in tried]
     values = {name: [float(s.candidate.values[name]) for s in tried] for name in names}
-    x, y = sorted(names, key=lambda name: -abs(_rank_correlation(values[name], shares)))[:2]
+    correlations = DataFrame(values).rank().corrwith(Series(shares).rank()).abs().fillna(0.0)  # Spearman's
+    x, y = sorted(names, key=lambda name: -correlations[name])[:2]
     figure = new_figure(5.6, 4.2)
     axes = figure.subplots()
     points = axes.scatter(values[x], values[y], c=shares, cmap="viridis", s=42)
@@ -86,19 +89,10 @@ def _moving(configuration: Mapping[str, Any]) -> tuple[AnyPair | None, list[floa
     if not isinstance(name, str) or ":" in name:
         return None, [], ""
     pair, course = resolve(name), ((model.get("sharpening") or {}).get("weights") or {})
-    if pair.sharpness is None:
+    moved = ends(pair, course)
+    if moved is None:
         return pair, [1.0], "no μ"
-    start = course.get("start") or pair.sharpness.unmoved
-    is_fixed = course.get("shape") == "constant" or (pair.sharpness.fixed is not None and not course.get("start"))
-    end = start if is_fixed else course.get("end") or pair.sharpness.end
+    start, end = moved
     if start == end:
         return pair, [start], f"μ = {start:g}"
     return pair, [start, math.sqrt(start * end), end], f"μ {start:g} → {end:g}"
-
-
-def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return Spearman's rank correlation; 0 if one of the two does not vary."""
-    ranks = [torch.tensor(values, dtype=torch.float64).argsort().argsort().double() for values in (one, other)]
-    if len(set(one)) < 2 or len(set(other)) < 2:
-        return 0.0
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])

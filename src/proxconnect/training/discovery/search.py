@@ -8,17 +8,15 @@ from typing import Any, NamedTuple, Self
 
 from proxconnect.training.discovery.space import Space, Values, read_space
 from proxconnect.training.study import yaml_files
-from proxconnect.training.study.grid import require_known
+from proxconnect.training.study.grid import USUAL_RUN, require_known, require_mapping
 from proxconnect.training.study.rows import Configuration, StudyRow, overridden
 from proxconnect.training.study.yaml_files import GridError
 
 _KEYS = ("base", "settings", "common", "spaces", "rounds", "confirm", "batch", "seed", "run")
 
-_RUN = "proxconnect.training.row:run_row"
-
 
 class Round(NamedTuple):
-    """A round of a search: so many candidates of each space train with these seeds and changes."""
+    """A round of a search: how many candidates of each space train, with which seeds, and which changes of the base."""
 
     candidates: int
     seeds: tuple[int, ...]
@@ -50,7 +48,7 @@ class Search:
     spaces: tuple[Space, ...]
     rounds: tuple[Round, ...]
     confirm: Round | None
-    """The confirmation: its `candidates` are the best of each space."""
+    """How the best candidate of each space is confirmed; None if it is not."""
     batch: int
     """How many candidates of a space are proposed before their results are known."""
     seed: int
@@ -64,27 +62,28 @@ class Search:
         base = content.get("base", {})
         if isinstance(base, str):
             base = yaml_files.read(path.parent / base)
-        settings = {str(name): _mapping(changes, f"settings: {name}")
-                    for name, changes in _mapping(content.get("settings", {"": {}}), "settings").items()}  # fmt: skip
-        common = _mapping(content.get("common", {}), "common")
+        given = require_mapping(content.get("settings", {"": {}}), "settings")
+        settings = {str(name): require_mapping(changes, f"settings: {name}") for name, changes in given.items()}
+        common = require_mapping(content.get("common", {}), "common")
         for key in common:
             require_known(str(key), ("parameters", "set"), "key of common")
-        spaces = _mapping(content.get("spaces", {}), "spaces")
+        spaces = require_mapping(content.get("spaces", {}), "spaces")
         rounds = content.get("rounds", [])
         if not spaces or not isinstance(rounds, list) or not rounds:
             raise GridError(f"{path} needs `spaces:` and `rounds:`, as in docs/discover.md")
         read = tuple(_round(given, f"rounds: {number}") for number, given in enumerate(rounds, 1))
         if any(later.candidates > earlier.candidates for earlier, later in pairwise(read)):
             raise GridError("rounds: a later round cannot have more candidates than an earlier one")
-        confirm = _mapping(content.get("confirm", {}), "confirm")
         return cls(
             path=path,
-            run=str(content.get("run", _RUN)),
-            base=base,
+            run=str(content.get("run", USUAL_RUN)),
+            base=require_mapping(base, "base"),
             settings=settings,
-            spaces=tuple(read_space(str(n), _mapping(given, f"spaces: {n}"), common) for n, given in spaces.items()),
+            spaces=tuple(
+                read_space(str(n), require_mapping(given, f"spaces: {n}"), common) for n, given in spaces.items()
+            ),
             rounds=read,
-            confirm=_round({"candidates": 1, **confirm}, "confirm") if confirm else None,
+            confirm=_confirmation(content["confirm"], read) if "confirm" in content else None,
             batch=_whole(content.get("batch", 8), "batch"),
             seed=_whole(content.get("seed", 0), "seed", least=0),
         )
@@ -107,7 +106,7 @@ class Search:
 
 
 def _round(content: Any, where: str) -> Round:
-    given = _mapping(content, where)
+    given = require_mapping(content, where)
     for key in given:
         require_known(str(key), ("candidates", "seeds", "set"), f"key of {where}")
     seeds = given.get("seeds", [0])
@@ -116,17 +115,23 @@ def _round(content: Any, where: str) -> Round:
     return Round(
         _whole(given.get("candidates"), f"{where}: candidates"),
         tuple(_whole(seed, f"{where}: seeds", least=0) for seed in seeds),
-        _mapping(given.get("set", {}), f"{where}: set"),
+        require_mapping(given.get("set", {}), f"{where}: set"),
     )
+
+
+def _confirmation(content: Any, rounds: tuple[Round, ...]) -> Round:
+    """Return the confirmation, a round of one candidate of each space; GridError if its seeds are not fresh."""
+    given = require_mapping(content, "confirm")
+    for key in given:
+        require_known(str(key), ("seeds", "set"), "key of confirm")
+    found = _round({"candidates": 1, "seeds": None, **given}, "confirm")
+    known = {seed for part in rounds for seed in part.seeds}
+    if known & set(found.seeds):
+        raise GridError(f"confirm: {min(known & set(found.seeds))} is a seed of the search, too: name fresh ones")
+    return found
 
 
 def _whole(value: Any, where: str, least: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise GridError(f"{where} must be a whole number of at least {least}; got {value!r}")
-    return value
-
-
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise GridError(f"{where} must be a mapping, as {{name: value}}; got {value!r}")
     return value

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from proxconnect.training.study.grid import require_known
+from proxconnect.training.study.grid import require_known, require_mapping
 from proxconnect.training.study.rows import Configuration
 from proxconnect.training.study.yaml_files import GridError
 
@@ -90,8 +90,13 @@ def read_space(name: str, content: Mapping[str, Any], common: Mapping[str, Any])
     where = f"spaces: {name}"
     for key in content:
         require_known(str(key), ("parameters", "set", "first"), f"key of {where}")
-    given = {**common.get("parameters", {}), **content.get("parameters", {})}
-    overrides = {**common.get("set", {}), **content.get("set", {})}
+    given, overrides = (
+        {
+            **require_mapping(common.get(key, {}), f"common: {key}"),
+            **require_mapping(content.get(key, {}), f"{where}: {key}"),
+        }
+        for key in ("parameters", "set")
+    )
     parameters = {str(key): _parameter(value, f"{where}: {key}") for key, value in given.items()}
     used = {found for text in _texts(overrides) for found in _NAME.findall(text)}
     for found in used:
@@ -100,14 +105,19 @@ def read_space(name: str, content: Mapping[str, Any], common: Mapping[str, Any])
     if unused:
         raise GridError(f"{where}: nothing in `set` has ${unused[0]}: use it, or leave the parameter out")
     space = Space(name, parameters, overrides)
-    first = [space.require(values, f"{where}: first") for values in content.get("first", [])]
-    return Space(name, parameters, overrides, first)
+    first = content.get("first", [])
+    if not isinstance(first, list):
+        raise GridError(f"{where}: first: {first!r} is no list of values, as [{{gap: 0.5}}]")
+    return replace(
+        space, first=[space.require(require_mapping(v, f"{where}: first"), f"{where}: first") for v in first]
+    )
 
 
 def _parameter(content: Any, where: str) -> Parameter:
     if isinstance(content, list):
-        if len(content) != len(set(map(str, content))) or len(content) < 2:
-            raise GridError(f"{where}: {content!r} has fewer than two choices, or one twice")
+        plain = all(isinstance(choice, str | int | float) for choice in content)
+        if not plain or len(content) != len(set(map(str, content))) or len(content) < 2:
+            raise GridError(f"{where}: {content!r} is no list of two choices or more, different texts or numbers")
         return Choice(tuple(content))
     if not isinstance(content, Mapping) or not {"from", "to"} <= set(content) <= {"from", "to", "log"}:
         raise GridError(f"{where}: {content!r} is no parameter: give a list of choices, or a range, as "

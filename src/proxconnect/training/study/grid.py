@@ -13,6 +13,9 @@ from proxconnect.training.study.yaml_files import GridError
 
 _KEYS = ("base", "axes", "blocks", "tuned", "compare", "ranks", "tables", "folder", "run")
 
+USUAL_RUN = "proxconnect.training.row:run_row"
+"""The row function of a file that names none."""
+
 _OF_BLOCKS = ("exclude", "set")
 
 FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes")
@@ -104,7 +107,7 @@ class Grid:
         for label in (label for labels in axes.values() for label in labels.values()):
             for axis in label.tuned_as:  # whose labels may be of the tuning grid alone
                 require_known(axis, axes, "axis in tuned_as")
-        run = content.get("run", "proxconnect.training.row:run_row")
+        run = content.get("run", USUAL_RUN)
         if not re.fullmatch(r"[\w.]+:[\w.]+", str(run)):
             raise GridError(f"run: {run!r} is no MODULE:CALLABLE")
         return cls(
@@ -117,7 +120,7 @@ class Grid:
             tuned=[setting for name in _names(content.get("tuned", [])) for setting in _tuned(folder / name, axes)],
             compare=_groups(content, "compare", axes),
             ranks=_groups(content, "ranks", axes),
-            layout=_layout(_mapping(content.get("tables", {}), "tables"), axes),
+            layout=_layout(require_mapping(content.get("tables", {}), "tables"), axes),
         )
 
 
@@ -130,10 +133,17 @@ def require_known(name: str, known: Iterable[str], what: str) -> None:
         raise GridError(f"unknown {what} {name!r}: {hint}")
 
 
+def require_mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    """Return `value` if it is a mapping; else GridError, which begins with `where`."""
+    if not isinstance(value, Mapping):
+        raise GridError(f"{where} must be a mapping, as {{name: value}}, got {value!r}")
+    return value
+
+
 def chosen_labels(chosen: Any, axes: Axes, where: str) -> dict[str, tuple[str, ...]]:
     """Return `chosen`, labels by axis, each one or a list, as tuples; GridError, naming `where`, if it is wrong."""
     result = {}
-    for name, given in _mapping(chosen, where).items():
+    for name, given in require_mapping(chosen, where).items():
         require_known(str(name), axes, f"axis in {where}")
         result[str(name)] = tuple(_names(given))
         for label in result[str(name)]:
@@ -154,11 +164,14 @@ def _axis(name: str, labels: Any) -> dict[str, Label]:
         labels = {seed: {"seed_everything": seed} for seed in labels}
     if not labels:
         raise GridError(f"axes: {name} has no labels")
-    return {str(label): _label(changes, f"axes: {name}: {label}") for label, changes in _mapping(labels, name).items()}
+    return {
+        str(label): _label(changes, f"axes: {name}: {label}")
+        for label, changes in require_mapping(labels, name).items()
+    }
 
 
 def _label(changes: Any, where: str) -> Label:
-    overrides = dict(_mapping(changes, where))
+    overrides = dict(require_mapping(changes, where))
     after, checkpoint = overrides.pop("after", None), overrides.pop("checkpoint", None)
     tuned_as = _labels(overrides.pop("tuned_as", {}), f"{where}: tuned_as")
     if (after is None) != (checkpoint is None):
@@ -168,7 +181,7 @@ def _label(changes: Any, where: str) -> Label:
 
 
 def _block(block: Any, axes: Axes) -> Block:
-    chosen = {str(name): value for name, value in _mapping(block, "blocks").items()}
+    chosen = {str(name): value for name, value in require_mapping(block, "blocks").items()}
     exclude, overrides = chosen.pop("exclude", []), chosen.pop("set", {})
     for name in chosen:
         require_known(name, [*axes, *_OF_BLOCKS], "axis in blocks")
@@ -177,7 +190,7 @@ def _block(block: Any, axes: Axes) -> Block:
     return Block(
         axes={name: selected.get(name, tuple(axes[name])) for name in kept},
         exclude=[chosen_labels(excluded, axes, "exclude") for excluded in _list(exclude, "exclude")],
-        overrides=_mapping(overrides, "blocks: set"),
+        overrides=require_mapping(overrides, "blocks: set"),
     )
 
 
@@ -185,18 +198,18 @@ def _tuned(path: Path, axes: Axes) -> list[Setting]:
     """Return the settings of a file; those with labels that no axis has are of other grids, and apply to no row."""
     settings = []
     for item in _list(yaml_files.read(path).get("settings"), f"{path}: settings"):
-        content = _mapping(item, f"{path}: settings")
+        content = require_mapping(item, f"{path}: settings")
         when = _labels(content.get("when"), f"{path}: when")
         for name in when:
             require_known(name, axes, f"axis in {path}")
-        settings.append(Setting(when, _mapping(content.get("set"), f"{path}: set")))
+        settings.append(Setting(when, require_mapping(content.get("set"), f"{path}: set")))
     return settings
 
 
 def _groups(content: Mapping[str, Any], key: str, axes: Axes) -> dict[str, list[tuple[str, ...]]]:
     """Return the groups of different labels by axis under `key`: couples to compare, two or more labels to rank."""
     found = {}
-    for axis, groups in _mapping(content.get(key, {}), key).items():
+    for axis, groups in require_mapping(content.get(key, {}), key).items():
         require_known(str(axis), axes, f"axis in {key}")
         for group in _list(groups, f"{key}: {axis}"):
             size = len(group) if isinstance(group, list) else 0
@@ -221,7 +234,7 @@ def _layout(content: Mapping[Any, Any], axes: Axes) -> TableLayout:
 
 def _file_or(value: Any, folder: Path, where: str) -> Any:
     """Return the items of a mapping, or of a YAML file that holds it."""
-    return (yaml_files.read(folder / value) if isinstance(value, str) else _mapping(value, where)).items()
+    return (yaml_files.read(folder / value) if isinstance(value, str) else require_mapping(value, where)).items()
 
 
 def _names(value: Any) -> list[str]:
@@ -230,13 +243,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _labels(content: Any, where: str) -> Labels:
-    return {str(name): str(label) for name, label in _mapping(content, where).items()}
-
-
-def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping):
-        raise GridError(f"{where} must be a mapping, as {{name: value}}, got {value!r}")
-    return value
+    return {str(name): str(label) for name, label in require_mapping(content, where).items()}
 
 
 def _list(value: Any, where: str) -> Sequence[Any]:

@@ -37,7 +37,8 @@ Labels = dict[str, str]
 
 def _trains_binary_on_augmented_pictures(configuration: Configuration) -> bool:
     data, model = configuration.get("data") or {}, configuration.get("model") or {}
-    if not isinstance(data, Mapping) or "class_path" not in data or model.get("binary", "a binary one") is None:
+    is_float = "binary" in model and model["binary"] is None
+    if is_float or not isinstance(data, Mapping) or "class_path" not in data:
         return False
     options = data.get("init_args") or {}
     is_plain = str(data["class_path"]).endswith(("Digits", "FashionMnist", "Cifar10", "Cifar100"))
