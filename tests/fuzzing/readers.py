@@ -17,6 +17,9 @@ from proxconnect.training.data import pictures
 from proxconnect.training.data.dataset import read_idx
 from proxconnect.training.data.modules.cifar import read_batch
 from proxconnect.training.data.modules.imagenet import ParquetPictures
+from proxconnect.training.discovery.laws import refusal
+from proxconnect.training.discovery.search import Candidate, Search
+from proxconnect.training.discovery.space import Range
 from proxconnect.training.study import ledger, yaml_files
 from proxconnect.training.study.grid import Grid
 from proxconnect.training.study.grid_rows import rows_of
@@ -31,6 +34,18 @@ def state_of(model: nn.Module) -> list[tuple[object, ...]]:
 def read_grid(path: Path, _: Any) -> object:
     """The rows of a grid."""
     return rows_of(Grid.read(path))
+
+
+def read_search(path: Path, _: Any) -> object:
+    """The rows of one candidate of each space in each round, and why it may not train."""
+    search, found = Search.read(path), []
+    for space in search.spaces:
+        values = {name: parameter.low if isinstance(parameter, Range) else parameter.choices[0]
+                  for name, parameter in space.parameters.items()}  # fmt: skip
+        candidate = Candidate(space, 1, values)
+        rows = [row for number, _ in enumerate(search.rounds, 1) for row in search.rows(candidate, number)]
+        found += [(row.key, refusal(row.configuration)) for row in rows]
+    return found
 
 
 def read_checkpoint(path: Path, _: Any) -> object:
@@ -72,6 +87,7 @@ READERS = {
         Reader("run", lambda path, _: read_run(path), checkpoint_files.seeds, checkpoint_files.mutate),
         Reader("yaml", lambda path, _: yaml_files.read(path), text_files.yaml_seeds, text_files.mutate_yaml),
         Reader("grid", read_grid, text_files.yaml_seeds, text_files.mutate_yaml, suffix=".yaml"),
+        Reader("search", read_search, text_files.search_seeds, text_files.mutate_search, suffix=".yaml"),
         Reader("ledger", lambda path, _: ledger.read(path), text_files.ledger_seeds, text_files.mutate_ledger),
         Reader("configuration", read_configuration, text_files.configuration_seeds, text_files.mutate_configuration),
         Reader("idx", lambda path, _: read_idx(path), data_files.idx_seeds, data_files.mutate_idx),

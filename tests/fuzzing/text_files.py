@@ -22,6 +22,18 @@ GRID = {
     "compare": {"pair": [["bnn+", "fp"]]},
     "ranks": {"pair": [["bnn+", "fp"]]},
 }  # fmt: skip
+SEARCH = {
+    "run": "a:b", "base": {"model": {"binary": {"weights": "bnn++"}, "sharpening": {"weights": {"end": 3.0}}}},
+    "settings": {"BW": {}, "BWA": {"model.binary.activations": "bnn+"}},
+    "common": {"parameters": {"rate": {"from": 0.1, "to": 1, "log": True}}, "set": {"lr": "$rate"}},
+    "spaces": {
+        "gaps": {"parameters": {"T": ["clip", "swish(0)"]}, "set": {"model.binary.weights": "$T of gap(0.1)"},
+                 "first": [{"T": "clip", "rate": 0.5}]},
+        "bnn+": {"set": {"model.binary.weights": "bnn+"}},
+    },
+    "rounds": [{"candidates": 4}, {"candidates": 2, "seeds": [1, 2], "set": {"epochs": 3}}],
+    "confirm": {"seeds": [5]}, "batch": 2, "seed": 1,
+}  # fmt: skip
 WORDS: list[Any] = [
     "seed", "pair", "mode", "start", "fp", "E2E", "exclude", "set", "after", "checkpoint", "tuned_as", "class_path",
     "a.b.c", ".", "." * 2000, "grid", "/dev/null", ["pair", "pair"], {"pair": None},
@@ -61,6 +73,19 @@ def mutate_yaml(data: bytes, random: Random, others: list[bytes]) -> bytes:
     if chance < 0.5:
         return lines_changed(text, random, TOKENS).encode("utf-8", "surrogatepass")[:LONGEST_TEXT]
     return tree_text(tree_changed(GRID, random, WORDS)).encode("utf-8", "surrogatepass")[:LONGEST_TEXT]
+
+
+def search_seeds() -> list[bytes]:
+    """A search file in both of YAML's forms."""
+    return [yaml.safe_dump(SEARCH).encode(), json.dumps(SEARCH).encode()]
+
+
+def mutate_search(data: bytes, random: Random, others: list[bytes]) -> bytes:
+    """Another text: as lines or as a tree."""
+    if random.random() < 0.3:
+        return lines_changed(data.decode("utf-8", "replace"), random, TOKENS).encode("utf-8", "surrogatepass")
+    words = [*WORDS, "parameters", "first", "$rate", "$T of $T", "from", "clip of gap(1", "$nothing"]
+    return tree_text(tree_changed(SEARCH, random, words)).encode("utf-8", "surrogatepass")[:LONGEST_TEXT]
 
 
 def ledger_seeds() -> list[bytes]:

@@ -144,6 +144,7 @@ def test_an_address_changes_with_all_that_a_result_hangs_on(tmp_path, monkeypatc
         ({"class_path": "FashionMnist"}, {}, False),
         ({"folder": "of another row function"}, {}, False),
         (None, {}, False),
+        ({"class_path": "Cifar10", "init_args": 3}, {}, False),
     ],
 )
 def test_a_change_of_some_configurations_leaves_the_address_of_others(data, binary, is_touched):

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from proxconnect._support.atomic import replacing
-from proxconnect._support.paths import require_writable
+from proxconnect._support.paths import require_regular, require_writable
 from proxconnect._support.termination import TerminatedError
 from proxconnect.training.discovery.laws import heuristics, refusal
 from proxconnect.training.discovery.proposals import propose
@@ -196,6 +196,7 @@ class Discovery:
         names = [space.name for space in self.search.spaces]
         if not path.exists():
             return {name: [] for name in names}
+        require_regular(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             known = {name: list(content[name]) for name in names}

@@ -19,13 +19,13 @@ def refusal(configuration: Configuration) -> str | None:
     A legitimate pair must pass `theory.decompose` at the first and the last μ of its course, and have a B that is not 0
     for all |x| <= 1 at the first. Heuristics may train. Pairs by MODULE:NAME are not looked at.
     """
-    courses = (configuration.get("model") or {}).get("sharpening") or {}
+    courses = _inside(configuration, "model", "sharpening")
     for part, name in _names(configuration):
         try:
             pair = resolve(name)
         except ValueError as error:
             return str(error)
-        reason = _broken(pair, courses.get(part) or {}) if isinstance(pair, Pair) else None
+        reason = _broken(pair, _inside(courses, part)) if isinstance(pair, Pair) else None
         if reason:
             return f"{name} {reason}"
     return None
@@ -38,16 +38,26 @@ def heuristics(configuration: Configuration) -> list[str]:
 
 def _names(configuration: Configuration) -> list[tuple[str, str]]:
     """Return ("weights" or "activations", the name of the pair) for each pair of a configuration that has a name."""
-    binary = (configuration.get("model") or {}).get("binary") or {}
-    found = []
+    binary, found = _inside(configuration, "model", "binary"), []
     for part in ("weights", "activations"):
         names = binary.get(part)
         found += [(part, name) for name in (names.values() if isinstance(names, Mapping) else [names])]
     return [(part, name) for part, name in found if isinstance(name, str) and ":" not in name]
 
 
+def _inside(content: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return the mapping at a path of keys; an empty one if another thing is there, which a run refuses itself."""
+    found: Any = content
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def ends(pair: AnyPair, course: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the first and the last μ of `pair` on a course, options as of `Course`; None without a μ."""
+    """Return the first and the last μ of `pair` on a course, options as of `Course`; None without a μ.
+
+    TypeError, ValueError or OverflowError for an option that is no number that a float can hold.
+    """
     domain = pair.sharpness
     if domain is None:
         return None
@@ -59,7 +69,10 @@ def ends(pair: AnyPair, course: Mapping[str, Any]) -> tuple[float, float] | None
 
 def _broken(pair: Pair, course: Mapping[str, Any]) -> str | None:
     """Return what is wrong with `pair` on its course, in words; None if nothing is."""
-    moved = ends(pair, course)
+    try:
+        moved = ends(pair, course)
+    except (TypeError, ValueError, OverflowError):
+        return f"has a start or an end of μ that is no number: {dict(course)}"
     if pair.sharpness is None or moved is None:
         return _dead(pair, None) or _illegitimate(pair, None)
     outside = [mu for mu in moved if not pair.sharpness.contains(mu)]

@@ -123,7 +123,9 @@ def _parameter(content: Any, where: str) -> Parameter:
         raise GridError(f"{where}: {content!r} is no parameter: give a list of choices, or a range, as "
                         "{from: 0.1, to: 30, log: true}")  # fmt: skip
     low, high, log = content["from"], content["to"], content.get("log", False)
-    are_numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+    are_numbers = all(
+        isinstance(end, int | float) and not isinstance(end, bool) and abs(end) < 1e300 for end in (low, high)
+    )
     if not are_numbers or not isinstance(log, bool) or not low < high or (log and low <= 0):
         raise GridError(f"{where}: {dict(content)} is no range: `from` is less than `to`, and above 0 if log is true")
     return Range(float(low), float(high), log)

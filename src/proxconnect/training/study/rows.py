@@ -36,13 +36,13 @@ Labels = dict[str, str]
 
 
 def _trains_binary_on_augmented_pictures(configuration: Configuration) -> bool:
-    data, model = configuration.get("data") or {}, configuration.get("model") or {}
-    is_float = "binary" in model and model["binary"] is None
-    if is_float or not isinstance(data, Mapping) or "class_path" not in data:
+    data, model = configuration.get("data"), configuration.get("model")
+    is_float = isinstance(model, Mapping) and "binary" in model and model["binary"] is None
+    if is_float or not isinstance(data, Mapping):
         return False
-    options = data.get("init_args") or {}
-    is_plain = str(data["class_path"]).endswith(("Digits", "FashionMnist", "Cifar10", "Cifar100"))
-    return not is_plain or bool(options.get("flip") or options.get("crop"))
+    options, name = data.get("init_args"), str(data.get("class_path", ""))
+    is_plain = not name or name.endswith(("Digits", "FashionMnist", "Cifar10", "Cifar100"))
+    return not is_plain or (isinstance(options, Mapping) and bool(options.get("flip") or options.get("crop")))
 
 
 _CHANGES: dict[str, Callable[[Configuration], bool]] = {
