@@ -20,6 +20,7 @@ from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured
 from proxconnect.training.lost_ranks import noticing_lost_ranks
 from proxconnect.training.module import Training
+from proxconnect.training.precision import warn_of_slow_bfloat16
 from proxconnect.training.sharding import gathered
 
 FLOAT, ACTIVATIONS = "float", "activations"  # the phases, and their folders in that of the run
@@ -43,9 +44,11 @@ def fit(run: Configured, callbacks: Sequence[lightning.Callback] = (), checkpoin
 
     `callbacks` are added to its trainer and those of the phases. The options are written to config.yaml in its folder.
     CheckpointError if `checkpoint` is not of this run, ValueError as in `phases`, TerminatedError after SIGTERM,
-    LostRankError if another process of the run has ended. From now on, the process keeps the memory that it frees.
+    LostRankError if another process of the run has ended. A warning says if bfloat16 is slow on this processor. From
+    now on, the process keeps the memory that it frees.
     """
     keep_freed_memory()
+    warn_of_slow_bfloat16(run.trainer)
     if run.model.start.float_epochs or run.model.start.activation_epochs:
         path = floats = run.model.start.checkpoint
         for name, configuration in phases(yaml.safe_load(run.text())):
