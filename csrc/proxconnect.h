@@ -29,6 +29,9 @@ enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
 // the value of an accumulator of `bits` bits first. `scale` has `scales` entries: one for all channels, one for each, or
 // 80 more, which repeat the first. Then `bias` has as many, too, and the kernels read both where they are. Otherwise
 // they are copied for the call, and a null scale or bias is left out. `scales` is 0 for a null scale.
+//
+// Only px_weight_only_linear takes a `group` other than 0. Before all of that, it multiplies the sum of every `group`
+// entries by a scale of its own: `group_scale` has n of them for each group, and 80 more that are read and not used.
 struct Output {
     int32_t overflow;
     int32_t bits;
@@ -36,6 +39,8 @@ struct Output {
     int64_t scales;
     const float* scale;
     const float* bias;
+    int64_t group = 0;
+    const float* group_scale = nullptr;
 };
 
 // Write the size of Output, Step, Signs, Fused, Window, Geometry, Attention and LayerNorm, each followed by the offsets
@@ -157,7 +162,7 @@ PROXCONNECT_API int32_t px_pixel_means(int32_t isa, const float* x, int64_t batc
                                        float* y, int32_t threads);
 
 // Multiply floats x (m, entries), `stride` from row to row, by the n rows of a binary weight in panels as above. y is
-// (m, n). `fused` has no signs and no accumulator, `others` is that of px_binary_linear. Floats are summed in any order,
+// (m, n). `fused` has no signs and no accumulator, and its group is 0 or a multiple of 64 that divides `entries`, `others` is that of px_binary_linear. Floats are summed in any order,
 // or after rounding to whole steps of their row: 2^-22 of the power of two at or below the largest entry. `entries` has
 // no bound.
 //

@@ -195,7 +195,7 @@ bool is_worth_it(const FloatRows& rows) {
 }
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
-    if (!is_worth_it(rows)) return avx512_weight_only.multiply(rows, outputs);
+    if (!is_worth_it(rows) || outputs.then.output.group > 0) return avx512_weight_only.multiply(rows, outputs);
     auto* const unfit = scratch<uint8_t, WeightOnlyKernels>(rows.count);
     if (!multiply_fit_rows(rows, outputs, unfit)) return;
     for (int64_t r = 0; r < rows.count; ++r) {

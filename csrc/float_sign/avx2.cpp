@@ -79,8 +79,7 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
-    rows.rounds ? multiply_by_row_tables<Rounded<Permuted>>(first, outputs)
-                : multiply_by_row_tables<Exact<Permuted>>(first, outputs);
+    multiply_by_row_tables<Permuted>(first, outputs);
     multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }

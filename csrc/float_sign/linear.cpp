@@ -57,7 +57,8 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
 int64_t bytes_of_row(const FloatRows& rows) { return rows.rounds ? words_of(rows.entries) * 64 : 1; }
 
 Status multiply(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
-    if (rows.rounds && rows.count >= kernels.weight_only->least_as_bytes && rows.entries <= MOST_AS_BYTES) {
+    const bool suits_bytes = rows.entries <= MOST_AS_BYTES && outputs.then.output.group == 0;
+    if (rows.rounds && rows.count >= kernels.weight_only->least_as_bytes && suits_bytes) {
         multiply_as_bytes(kernels, rows, outputs, threads);
         return DONE;
     }

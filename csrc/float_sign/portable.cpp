@@ -10,8 +10,7 @@ struct Sixteen {
 };
 
 void multiply(const FloatRows& rows, const FloatOutputs& outputs) {
-    rows.rounds ? multiply_by_row_tables<Rounded<Sixteen>>(with_quanta(rows), outputs)
-                : multiply_by_row_tables<Exact<Sixteen>>(rows, outputs);
+    multiply_by_row_tables<Sixteen>(with_quanta(rows), outputs);
     take_steps(portable_kernels, rows.count, outputs);
 }
 

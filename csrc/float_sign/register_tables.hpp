@@ -80,9 +80,32 @@ struct Tile {
         });
     }
 
-    // Add the products of half words [begin, end) to the outputs, which hold sums until the last one.
-    void add(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, bool is_last) const {
+    ALWAYS_INLINE void add_all(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
         constexpr int AT_ONCE = ROWS <= 2 ? V::halves : 1;  // half words whose bits fit the registers
+        int64_t half = begin;
+        for (; half + AT_ONCE <= end; half += AT_ONCE) add_halves<AT_ONCE>(tables, half, sums);
+        if (AT_ONCE > 1 && half < end) add_halves<1>(tables, half, sums);
+    }
+
+    // The same, with sums of each group of entries times their scale.
+    ALWAYS_INLINE void add_groups(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
+        const int64_t group = o.then.output.group / HALF;
+        for (int64_t half = begin; half < end;) {
+            const int64_t next = least((half / group + 1) * group, end);
+            const float* const scales = group_scale_of(o, half * HALF) + at;
+            Sums part = {};
+            add_all(tables, half, next, part);
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                const Vector scale = V::load(scales + v * V::lanes);
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { sums[r][v] += part[r][v] * scale; });
+            });
+            half = next;
+        }
+    }
+
+    // Add the products of half words [begin, end) to the outputs, which hold sums until the last one.
+    template <bool IN_GROUPS>
+    void add(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, bool is_last) const {
         Sums sums = {};
         float* const y = row_of(o, 0) + at;
         const int64_t stride = o.then.channels;
@@ -93,9 +116,8 @@ struct Tile {
                 });
             });
         }
-        int64_t half = begin;
-        for (; half + AT_ONCE <= end; half += AT_ONCE) add_halves<AT_ONCE>(tables, half, sums);
-        if (AT_ONCE > 1 && half < end) add_halves<1>(tables, half, sums);
+        if (IN_GROUPS) add_groups(tables, begin, end, sums);
+        else add_all(tables, begin, end, sums);
         if (is_last) scale(sums);
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
             unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
@@ -106,16 +128,18 @@ struct Tile {
 };
 
 // Add the products of half words [begin, end) of ROWS rows to the outputs of all panels.
-template <class V, int ROWS>
+template <class V, int ROWS, bool IN_GROUPS = false>
 void add_products(const RowsOfTables<ROWS>& tables, const FloatRows& rows, const FloatOutputs& o, int64_t begin,
                   int64_t end) {
     constexpr int64_t PANELS = V::lanes / PANEL;
     const bool is_last = end * HALF >= rows.entries;
     int64_t panel = o.first;
     for (; panel + V::vectors * PANELS <= o.last; panel += V::vectors * PANELS) {
-        Tile<V, ROWS, V::vectors>(o, rows, panel).add(tables, begin, end, is_last);
+        Tile<V, ROWS, V::vectors>(o, rows, panel).template add<IN_GROUPS>(tables, begin, end, is_last);
     }
-    for (; panel < o.last; panel += PANELS) Tile<V, ROWS, 1>(o, rows, panel).add(tables, begin, end, is_last);
+    for (; panel < o.last; panel += PANELS) {
+        Tile<V, ROWS, 1>(o, rows, panel).template add<IN_GROUPS>(tables, begin, end, is_last);
+    }
 }
 
 // Make the tables of a half word of row r, which may end before, or be rounded. Its calls would take the registers of
@@ -153,7 +177,8 @@ void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
     for (int64_t begin = 0; begin == 0 || begin < halves; begin += AT_ONCE) {
         const int64_t end = least(begin + AT_ONCE, halves);
         for (int64_t r = 0; r < ROWS; ++r) make_tables<V>(rows, r, begin, end, offsets, tables + r * TABLES<V>);
-        add_products<V, ROWS>(all, rows, o, begin, end);
+        const auto add = o.then.output.group == 0 ? add_products<V, ROWS, false> : add_products<V, ROWS, true>;
+        add(all, rows, o, begin, end);
     }
 }
 

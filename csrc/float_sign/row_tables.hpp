@@ -4,6 +4,8 @@
 // V has vectors of its width: Floats, of float, and Halves, of uint16_t.
 #pragma once
 
+#include <type_traits>
+
 #include "float_sign/kernels.hpp"
 #include "isa/four_floats.hpp"
 
@@ -26,7 +28,7 @@ struct Exact {
         std::memcpy(to, from, sizeof from);
     }
 
-    static void add(const Vector& sums, float* to) { *reinterpret_cast<Vector*>(to) += sums; }
+    static void add(const Vector& sums, float, float* to) { *reinterpret_cast<Vector*>(to) += sums; }
     static FourFloats values(const float* sums) { return loaded<FourFloats>(sums); }
 };
 
@@ -50,7 +52,7 @@ struct Rounded {
         }
     }
 
-    static void add(const Vector& sums, int32_t* to) {
+    static void add(const Vector& sums, float, int32_t* to) {
         int16_t some[lanes];
         std::memcpy(some, &sums, sizeof sums);
         for (int i = 0; i < lanes; ++i) to[i] += some[i];
@@ -59,6 +61,21 @@ struct Rounded {
     static FourFloats values(const int32_t* sums) {
         return __builtin_convertvector(loaded<FourInts>(sums), FourFloats);
     }
+};
+
+// Floats, exact or rounded, whose sums of each group of entries are multiplied by their scale.
+template <class E>
+struct InGroups : E {
+    using Sum = float;
+
+    static void add(const typename E::Vector& sums, float scale, float* to) {
+        typename E::Value some[E::lanes];
+        std::memcpy(some, &sums, sizeof sums);
+        using Number = std::conditional_t<std::is_same_v<typename E::Value, float>, float, int16_t>;
+        for (int i = 0; i < E::lanes; ++i) to[i] += static_cast<float>(static_cast<Number>(some[i])) * scale;
+    }
+
+    static FourFloats values(const float* sums) { return loaded<FourFloats>(sums); }
 };
 
 // The tables of a block of rows, and the sums of its outputs.
@@ -105,8 +122,9 @@ struct RowTables {
     // The place of a group's table among a word's sixteen: i for the lower half of byte i, 8 + i for the upper.
     static int64_t place(int64_t group) { return group / 16 * 16 + group % 2 * 8 + group % 16 / 2; }
 
-    // Add the entries whose numbers, times 16, are at `numbers`, one for each table.
-    static void look_up(const Value* tables, const uint8_t* numbers, int64_t groups, typename E::Sum* to) {
+    // Add the entries whose numbers, times 16, are at `numbers`, one for each table. E may multiply by the scale.
+    static void look_up(const Value* tables, const uint8_t* numbers, int64_t groups, float scale,
+                        typename E::Sum* to) {
         constexpr int64_t SCALE = ENTRY * sizeof(Value) / 16;
         Vector sums[2][VECTORS] = {};
         const char* table = reinterpret_cast<const char*>(tables);
@@ -121,11 +139,12 @@ struct RowTables {
         }
         for (int64_t g = 0; g < groups; ++g) add(place(g), 0);
 #pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; ++v) E::add(sums[0][v] + sums[1][v], to + v * E::lanes);
+        for (int v = 0; v < VECTORS; ++v) E::add(sums[0][v] + sums[1][v], scale, to + v * E::lanes);
     }
 
-    // Add rows [8·panel, 8·panel + 8) of the weight, from one of their words on.
-    static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, typename E::Sum* to) {
+    // Add rows [8·panel, 8·panel + 8) of the weight, from one of their words on, with the scale of each.
+    static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, const float* scales,
+                          typename E::Sum* to) {
         constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0u;
         const int64_t width = (groups + 15) / 16;
         uint64_t numbers[PANEL][2 * GROUPS / 16];
@@ -136,7 +155,7 @@ struct RowTables {
             }
         }
         for (int64_t i = 0; i < PANEL; ++i) {
-            look_up(tables, reinterpret_cast<const uint8_t*>(numbers[i]), groups, to + i * ROWS);
+            look_up(tables, reinterpret_cast<const uint8_t*>(numbers[i]), groups, scales[i], to + i * ROWS);
         }
     }
 
@@ -177,13 +196,16 @@ struct RowTables {
         for (int64_t first = o.first; first < o.last; first += PANELS_AT_ONCE) {
             const int64_t panels = least(PANELS_AT_ONCE, o.last - first);
             std::memset(sums, 0, panels * PANEL * ROWS * sizeof(typename E::Sum));
-            for (int64_t k = 0; k < rows.entries; k += 4 * GROUPS) {
-                const int64_t groups = least(GROUPS, (rows.entries - k + 3) / 4);
+            const int64_t shared = o.then.output.group == 0 ? rows.entries : o.then.output.group;
+            for (int64_t k = 0, next; k < rows.entries; k = next) {
+                next = least(k + 4 * GROUPS, (k / shared + 1) * shared);
+                const int64_t groups = (next - k + 3) / 4;
+                const float* const scales = o.then.output.group == 0 ? o.then.output.scale : group_scale_of(o, k);
                 for (int64_t g = 0; g < groups; ++g) gather(rows, k + 4 * g, entries[g]);
                 for (int64_t g = 0; g < groups; ++g) fill(entries[g], inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {
                     const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * PANEL;
-                    add_panel(tables, groups, words, sums + p * PANEL * ROWS);
+                    add_panel(tables, groups, words, scales + (first + p) * PANEL, sums + p * PANEL * ROWS);
                 }
             }
             put_all(sums, rows, o, first * PANEL, least(o.n, (first + panels) * PANEL));
@@ -193,7 +215,7 @@ struct RowTables {
 
 // Multiply all rows, in blocks of a cache line of rows, or of a vector if few are left.
 template <class E>
-void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
+void multiply_blocks(const FloatRows& rows, const FloatOutputs& outputs) {
     constexpr int VECTORS = 64 / sizeof(typename E::Vector);
     for (int64_t row = 0; row < rows.count;) {
         const bool is_few = rows.count - row <= VECTORS * E::lanes / 2;
@@ -201,6 +223,14 @@ void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) 
                : RowTables<E, VECTORS>::multiply(from_row(rows, row), from_row(outputs, row));
         row += (is_few ? 1 : VECTORS) * E::lanes;
     }
+}
+
+template <class V>
+void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
+    const auto exact = outputs.then.output.group == 0 ? multiply_blocks<Exact<V>> : multiply_blocks<InGroups<Exact<V>>>;
+    const auto rounded =
+        outputs.then.output.group == 0 ? multiply_blocks<Rounded<V>> : multiply_blocks<InGroups<Rounded<V>>>;
+    (rows.rounds ? rounded : exact)(rows, outputs);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ void layer_norm(Draws& draws);
 void pixel_means(Draws& draws);
 void weight_only_linear(Draws& draws);
 void dynamic_int8_linear(Draws& draws);
+void linear_in_groups(Draws& draws);
 void fused_float_linear(Draws& draws);
 void weight_only_conv2d(Draws& draws);
 void dynamic_int8_conv2d(Draws& draws);

@@ -153,6 +153,45 @@ void dynamic_int8_linear(Draws& draws) { multiply(draws, true); }
 void weight_only_conv2d(Draws& draws) { convolve(draws, false); }
 void dynamic_int8_conv2d(Draws& draws) { convolve(draws, true); }
 
+// Sums of groups of entries with scales of their own, exact or rounded. Numbers are tame, since the products above are
+// held to others.
+void linear_in_groups(Draws& draws) {
+    const Machine machine(draws);
+    const bool rounds = draws.coin();
+    const int64_t m = draws.within(0, 40), n = draws.within(1, 100), group = 64 * draws.within(1, 4);
+    const int64_t groups = draws.within(1, 4), entries = group * groups, stride = entries + draws.within(0, 3);
+    const Guarded<float> x = floats(draws, m * stride, Mood::COMMON);
+    const Guarded<float> scale = floats(draws, groups * (n + BEYOND), Mood::COMMON);
+    const SignWeight weight(draws, 1, n, entries);
+    const Scaling scaling(draws, n);
+    Fused fused = scaling.fused();
+    fused.output.group = group, fused.output.group_scale = scale.data();
+    Guarded<float> y(m * n, draws.coin());
+    const int32_t code = px_weight_only_linear(machine.isa, rounds, x.data(), m, entries, stride, weight.panels(), n,
+                                               &fused, nullptr, y.data(), machine.threads);
+    require(code == !machine.is_known(), "groups times signs: code", -1, !machine.is_known(), code);
+    if (code != 0) return require(is_untouched(y), "groups times signs: writes though it refuses");
+    for (int64_t at = 0; at < m * n; ++at) {
+        const int64_t c = at % n;
+        const float* const row = x.data() + at / n * stride;
+        const Row whole(std::vector<float>(row, row + entries));
+        double sum = 0, size = 0;
+        for (int64_t g = 0; g < groups; ++g) {
+            Row part(std::vector<float>(row + g * group, row + (g + 1) * group));
+            part.most = whole.most;
+            const int8_t* const signs = weight.row(c) + g * group;
+            const double by = scale[g * (n + BEYOND) + c];
+            sum += by * (rounds ? part.rounded_sum(signs) : part.sum(signs)), size += std::fabs(by) * part.size;
+        }
+        const double expected = sum * scaling.scale(c) + scaling.bias(c);
+        const double slack = (std::fabs(scaling.scale(c)) * size * 2 + std::fabs(scaling.bias(c))) *
+                             static_cast<double>(entries + 8) * 0x1p-23;
+        const double most = std::fabs(scaling.scale(c)) * size + std::fabs(scaling.bias(c));
+        if (!(size < FLT_MAX / 4 && most < FLT_MAX / 4)) continue;  // nor NaN
+        require(std::fabs(y[at] - expected) <= slack, "groups times signs", at, expected, y[at]);
+    }
+}
+
 // The products must equal those without steps bit by bit.
 void fused_float_linear(Draws& draws) {
     const Machine machine(draws);

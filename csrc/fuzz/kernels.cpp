@@ -11,6 +11,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::weight_only_linear,
     fuzz::dynamic_int8_linear,
     fuzz::fused_float_linear,
+    fuzz::linear_in_groups,
     fuzz::weight_only_conv2d,
     fuzz::dynamic_int8_conv2d,
     fuzz::fused_weight_only_conv2d,

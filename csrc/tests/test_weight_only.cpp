@@ -63,6 +63,33 @@ bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
     return true;
 }
 
+// Groups of 64 entries, each with scales of its own.
+bool scales_groups(int32_t isa, const Drawn& d, bool rounds, int32_t threads) {
+    const int64_t groups = d.entries / 64, beyond = 80;
+    std::vector<float> scale(static_cast<size_t>(groups * (d.n + beyond)), NAN);
+    for (int64_t i = 0; i < groups * d.n; ++i) {
+        scale[static_cast<size_t>(i / d.n * (d.n + beyond) + i % d.n)] = 0.5f + static_cast<float>(i % 7);
+    }
+    const Fused fused = {{NEVER, 8, 1, 0, nullptr, d.bias.data(), 64, scale.data()}, 0, nullptr, nullptr};
+    std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
+    if (d.multiply(isa, rounds, fused, y, threads)) return false;
+    for (int64_t i = 0; i < d.m * d.n; ++i) {
+        const int64_t r = i / d.n, channel = i % d.n;
+        float most = 0x1p-100f;
+        for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
+        const float inverse = 127.0f / most, step = most / 127.0f;
+        double sum = d.bias[static_cast<size_t>(channel)], size = std::fabs(sum);
+        for (int64_t k = 0; k < d.entries; ++k) {
+            const float whole = std::rint(d.row(r)[k] * inverse) * step, x = rounds ? whole : d.row(r)[k];
+            const float by = scale[static_cast<size_t>(k / 64 * (d.n + beyond) + channel)];
+            sum += static_cast<double>(x) * by * d.sign(channel, k), size += std::fabs(x * by);
+        }
+        const double slack = size * static_cast<double>(d.entries + 8) * 0x1p-24;
+        if (!(std::fabs(y[static_cast<size_t>(i)] - sum) <= slack)) return false;
+    }
+    return true;
+}
+
 bool equals_integers(int32_t isa, const Drawn& d, int32_t threads) {
     const Fused fused = {{NEVER, 8, 1, 0, nullptr, d.bias.data()}, 0, nullptr, nullptr};
     std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
@@ -191,6 +218,16 @@ int check_weight_only(int32_t isa, int& runs) {
                 const Drawn d = drawn(m, n, entries);
                 check(equals_integers(isa, d, 1 + m % 2), "int8", m, n, entries);
                 check(equals_integers(isa, with_largest_sums(d), 1), "largest sums", m, n, entries);
+            }
+        }
+    }
+    for (const int64_t m : {0, 1, 3, 6, 17, 33}) {
+        for (const int64_t n : {1, 9, 66, 225}) {
+            for (const int64_t entries : {64, 128, 4160}) {
+                const Drawn d = drawn(m, n, entries);
+                for (const bool rounds : {false, true}) {
+                    check(scales_groups(isa, d, rounds, 1 + m % 2), rounds ? "int8 groups" : "groups", m, n, entries);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ from torch import nn
 import proxconnect as pc
 from proxconnect.cli.command import main
 from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.layers import BinaryLinear
 
 
 @pytest.fixture
@@ -72,6 +73,27 @@ def test_projections_and_scales_are_found_or_told(theirs, folder, scale):
     told = [] if scale == "learned" else ["--scale", str(scale).lower()]
     assert packed("last.pt", "--model", "theirs:attending", *told) == 0
     assert packed_equals("packed.safetensors", theirs["attending"](), binary, torch.randn(2, 6, 4))
+
+
+@pytest.mark.parametrize("scale", ["learned", "channel"])
+def test_groups_are_found_or_told(theirs, folder, scale):
+    """Learned scales say how many inputs share one. Others are in no file."""
+    binary = touched(pc.binarize(theirs["attending"](), "bnn++", scale=scale, group_size=4))
+    torch.save(binary.state_dict(), "last.pt")
+    told = [] if scale == "learned" else ["--group-size", "4"]
+    assert packed("last.pt", "--model", "theirs:attending", *told) == 0
+    assert packed_equals("packed.safetensors", theirs["attending"](), binary, torch.randn(2, 6, 4))
+
+
+def test_learned_scales_of_different_groups_are_refused(theirs, folder, capsys):
+    model = theirs["attending"]()
+    state = {}
+    for name, size in (("1.linear1", 4), ("1.linear2", 8)):
+        BinaryLinear.convert(model.get_submodule(name), scale="learned", group_size=size)
+        state |= {f"{name}.{key}": value for key, value in model.get_submodule(name).state_dict().items()}
+    torch.save(theirs["attending"]().state_dict() | state, "last.pt")
+    assert packed("last.pt", "--model", "theirs:attending") == 2
+    assert "(learned scales of groups of 4, 8 inputs): name a MODULE:CALLABLE" in capsys.readouterr().err
 
 
 def test_float_weights_are_made_binary_as_told(theirs, folder, capsys):

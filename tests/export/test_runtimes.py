@@ -44,6 +44,18 @@ class Small(nn.Module):
         return self.head(self.up(self.grouped(self.plain(self.stem(image)))).mean((2, 3)))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_scales_of_groups(name: str, tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 6), nn.Linear(6, 4))
+
+    packed = pc.pack(pc.binarize(build(), "bc", group_size=4).eval())
+    path, example = tmp_path / ("net.xml" if name == "openvino" else "net.onnx"), torch.randn(3, 12)
+    FORMATS[name].write(packed, example, path)
+    (answer,) = FORMATS[name].run(path, build)(example)
+    torch.testing.assert_close(answer, packed(example), rtol=TOLERANCE, atol=TOLERANCE)
+
+
 class Words(nn.Module):
     """An embedding, and a binary layer."""
 

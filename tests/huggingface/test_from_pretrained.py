@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,17 @@ def test_accumulators_and_pairs_by_layer_come_back(folders: Path, tmp_path: Path
     assert [str(m) for m in again.modules() if isinstance(m, BinaryLayer)] == [
         str(m) for m in model.modules() if isinstance(m, BinaryLayer)
     ]
+    example = sentences()
+    assert torch.equal(again(**example).logits, model(**example).logits)
+
+
+@pytest.mark.parametrize("scale", ["channel", "learned"])
+def test_groups_come_back(folders: Path, tmp_path: Path, scale: Any) -> None:
+    config = ProxConnectConfig("bnn++", scale=scale, keep=KEEP, group_size=8)
+    model = CLASS.from_pretrained(folders / "float", quantization_config=config)
+    model.save_pretrained(tmp_path)
+    again = CLASS.from_pretrained(tmp_path)
+    assert {m.group_size for m in again.modules() if isinstance(m, BinaryLayer)} == {8}
     example = sentences()
     assert torch.equal(again(**example).logits, model(**example).logits)
 

@@ -49,13 +49,14 @@ def stepped(x: Tensor, steps: list[Step], others: list[Tensor]) -> Tensor:
 @given(data=st.data())
 def test_equal_to_the_product_and_its_steps(instruction_set: str, data: st.DataObject) -> None:
     lead = data.draw(st.lists(st.integers(0, 9), max_size=3))
-    columns, rows = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 150))
-    rounds, offset = data.draw(st.booleans()), data.draw(st.integers(0, 3))
+    columns = data.draw(st.integers(1, 300) | st.sampled_from([64, 128, 192]))
+    rows, rounds, offset = data.draw(st.integers(1, 150)), data.draw(st.booleans()), data.draw(st.integers(0, 3))
     x, weight = drawn(*lead, columns + offset)[..., offset:], drawn(rows, columns, seed=1)
     if x.numel() and data.draw(st.booleans()):
         what = data.draw(st.sampled_from([torch.nan, torch.inf, 1e-42]))
         x.select(0, -1).fill_(what) if len(lead) else x[:1].fill_(what)
-    scale = data.draw(st.sampled_from([None, torch.tensor([0.3]), drawn(rows, seed=2)]))
+    groups = [] if columns % 64 else [kernels.group_scales(drawn(rows, columns // 64, seed=2))]
+    scale = data.draw(st.sampled_from([None, torch.tensor([0.3]), drawn(rows, seed=2), *groups]))
     bias = data.draw(st.sampled_from([None, drawn(rows, seed=3)]))
     a, b, other = drawn(rows, seed=4), drawn(rows, seed=5), drawn(*lead, rows, seed=6)
     steps = data.draw(st.lists(st.sampled_from([Affine(a, b), Clamp(-0.5, 2.0), Slope(a), Add()]), max_size=4))

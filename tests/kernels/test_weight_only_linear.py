@@ -1,5 +1,7 @@
 """Products of floats with signs by every instruction set that this machine runs, against float64 and integers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from draws import drawn, each, signs
@@ -62,6 +64,40 @@ def test_rounded_products_are_those_of_integers(instruction_set: str, columns: i
         x = drawn(batch, columns)
         out = kernels.dynamic_int8_linear(x, made(weight), rows, scale, bias, instruction_set)
         assert torch.equal(out, twin(x, weight, scale, bias))
+
+
+IN_GROUPS = ((64, 64), (128, 64), (128, 128), (384, 192), (4160, 64), (4096, 1024))
+"""The columns, and those of a group: within what is taken at once, across it, and beyond it."""
+
+
+@pytest.mark.covering
+@each
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("columns", "size"), IN_GROUPS)
+@pytest.mark.parametrize("rows", [1, 8, 33, 129])
+def test_sums_of_groups_have_scales_of_their_own(
+    instruction_set: str, operator: Callable[..., Tensor], columns: int, size: int, rows: int
+) -> None:
+    weight, scale, bias = drawn(rows, columns, seed=1), drawn(rows, columns // size, seed=2), drawn(rows, seed=3)
+    scaled = signs(weight).double() * scale.double().repeat_interleave(size, 1)
+    for batch in (1, 2, 5, 8, 17, 33):
+        x = drawn(batch, columns)
+        out = operator(x, made(weight), rows, kernels.group_scales(scale), bias, instruction_set)
+        whole, step = rounded(x) if operator is kernels.dynamic_int8_linear else (x, torch.ones(()))
+        seen = whole.double() * step.double()
+        lost = (columns + 8) * 2**-24 * (seen.abs() @ scaled.abs().T + bias.abs())
+        assert ((out - (seen @ scaled.T + bias)).abs() <= lost).all()
+
+
+@each
+def test_the_result_of_a_group_is_that_of_its_columns(instruction_set: str) -> None:
+    """But for the rounding of one product."""
+    x, weight, scale = drawn(3, 128), drawn(9, 128, seed=1), drawn(9, 1, seed=2)
+    bias = drawn(9, seed=3)
+    for operator in OPERATORS:
+        grouped = operator(x, made(weight), 9, kernels.group_scales(scale), bias, instruction_set)
+        whole = operator(x, made(weight), 9, scale[:, 0], bias, instruction_set)
+        assert torch.allclose(grouped, whole, rtol=2**-22, atol=2**-22 * float(whole.abs().max()))
 
 
 @each

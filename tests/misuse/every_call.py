@@ -55,7 +55,7 @@ def _parameter() -> nn.Module:
 
 def _layer(**own: Any) -> Callable[[], Arguments]:
     return lambda: own | {"bias": True, "weights": "bnn++", "activations": "bnn", "scale": "channel",
-                           "accumulator": None}  # fmt: skip
+                           "accumulator": None, "group_size": None}  # fmt: skip
 
 
 def _convolution(**more: Any) -> Callable[[], Arguments]:
@@ -64,7 +64,8 @@ def _convolution(**more: Any) -> Callable[[], Arguments]:
 
 def _binarize() -> Arguments:
     return {"model": net(), "weights": "bnn++", "activations": None, "scale": "channel", "accumulator": None,
-            "keep": "edges", "example": rows(), "padding_value": 0, "include": ()}  # fmt: skip
+            "keep": "edges", "example": rows(), "padding_value": 0, "include": (),
+            "group_size": None}  # fmt: skip
 
 
 def _written(**options: Any) -> Callable[[], Arguments]:

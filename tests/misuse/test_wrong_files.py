@@ -162,8 +162,9 @@ def test_a_wrong_use_of_files_is_refused(name, tmp_path, monkeypatch):
         ({"weights": "bnn-"}, ValueError, "are names of pairs"),
         ({"accumulator": 8}, ValueError, "accumulator of a configuration has bits, derivative, overflow, slope; got 8"),
         ({"weight": "bnn"}, ValueError, "knows no weight"),
+        ({"group_size": 0}, ValueError, "group_size must be at least 1"),
     ],
-    ids=["unknown pair", "bits alone", "misspelt keyword"],
+    ids=["unknown pair", "bits alone", "misspelt keyword", "no inputs"],
 )
 def test_a_wrong_configuration_of_transformers_is_refused(options, error, words):
     huggingface = pytest.importorskip("proxconnect.huggingface")

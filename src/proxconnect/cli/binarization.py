@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from torch import nn
 
+from proxconnect._support.text import some
 from proxconnect.cli.networks import FloatNetwork
 from proxconnect.cli.parser import Parser, accumulator, pair_name
 from proxconnect.conversion import binarize
@@ -35,6 +36,8 @@ def add_to(command: Parser) -> None:
         "`proxconnect bench`")  # fmt: skip
     add("--scale", choices=[str(scale).lower() for scale in get_args(get_args(Scale)[0])] + ["none"], default="channel",
         help="what shares a scale; default: channel, or learned where the file has learned ones")  # fmt: skip
+    add("--group-size", type=int, metavar="N", help="inputs of a linear layer that share a scale; default: all, or as "
+        "many as with the learned ones of the file")  # fmt: skip
     add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of the sums of binary inputs; OVERFLOW is "
         "wrap, saturate or cyclic; default: none")  # fmt: skip
 
@@ -79,8 +82,10 @@ def trained(
         _binarize_as(checkpoint, matched, model, scale, parsed)
         how = "binary as its latents say"
     else:
-        make_binary(model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
-                    keep=(subject.keep if parsed.keep is None else parsed.keep) or None)  # fmt: skip
+        make_binary(
+            model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
+            group_size=parsed.group_size, keep=(subject.keep if parsed.keep is None else parsed.keep) or None,
+        )  # fmt: skip
         how = "its weights are float, made binary by their signs"
     fill(model, matched, checkpoint)
     return model.eval(), matched, how
@@ -127,6 +132,7 @@ def _binarize_as(
         binarize(
             model, _ANY_PAIR, inputs or None, scale="learned" if learned else scale,
             accumulator=parsed.accumulator, keep=lambda name, _: name not in binary,
+            group_size=_group_size(matched, learned) if learned else parsed.group_size,
         )  # fmt: skip
     except ValueError as error:
         first = str(error).splitlines()[0]
@@ -135,3 +141,13 @@ def _binarize_as(
         ) from error
     if any(matched.has(layer, "input_shift.shift") for layer in layers):
         add_thresholds(model)
+
+
+def _group_size(matched: Matched, learned: Iterable[str]) -> int | None:
+    """Return the number of inputs that share a learned scale in the linear layers of these names; None if all do."""
+    tensors = matched.tensors
+    pairs = [(tensors[f"{layer}.latent"], tensors[f"{layer}.weight_quantizer.alpha"]) for layer in learned]
+    sizes = {latent.numel() // alpha.numel() for latent, alpha in pairs if latent.dim() == alpha.dim() == 2}
+    if len(sizes) > 1:
+        raise ValueError(f"learned scales of groups of {some([str(size) for size in sorted(sizes)])} inputs")
+    return next(iter(sizes), None)

@@ -16,6 +16,7 @@ from proxconnect.layers import Accumulator
 from proxconnect.layers.base import BinaryLayer, name_layers, pair_of_inputs, require_binary_input
 from proxconnect.layers.converted import BinaryConv, require_padding_value
 from proxconnect.layers.fast_path import call_every_layer
+from proxconnect.layers.groups import require_divisible, require_groups
 from proxconnect.layers.one_sign import ADVICE
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.quantizer import Quantizer
@@ -30,7 +31,7 @@ _Decision = tuple[WeightLayer, AnyPair | None, AnyPair | None, str]
 def binarize(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (),
+    include: Include = (), group_size: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """Make layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
 
@@ -59,12 +60,14 @@ def binarize(
         padding_value: the value that convolutions of binary inputs with `padding_mode="zeros"` pad with: 0, 1 or -1.
         include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
             attributes that a subclass adds stay.
+        group_size: give every `group_size` inputs of an output channel a scale of their own, as GGUF's Q1_0 does with
+            128; None for one scale a channel. It is for linear layers with float inputs.
 
     Raises:
         ValueError: a pair or scale is unknown or does not fit, F or B of a pair of your own is no sound map, a pattern
             fits no layer or decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has
-            no binary inputs, the model is binary, lazy or integer or has an attribute `binarization`, or nothing would
-            become binary.
+            no binary inputs, groups do not suit a layer, the model is binary, lazy or integer or has an attribute
+            `binarization`, or nothing would become binary.
         TypeError: an argument has another type.
         Exception: the model's own error for the `example`, or that of your `keep`, with a note.
 
@@ -79,7 +82,9 @@ def binarize(
         ['latent', 'bias']
     """
     require_module(model, "binarize(model, weights)")
-    result, decisions = _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)
+    result, decisions = _decide(
+        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size
+    )  # fmt: skip
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
         if all(layer.obstacle for layer, *_ in decisions):
@@ -99,7 +104,7 @@ def binarize(
                 continue
             converted = layer.form.convert(
                 layer.module, weights=pair, activations=input_pair, scale=scale,
-                accumulator=None if input_pair is None else accumulator,
+                accumulator=None if input_pair is None else accumulator, group_size=group_size,
             )  # fmt: skip
             if isinstance(converted, BinaryConv) and input_pair is not None and converted.padding_mode == "zeros":
                 converted.set_padding_value(padding_value)
@@ -115,7 +120,7 @@ def binarize(
 def plan(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (),
+    include: Include = (), group_size: int | None = None,
 ) -> Plan:  # fmt: skip
     """Return the plan that `binarize` would follow for the same arguments; the model stays as it is.
 
@@ -133,12 +138,14 @@ def plan(
          2       Linear   float: edge: the last layer registered
     """
     require_module(model, "plan(model, weights)")
-    return _decide(model, weights, activations, scale, accumulator, keep, example, padding_value, include)[0]
+    return _decide(
+        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size
+    )[0]  # fmt: skip
 
 
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
-    keep: Keep, example: Any, padding_value: int, include: Include,
+    keep: Keep, example: Any, padding_value: int, include: Include, group_size: int | None,
 ) -> tuple[Plan, list[_Decision]]:  # fmt: skip
     if not isinstance(getattr(model, "binarization", None), Plan | None):
         raise ValueError(
@@ -164,11 +171,24 @@ def _decide(
     decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers]
     for argument, index, choice in (("weights", 1, weight_pairs), ("activations", 2, input_pairs)):
         require_effect(choice, layers, {d[0].name: d[3] for d in decisions if d[index] is None}, argument)
+    require_groups(group_size, scale)
+    _require_divisible(group_size, decisions)
     rows = []
     for layer, *pairs, reason in decisions:
         weight_name, input_name = (None if pair is None else pair.name for pair in pairs)
         rows.append(Row(layer.name, type(layer.module).__name__, weight_name, input_name, reason, layer.names[1:]))
-    return Plan(tuple(rows), scale, accumulator, padding_value), decisions
+    return Plan(tuple(rows), scale, accumulator, padding_value, group_size), decisions
+
+
+def _require_divisible(group_size: int | None, decisions: list[_Decision]) -> None:
+    """Raise the error of `require_divisible` for the first layer that groups do not suit, with its name."""
+    for layer, pair, input_pair, _ in decisions:
+        if pair is not None and layer.form is not None:
+            try:
+                sizes = layer.form.row_sizes(layer.module)
+                require_divisible(group_size, input_pair, sizes, type(layer.module).__name__)
+            except ValueError as error:
+                raise ValueError(f"layer {layer.name!r}: {error}") from None
 
 
 def _decision(

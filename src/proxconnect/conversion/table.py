@@ -47,6 +47,8 @@ class Plan:
     """The accumulator of layers with binary inputs; None for no limit."""
     padding_value: int
     """The value that convolutions with binary inputs pad with."""
+    group_size: int | None = None
+    """The number of inputs of a channel that share a scale; None if all do."""
 
     @property
     def binary(self) -> tuple[str, ...]:
@@ -76,6 +78,8 @@ class Plan:
         from rich.table import Table
 
         title = f"{len(self.binary)} of {len(self.rows)} layers binary, scale {self.scale}"
+        if self.group_size is not None:
+            title += f", for every {self.group_size} inputs"
         if self.accumulator is not None:
             title += f", accumulator {self.accumulator}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

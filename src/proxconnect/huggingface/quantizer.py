@@ -16,6 +16,7 @@ from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import Keep
 from proxconnect.layers import Accumulator, BinaryLayer, add_thresholds
 from proxconnect.layers.converted import require_padding_value
+from proxconnect.layers.groups import require_groups
 from proxconnect.pairs import PAIRS
 from proxconnect.quantizer.quantizer import Quantizer
 from proxconnect.quantizer.scales import Scale
@@ -35,7 +36,7 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
 
     Args:
         weights, activations: names of `PAIRS`, or mappings from patterns of layer names to names.
-        scale, keep, padding_value: as for `binarize`, but `keep` is no function.
+        scale, keep, padding_value, group_size: as for `binarize`, but `keep` is no function.
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: the pairs of weights and inputs by the name of each binary layer. `save_pretrained` writes them.
         thresholds: the names of the layers with learned thresholds, made by `add_thresholds`. `save_pretrained` writes
@@ -49,7 +50,7 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
         self, /, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
         keep: str | Sequence[str] | None = "edges", accumulator: Accumulator | Mapping[str, Any] | None = None,
         padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None,
-        thresholds: Sequence[str] | None = None, **unknown: Any,
+        thresholds: Sequence[str] | None = None, group_size: int | None = None, **unknown: Any,
     ) -> None:  # fmt: skip
         unknown.pop("quant_method", None)
         if unknown:
@@ -62,7 +63,8 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
             raise ValueError(f"weights of a configuration is null: name a pair ({', '.join(PAIRS)})")
         Quantizer("bc", scale)  # raises for an unknown scale
         require_padding_value(padding_value)
-        self.scale, self.padding_value = scale, int(padding_value)
+        require_groups(group_size, scale)
+        self.scale, self.padding_value, self.group_size = scale, int(padding_value), group_size
         self.keep = keep if isinstance(keep, str) else _strings("keep", keep, Sequence)
         self.accumulator, self.layers = _accumulator(accumulator), _layers(layers)
         self.thresholds = _strings("thresholds", thresholds, list | tuple)
@@ -88,7 +90,7 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
     def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
         binarize(model, weights, activations, scale=self.scale, accumulator=accumulator, keep=keep,
-                 padding_value=self.padding_value)  # fmt: skip
+                 padding_value=self.padding_value, group_size=self.group_size)  # fmt: skip
         modules = dict(model.named_modules())
         for name in self.thresholds or ():
             layer = modules.get(name)

@@ -4,7 +4,8 @@ The kernels multiply signs, 8-bit numbers and floats by prepacked weights, and c
 library, which depends on no version of Python or torch. If it was not built, `is_built()` is False and calls raise.
 """
 
-from proxconnect.kernels.epilogue import Bits
+from proxconnect.kernels.arguments import WORD
+from proxconnect.kernels.epilogue import Bits, group_scales
 from proxconnect.kernels.finish import Finish
 from proxconnect.kernels.float_attention import attention, attention_of_rows
 from proxconnect.kernels.fused_conv import FusedConv2d
@@ -26,6 +27,7 @@ from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope
 
 __all__ = [
     "PANEL",
+    "WORD",
     "Add",
     "Affine",
     "Bits",
@@ -48,6 +50,7 @@ __all__ = [
     "conv_panels",
     "dynamic_int8_conv2d",
     "dynamic_int8_linear",
+    "group_scales",
     "has_float_kernels",
     "instruction_sets",
     "int8_conv2d",

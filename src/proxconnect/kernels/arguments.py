@@ -9,6 +9,12 @@ from proxconnect.kernels.accumulator import Accumulator
 CPU = torch.device("cpu")
 """The device of all outputs, whatever the default device of torch is."""
 
+WORD = 64
+"""The entries of a word. Kernels take groups of entries that are multiples of it."""
+
+BEYOND = 80
+"""The entries after those of all channels in vectors that kernels read where they are, because they read whole ones."""
+
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
 SIGNS, ROUNDED, INT8, FIXED_POINT = 2**31 - 1, 2**24, 2**17, 2**15
@@ -32,10 +38,20 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
     return _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope
 
 
-def scale_and_bias(scale: Tensor | None, bias: Tensor | None) -> tuple[int, int | None, int | None]:
-    """Return the number of scales, their address and that of the bias (0 and None if absent); keep both alive."""
-    scales, scale_at = (0, None) if scale is None else (scale.numel(), scale.data_ptr())
-    return scales, scale_at, None if bias is None else bias.data_ptr()
+OutputFields = tuple[int, int | None, int | None, int, int | None]
+
+
+def scale_and_bias(scale: Tensor | None, bias: Tensor | None, columns: int = 0) -> OutputFields:
+    """Return the last five fields of a `COutput`, which hold addresses: keep both tensors alive.
+
+    A scale of two dimensions is that of `group_scales`, for a weight of `columns` columns.
+    """
+    bias_at = None if bias is None else bias.data_ptr()
+    if scale is None:
+        return 0, None, bias_at, 0, None
+    if scale.dim() == 2:
+        return 0, None, bias_at, columns // scale.shape[0], scale.data_ptr()
+    return scale.numel(), scale.data_ptr(), bias_at, 0, None
 
 
 def as_rows(input: Tensor) -> Tensor:
@@ -51,11 +67,12 @@ def contiguous(values: Tensor | None) -> Tensor | None:
 
 def require_weight(
     panels: Tensor, shape: tuple[int, ...], channels: int, scale: Tensor | None, bias: Tensor | None,
-    dtype: torch.dtype = torch.int64,
+    dtype: torch.dtype = torch.int64, columns: int | None = None,
 ) -> None:  # fmt: skip
     """Raise unless a prepacked weight has this shape and dtype, contiguous on the CPU, and its scale and bias fit it.
 
-    The scale must have 1 or `channels` entries, the bias `channels`, both float32 on the CPU; either may be None.
+    The scale must have 1 or `channels` entries, the bias `channels`, both float32 on the CPU; either may be None. If
+    `columns` are given, the scale may be that of `group_scales` for so many columns.
     """
     require_type(panels, Tensor, "panels must be a tensor")
     if panels.dtype is not dtype or not panels.is_cpu or not panels.is_contiguous():
@@ -68,10 +85,23 @@ def require_weight(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
             "panels, conv_panels, patch_panels or int8_panels"
         )
-    if scale is not None:
+    if scale is not None and scale.dim() == 2 and columns is not None:
+        _require_group_scales(scale, channels, columns)
+    elif scale is not None:
         require_vector("scale", scale, 1, channels)
     if bias is not None:
         require_vector("bias", bias, channels)
+
+
+def _require_group_scales(scale: Tensor, channels: int, columns: int) -> None:
+    require_float32("scale", scale)
+    groups = scale.shape[0]
+    size = columns // groups if groups and columns % groups == 0 else 0
+    if scale.shape[1] != channels + BEYOND or not scale.is_contiguous() or size < 1 or size % WORD:
+        raise ValueError(
+            f"the scales of groups must be (groups, {channels} + {BEYOND}), contiguous, for groups of a multiple of "
+            f"{WORD} of {columns} columns; got {tuple(scale.shape)}: make them by proxconnect.kernels.group_scales"
+        )
 
 
 def require_vector(name: str, values: Tensor, *counts: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, overflow_of, require_float32, require_vector, scale_and_bias
+from proxconnect.kernels.arguments import BEYOND, CPU, overflow_of, require_float32, require_vector, scale_and_bias
 from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, Step
 
@@ -76,6 +76,11 @@ class Epilogue:
             self._fused.step_count = len(then)
             self._fused.steps = (CStep * len(then))(*[self._step(step) for step in then])
         self.address = ctypes.addressof(self._fused)
+
+    def scale_groups(self, scale: Tensor, columns: int) -> None:
+        """Multiply the sums of every group of `columns` entries by its scales, from `group_scales`."""
+        self._alive.append(scale)
+        *_, self._fused.output.group, self._fused.output.group_scale = scale_and_bias(scale, None, columns)
 
     def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
         """Return the layout of the output: images (*lead, channels, *size), or rows (*lead, channels) without `size`.
@@ -200,9 +205,17 @@ class FusedKernel:
 
 
 def padded(values: Tensor) -> Tensor:
-    """Return a copy whose last dimension repeats for 80 more entries, because kernels read whole vectors."""
+    """Return a copy whose last dimension repeats for `BEYOND` more entries."""
     entries = values.shape[-1]
-    return values.detach()[..., torch.arange(entries + 80, device=CPU) % entries].contiguous()
+    return values.detach()[..., torch.arange(entries + BEYOND, device=CPU) % entries].contiguous()
+
+
+def group_scales(scale: Tensor) -> Tensor:
+    """Lay out scales (out, groups) of every input group of a weight-only linear layer for kernels: (groups, out + 80).
+
+    The groups divide the inputs evenly, into multiples of 64. The result is contiguous float32 on the CPU.
+    """
+    return padded(scale.to(CPU, torch.float32).T)
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:

@@ -90,7 +90,8 @@ class FusedFloatLinear(_FusedRows):
     Call it as `FusedLinear`, but without `Bits` and `Signs`.
 
     Args:
-        panels, in_features, out_features, scale, bias, then, instruction_set: as in `FusedLinear`.
+        panels, in_features, out_features, bias, then, instruction_set: as in `FusedLinear`.
+        scale: as in `FusedLinear`, or that of `group_scales`.
         rounds: True for `dynamic_int8_linear`, which takes at most 2²⁴ input features.
 
     Raises: as in `binary_linear`.
@@ -102,9 +103,13 @@ class FusedFloatLinear(_FusedRows):
         instruction_set: str | None = None,
     ) -> None:  # fmt: skip
         require_entries(in_features, ROUNDED if rounds else None)
-        require_weight(panels, panels_shape(out_features, in_features), out_features, scale, bias)
+        shape = panels_shape(out_features, in_features)
+        require_weight(panels, shape, out_features, scale, bias, columns=in_features)
         kernels, number = loaded(instruction_set)
-        epilogue = Epilogue(out_features, then, scale, bias)
+        in_groups = scale is not None and scale.dim() == 2
+        epilogue = Epilogue(out_features, then, None if in_groups else scale, bias)
+        if scale is not None and in_groups:
+            epilogue.scale_groups(scale, in_features)
         how, sizes = (number, int(rounds)), (in_features, out_features)
         super().__init__(kernels.px_weight_only_linear, how, panels, sizes, epilogue)
 

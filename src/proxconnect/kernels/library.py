@@ -27,11 +27,11 @@ _TWO, _THREE = _LONG * 2, _LONG * 3
 
 
 class COutput(ctypes.Structure):
-    """The conversion of a sum to an output: the overflow of an accumulator, a scale and a bias."""
+    """The conversion of a sum to an output: the overflow of an accumulator, a scale, a bias and scales of groups."""
 
     _fields_ = (
         *(("overflow", _INT), ("bits", _INT), ("slope", _FLOAT)),
-        *(("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER)),
+        *(("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER), ("group", _LONG), ("group_scale", _POINTER)),
     )
 
 

@@ -19,6 +19,7 @@ from proxconnect.kernels.arguments import (
     INT8,
     ROUNDED,
     SIGNS,
+    OutputFields,
     as_rows,
     contiguous,
     overflow_of,
@@ -57,6 +58,11 @@ class Operator:
     rounds: tuple[int, ...] = ()
     """The argument of the C function that selects exact (0) or rounded (1) inputs; () if it has none."""
 
+    @property
+    def takes_groups(self) -> bool:
+        """True if the scale may be that of `group_scales`."""
+        return self.function == "px_weight_only_linear"
+
     def registered(self) -> Callable[..., Tensor]:
         """Register the operator as `torch.ops.proxconnect.NAME`, and return its function, which is slow to look up."""
         overflow = "int overflow, int bits, float slope, " if self.has_accumulator else ""
@@ -79,14 +85,14 @@ class Operator:
         columns = size[-1] if size else 0
         shape = _checked_shape(self, out_features, columns)
         require_float32("input", input)
-        require_weight(panels, shape, out_features, scale, bias, self.dtype)
+        require_weight(panels, shape, out_features, scale, bias, self.dtype, columns if self.takes_groups else None)
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
         output = input.new_empty((*size[:-1], out_features))
         words, nan = ((None, None), (None,)) if self.has_accumulator else ((), ())
         getattr(kernels, self.function)(
             number, *self.rounds, rows.data_ptr(), *words, rows.shape[0], columns, rows.stride(0), panels.data_ptr(),
-            out_features, _unfused(rest[:-1], *scale_and_bias(scale, bias)), None, *nan, output.data_ptr(),
+            out_features, _unfused(rest[:-1], scale_and_bias(scale, bias, columns)), None, *nan, output.data_ptr(),
             torch.get_num_threads(),
         )  # fmt: skip
         return output
@@ -112,7 +118,7 @@ class Operator:
         before = (None, None) if self.has_accumulator else (None,)  # words and NaN map, or average pool
         getattr(kernels, self.function)(
             number, *self.rounds, image.data_ptr(), *before, geometry, panels.data_ptr(),
-            _unfused(rest[count + 2 : -1], *scale_and_bias(scale, bias)), None, None, output.data_ptr(),
+            _unfused(rest[count + 2 : -1], scale_and_bias(scale, bias)), None, None, output.data_ptr(),
             torch.get_num_threads(),
         )  # fmt: skip
         return output
@@ -139,9 +145,9 @@ class Operator:
 
 
 @lru_cache(maxsize=4096)
-def _unfused(overflow: tuple[Any, ...], scales: int, scale: int | None, bias: int | None) -> Any:
-    """Return a pointer to an epilogue without steps; the scale and the bias are addresses."""
-    return ctypes.byref(CFused(COutput(*(overflow or overflow_of(None)), scales, scale, bias), 0, None, None))
+def _unfused(overflow: tuple[Any, ...], output: OutputFields) -> Any:
+    """Return a pointer to an epilogue without steps, from what `overflow_of` and `scale_and_bias` return."""
+    return ctypes.byref(CFused(COutput(*(overflow or overflow_of(None)), *output), 0, None, None))
 
 
 @lru_cache(maxsize=4096)

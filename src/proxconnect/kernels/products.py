@@ -45,7 +45,8 @@ def weight_only_linear(
     of 2⁻²² times the power of two at or below max|x|. The choice may change with the shape and the machine. inf and
     NaN propagate as in float additions. Gradients do not flow through.
 
-    Args, Raises: as in `binary_linear`.
+    Args, Raises: as in `binary_linear`, but the scale may also be that of `group_scales`: then the sum of each group of
+    inputs is multiplied by a scale of its own.
     """
     return OPERATORS["weight_only_linear"](input, panels, out_features, scale, bias, instruction_set)
 
@@ -63,7 +64,7 @@ def dynamic_int8_linear(
     |scale[n]| · s_m · √(in / 12) if the rounding errors are uniform and independent. A row of zeros gives the bias. A
     row that contains inf or NaN becomes NaN. max|x| counts as at least 2⁻¹⁰⁰.
 
-    Args, Raises: as in `binary_linear`.
+    Args, Raises: as in `weight_only_linear`. With scales of groups, sums of a group are exact, and added in float32.
     """
     return OPERATORS["dynamic_int8_linear"](input, panels, out_features, scale, bias, instruction_set)
 

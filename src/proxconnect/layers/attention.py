@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.added_names import with_added_names
-from proxconnect.layers.base import BinaryLayer
+from proxconnect.layers.base import BinaryLayer, pair_of_inputs
 from proxconnect.layers.converted import BinaryForm, BinaryLinear
+from proxconnect.layers.groups import require_divisible, require_groups
 from proxconnect.layers.parameter import SUFFIX, BinaryParameter, Owner, adopt, computed
 from proxconnect.layers.products import ProjectionProduct
 from proxconnect.pairs import AnyPair
@@ -37,10 +38,12 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
     Args:
         embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype: as in
             `nn.MultiheadAttention`.
-        weights, activations, scale, accumulator: as in `BinaryLinear`, for every projection; so are the errors.
+        weights, activations, scale, accumulator, group_size: as in `BinaryLinear`, for every projection; so are the
+            errors.
     """
 
     float_type = nn.MultiheadAttention
+    input_dim = 1
     binary_names = (*JOINT, *SEPARATE)
     in_proj_weight = computed("in_proj_weight")
     q_proj_weight = computed("q_proj_weight")
@@ -49,17 +52,20 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, group_size: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(*args, **kwargs)
-        pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
-        self.convert(self, **pairs, accumulator=accumulator)
-        BinaryLinear.convert(self.out_proj, **pairs, accumulator=accumulator)
+        options: dict[str, Any] = {
+            "weights": weights, "activations": activations, "scale": scale, "accumulator": accumulator,
+            "group_size": group_size,
+        }  # fmt: skip
+        self.convert(self, **options)
+        BinaryLinear.convert(self.out_proj, **options)
 
     @classmethod
     def convert(
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, group_size: int | None = None,
     ) -> Self:  # fmt: skip
         """Make the in-projections of an `nn.MultiheadAttention` binary in place, and return that module.
 
@@ -70,8 +76,13 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
         if not names or len(parameters) < len(names):
             raise TypeError(f"{cls.__name__}.convert takes an nn.MultiheadAttention whose in-projections are plain "
                             f"parameters; got {type(layer).__name__}")  # fmt: skip
-        pairs: dict[str, Any] = {"weights": weights, "activations": activations, "scale": scale}
-        children = {name: BinaryProjection(p, **pairs, accumulator=accumulator) for name, p in parameters.items()}
+        require_groups(group_size, scale)
+        require_divisible(group_size, pair_of_inputs(activations), cls.row_sizes(layer), type(layer).__name__)
+        options: dict[str, Any] = {
+            "weights": weights, "activations": activations, "scale": scale, "accumulator": accumulator,
+            "group_size": group_size,
+        }  # fmt: skip
+        children = {name: BinaryProjection(p, **options) for name, p in parameters.items()}
         layer.__class__ = with_added_names(cls, type(layer))
         assert isinstance(layer, cls)
         for name, child in children.items():
@@ -89,7 +100,7 @@ class BinaryMultiheadAttention(BinaryForm, Owner, nn.MultiheadAttention):
             super()._reset_parameters()
         for child in self.children():
             if isinstance(child, BinaryLayer):
-                child.weight_quantizer.start_scale(child.latent)
+                child.weight_quantizer.start_scale(child.by_channel(child.latent))
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,

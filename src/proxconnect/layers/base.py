@@ -10,10 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from proxconnect.kernels.accumulator import Accumulator
+from proxconnect.layers.groups import require_divisible, require_groups
 from proxconnect.layers.left_out import expect_in_optimizer, forget_expectations
 from proxconnect.layers.living import LIVING, enlist
 from proxconnect.layers.one_sign import FirstInputs
-from proxconnect.layers.products import Product
+from proxconnect.layers.products import Product, RowProduct
 from proxconnect.layers.react import Shift
 from proxconnect.layers.weight_use import notice_use, refuse_functional_call
 from proxconnect.pairs import AnyPair, resolve
@@ -55,10 +56,14 @@ class BinaryLayer(Product):
     @torch.inference_mode(False)  # so that μ can move, and a learned scale can be trained
     def _quantise_by(
         self, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
-        accumulator: Accumulator | None = None,
+        accumulator: Accumulator | None = None, group_size: int | None = None,
     ) -> None:  # fmt: skip
         input_pair = pair_of_inputs(activations)
         require_binary_input(accumulator, input_pair)
+        require_groups(group_size, scale)
+        require_divisible(group_size, input_pair, self._row_sizes(), type(self).__name__)
+        if group_size is not None and isinstance(self, RowProduct):
+            self.divide(group_size)
         device, dtype = self.latent.device, torch.promote_types(self.latent.dtype, torch.float32)  # of μ
         with torch.device(device):  # whatever the caller's default device is
             quantizer = Quantizer(weights, scale, channel_dims=self.channel_dims, magnitude=UNSCALED_MAGNITUDE)
@@ -73,6 +78,10 @@ class BinaryLayer(Product):
         self.weight_quantizer.float_sample = sample(self.latent)
         enlist(self)
         expect_in_optimizer(self)
+
+    def _row_sizes(self) -> tuple[int, ...]:
+        """Return the number of inputs of a linear layer, as `require_groups` takes it."""
+        return (self.input_channels(tuple(self.latent.shape)),) if isinstance(self, RowProduct) else ()
 
     @property
     def has_binary_input(self) -> bool:
@@ -240,7 +249,9 @@ class BinaryLayer(Product):
         """Describe the float layer, the pair and the scale that make `weight`, and the accumulator if there is one."""
         quantizer = self.weight_quantizer
         accumulator = "" if self.accumulator is None else f"accumulator={self.accumulator}"
-        shown = (super().extra_repr(), f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}", accumulator)
+        groups = "" if self.group_size is None else f"group_size={self.group_size}"
+        made = f"weight={quantizer.pair.name}(latent), scale={quantizer.scale}"
+        shown = (super().extra_repr(), made, groups, accumulator)
         return ", ".join(filter(None, shown))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

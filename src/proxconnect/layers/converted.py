@@ -10,6 +10,7 @@ from proxconnect._support.arguments import finite, require_module
 from proxconnect.kernels.accumulator import Accumulator
 from proxconnect.layers.added_names import with_added_names
 from proxconnect.layers.base import BinaryLayer, pair_of_inputs, require_binary_input
+from proxconnect.layers.groups import require_divisible, require_groups
 from proxconnect.layers.left_out import expect_in_optimizer
 from proxconnect.layers.products import (
     ConvProduct,
@@ -40,24 +41,37 @@ class BinaryForm(nn.Module):
         """Return the name of the float class that this class replaces, such as "Linear"."""
         return cls.float_type.__name__
 
+    @classmethod
+    def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
+        """Return the names of the parameters of the float `layer` that `convert` makes binary."""
+        return ("weight",)
+
+    @classmethod
+    def row_sizes(cls, layer: nn.Module) -> tuple[int, ...]:
+        """Return the number of inputs of each weight of a float `layer`; () if it is not linear."""
+        weights = (layer._parameters.get(name) for name in cls.float_weights(layer))
+        dim = getattr(cls, "input_dim", None)
+        return () if dim is None else tuple(weight.shape[dim] for weight in weights if weight is not None)
+
 
 class ConvertedLayer(BinaryForm, BinaryLayer):
     """Base class of the binary forms of float layers, constructed with these layers' arguments, or by `convert`.
 
-    The options `weights`, `activations`, `scale` and `accumulator` are those of `BinaryLinear`.
+    The options `weights`, `activations`, `scale`, `accumulator` and `group_size` are those of `BinaryLinear`.
     """
 
     def __init__(
         self, *args: Any, weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None,
-        scale: Scale = "channel", accumulator: Accumulator | None = None, **kwargs: Any,
+        scale: Scale = "channel", accumulator: Accumulator | None = None, group_size: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(*args, **kwargs)
-        self._quantise_by(weights, activations, scale, accumulator)
+        self._quantise_by(weights, activations, scale, accumulator, group_size)
 
     @classmethod
     def convert(
         cls, layer: nn.Module, *, weights: str | AnyPair = "bnn++",
         activations: str | AnyPair | None = None, scale: Scale = "channel", accumulator: Accumulator | None = None,
+        group_size: int | None = None,
     ) -> Self:  # fmt: skip
         """Turn a float layer into a binary one in place, and return it; options and errors are those of `BinaryLinear`.
 
@@ -76,20 +90,18 @@ class ConvertedLayer(BinaryForm, BinaryLayer):
             )
         if is_lazy(weight):
             raise TypeError(f"this {kind.__name__} has no shape yet: run it once on an example first")
-        require_binary_input(accumulator, pair_of_inputs(activations))  # raise before the first change
+        input_pair = pair_of_inputs(activations)  # raise before the first change
+        require_binary_input(accumulator, input_pair)
+        require_groups(group_size, scale)
+        require_divisible(group_size, input_pair, cls.row_sizes(layer), kind.__name__)
         for pair, own_scale in ((weights, scale), (activations, None)):
             if pair is not None:
                 Quantizer(pair, own_scale)
         layer._parameters = {"latent" if name == "weight" else name: p for name, p in layer._parameters.items()}
         layer.__class__ = with_added_names(cls, kind)
         assert isinstance(layer, cls)
-        layer._quantise_by(weights, activations, scale, accumulator)
+        layer._quantise_by(weights, activations, scale, accumulator, group_size)
         return layer.train(layer.training)
-
-    @classmethod
-    def float_weights(cls, layer: nn.Module) -> tuple[str, ...]:
-        """Return the names of the parameters of the float `layer` that `convert` makes binary."""
-        return ("weight",)
 
     def reset_parameters(self) -> None:
         """Initialise `latent` and `bias` like the float layer, and reset a learned scale to the mean |latent|."""
@@ -109,10 +121,13 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
         scale: "channel" for a scale per output channel, "tensor" for one in all, "learned" for a trained one per
             channel, or None.
         accumulator: the accumulator of the sums of binary inputs, or None for one that never overflows.
+        group_size: give every `group_size` inputs of an output channel a scale of their own, as GGUF's Q1_0 does with
+            128; None for one scale a channel.
 
     Raises:
-        ValueError: a pair or scale is unknown, the pair cannot learn a scale, or an accumulator has no binary inputs.
-        TypeError: a pair or an accumulator has another type.
+        ValueError: a pair or scale is unknown, the pair cannot learn a scale, an accumulator has no binary inputs, or
+            groups have them, do not divide the inputs, or have a scale that is not per channel.
+        TypeError: a pair, an accumulator or a group size has another type.
 
     Example:
         >>> layer = pc.BinaryLinear(2, 1, weights="bc")
@@ -127,11 +142,11 @@ class BinaryLinear(ConvertedLayer, LinearProduct, nn.Linear):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None, *,
         weights: str | AnyPair = "bnn++", activations: str | AnyPair | None = None, scale: Scale = "channel",
-        accumulator: Accumulator | None = None,
+        accumulator: Accumulator | None = None, group_size: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             in_features, out_features, bias, device, dtype,
-            weights=weights, activations=activations, scale=scale, accumulator=accumulator,
+            weights=weights, activations=activations, scale=scale, accumulator=accumulator, group_size=group_size,
         )  # fmt: skip
 
 
@@ -157,7 +172,7 @@ class BinaryTransposedLinear(ConvertedLayer, TransposedLinearProduct):
     def reset_parameters(self) -> None:
         """Initialise `latent` and `bias` as `Conv1D` does, and reset a learned scale to the mean |latent|."""
         nn.init.normal_(self.latent, std=0.02)
-        self.weight_quantizer.start_scale(self.latent)
+        self.weight_quantizer.start_scale(self.by_channel(self.latent))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

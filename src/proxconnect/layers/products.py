@@ -14,7 +14,9 @@ class Product(nn.Module):
     """Mixin of layers that multiply an input by a weight: the float layer's product, its channels and accumulator."""
 
     channel_dims: tuple[int, ...] = (0,)
-    """The dimensions of output channels in the result of `by_channel`."""
+    """The dimensions of output channels, and of groups of inputs, in the result of `by_channel`."""
+    group_size: int | None = None
+    """The number of inputs that share a scale of an output channel; None if all do. Only linear layers have groups."""
     accumulator: Accumulator | None = None
     """The accumulator of the sums; None for one that never overflows."""
     overflow_counts: tuple[Tensor, ...] = ()
@@ -35,11 +37,12 @@ class Product(nn.Module):
         return -1
 
     def input_channels(self, weight_shape: tuple[int, ...]) -> int:
-        """Return the number of input channels for a weight of this shape; convolutions return `in_channels`.
+        """Return the number of input channels for a weight of this shape; convolutions return `in_channels`."""
+        raise NotImplementedError
 
-        Here the weight has two dimensions. `channel_dims` is one of them, and the other one is the input's.
-        """
-        return weight_shape[1 - self.channel_dims[0]]
+    def output_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Return the number of output channels for a weight of this shape."""
+        return weight_shape[0]
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """Return the float layer's output for this input, weight and bias, without the accumulator.
@@ -114,8 +117,37 @@ class Product(nn.Module):
                 count += added.to(count.device)
 
 
-class LinearProduct(Product):
+class RowProduct(Product):
+    """Base of products of rows of inputs, which can be divided into groups."""
+
+    input_dim: ClassVar[int]
+    """The dimension of inputs in the weight, 0 or 1; the other one is that of outputs."""
+
+    def input_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Return the number of inputs of a weight of this shape."""
+        return weight_shape[self.input_dim]
+
+    def output_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Return the number of outputs of a weight of this shape."""
+        return weight_shape[1 - self.input_dim]
+
+    def divide(self, group_size: int) -> None:
+        """Give every `group_size` inputs of an output channel a scale of their own."""
+        self.group_size = group_size
+        self.channel_dims = (0, 2 - self.input_dim)
+
+    def by_channel(self, weight: Tensor) -> Tensor:
+        """View `weight` as it is or, with groups, with its inputs as two dimensions, (groups, `group_size`)."""
+        if self.group_size is None:
+            return weight
+        view: Tensor = weight.unflatten(self.input_dim, (-1, self.group_size))
+        return view
+
+
+class LinearProduct(RowProduct):
     """Mixin of layers that multiply as `nn.Linear` does, with a weight of shape (out, in)."""
+
+    input_dim = 1
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """Return input @ weight.T + bias: (…, in) to (…, out)."""
@@ -139,10 +171,11 @@ class ProjectionProduct(LinearProduct):
         return tuple(self.product(input, block, a, b) for input, block, a, b in rows)
 
 
-class TransposedLinearProduct(Product):
+class TransposedLinearProduct(RowProduct):
     """Mixin of layers that multiply as transformers' `Conv1D` does, with a weight of shape (in, out)."""
 
     channel_dims = (1,)
+    input_dim = 0
 
     def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
         """Return input @ weight + bias: (…, in) to (…, out)."""
@@ -218,6 +251,11 @@ class TransposedConvProduct(SpatialProduct):
         return functions[spatial - 1](
             input, weight, bias, layer.stride, layer.padding, output_padding, layer.groups, layer.dilation
         )
+
+    def output_channels(self, weight_shape: tuple[int, ...]) -> int:
+        """Return the number of output channels of all groups together."""
+        layer: Any = self
+        return int(layer.groups) * weight_shape[1]
 
     def by_channel(self, weight: Tensor) -> Tensor:
         """View as (groups, in/groups, out/groups, *kernel); channel o is (o // (out/groups), o % (out/groups))."""

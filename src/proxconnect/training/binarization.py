@@ -35,6 +35,7 @@ class Binarization:
         padding_value: of convolutions of binary inputs: 0, 1 or -1.
         thresholds: learn a threshold for each channel of binary inputs (RSign, arXiv 2003.03488).
         threshold_start: the learned thresholds at first; positive behind ReLUs, as 0.5.
+        group_size: inputs of a linear layer that share a scale, as 128; null for one scale a channel.
     """
 
     weights: PairNames = "bnn++"
@@ -45,6 +46,7 @@ class Binarization:
     padding_value: int = 0
     thresholds: bool = False
     threshold_start: float = 0.0
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         for names in (self.weights, self.activations):
@@ -60,6 +62,7 @@ class Binarization:
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
+            group_size=self.group_size,
         )  # fmt: skip
         return add_thresholds(network, self.threshold_start) if self.thresholds else network
 

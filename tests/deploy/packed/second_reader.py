@@ -41,6 +41,8 @@ def along(layer, key, absent, dims, axis):  # a number for each channel, or one 
 
 
 def weight(layer):
+    if size := layer.get("group_size"):  # each input of an output has the scale of its group
+        return numbers(layer) * layer["own"]["scale"][0].repeat(size, 1)
     return numbers(layer) * along(layer, "scale", 1, len(layer["shape"]), 0)
 
 
@@ -77,6 +79,8 @@ def accumulated(accumulator, sums):  # not the cyclic one
 
 
 def answer(layer, x):  # (…, in) of a linear layer, (batch, in, *size) of a convolution
+    if layer.get("group_size"):
+        return x @ weight(layer).T.astype(float) + layer["own"].get("bias", 0)
     factors, step, axis = numbers(layer).astype(float), 1, 1 if layer["geometry"] else x.ndim - 1
     if layer["binary_input"]:
         x = np.where(x + along(layer, "input_shift.shift", 0, x.ndim, axis) >= 0, 1.0, -1.0)

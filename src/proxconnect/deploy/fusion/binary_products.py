@@ -94,7 +94,10 @@ class BinaryProduct(Operation):
         """Return a bound on the absolute rounding error of each sum: a share of |sum| for integers, else of Σ |x·w|."""
         if self.sums_integers:
             return super().rounding(input, sums)
-        return input.abs().sum(-1, keepdim=True) * self.layer.scale.abs().reshape(-1) * ORDER
+        scale = self.layer.scale.abs()
+        if self.layer.group_size is not None:
+            scale = scale[0].amax(self.layer.spec.input_dim)  # the dimension of groups
+        return input.abs().sum(-1, keepdim=True) * scale.reshape(-1) * ORDER
 
 
 def product_of(work: Rewriting, node: Node) -> KernelLayer | None:
@@ -152,19 +155,19 @@ def _can_shift(layer: KernelLayer, shift: Shift) -> bool:
 
 
 def _channels_of(layer: KernelLayer) -> int:
-    return layer.spec.shape[layer.channel_dims[0]]
+    return layer.output_channels(layer.spec.shape)
 
 
 def _kernel(layer: KernelLayer, then: tuple[Step, ...] | Signs, shift: Shift | None) -> Any:
     assert layer.prepacked is not None
-    weight = layer.prepacked, layer.spec.shape[1 - layer.channel_dims[0]], _channels_of(layer)
     output = layer.kernel_scale(), layer.kernel_bias()
-    if not layer.has_binary_input:
-        assert not isinstance(then, Signs)
-        return FusedFloatLinear(*weight, *output, then, layer.inputs == "int8")
     if isinstance(layer, KernelConv):
         geometry, added = (*layer.geometry(), layer.padding_value), None if shift is None else shift.shift
         return FusedConv2d(layer.prepacked, *geometry, *output, layer.accumulator, then, input_shift=added)
+    weight = layer.prepacked, layer.input_channels(layer.spec.shape), _channels_of(layer)
+    if not layer.has_binary_input:
+        assert not isinstance(then, Signs)
+        return FusedFloatLinear(*weight, *output, then, layer.inputs == "int8")
     return FusedLinear(*weight, *output, layer.accumulator, then)
 
 

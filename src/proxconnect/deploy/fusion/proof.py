@@ -170,7 +170,7 @@ class _Comparison:
             # As `pack` states the bound of inputs in 8 bits, relative to the largest output.
             sizes = (args or tuple(kwargs.values()), expected)
             most_input, most_output = (max(float(t.abs().max()) for t in tensors_in(v)) for v in sizes)
-            entries = mine.spec.entries // mine.spec.shape[mine.channel_dims[0]]
+            entries = mine.spec.entries // mine.output_channels(mine.spec.shape)
             bound = float(mine.scale.abs().max()) * entries * most_input / 254
             allowed += bound / most_output if most_output else float("inf")
         if not found <= allowed:

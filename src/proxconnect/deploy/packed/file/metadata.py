@@ -98,6 +98,8 @@ class LayerSpec:
     """The dimensions of output channels in the weight of a raw parameter; None for other layers."""
     input_shift: bool = False
     """True if it adds a learned shift to its input before it takes the signs."""
+    group_size: int | None = None
+    """The number of inputs of an output that share a scale; None if all do."""
 
     @property
     def entries(self) -> int:
@@ -116,14 +118,26 @@ class LayerSpec:
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """The shape of `scale`: () for one, else (out,), (rows,), or the sizes of a raw parameter's `channel_dims`."""
+        """The shape of `scale`: () for one, else (out,), (rows,), or the sizes of a raw parameter's `channel_dims`.
+
+        With groups it is (1, out, groups), or (1, groups, out) if the weight is (in, out): a vector, as `is_vector` has
+        it, which a file may store in 16 bits.
+        """
         if self.scale != "channel":
             return ()
+        if self.group_size is not None:
+            inputs = self.shape[self.input_dim] // self.group_size
+            return (1, inputs, self.shape[1]) if self.input_dim == 0 else (1, self.shape[0], inputs)
         if self.channel_dims is not None:
             return tuple(self.shape[d] for d in self.channel_dims)
         if self.geometry is not None and self.geometry.output_padding is not None:
             return (self.geometry.groups * self.shape[1],)
-        return self.shape[1:2] if self.kind == "transposed_linear" else self.shape[:1]
+        return self.shape[1:2] if self.input_dim == 0 else self.shape[:1]
+
+    @property
+    def input_dim(self) -> int:
+        """The dimension of inputs in the weight of a linear layer."""
+        return 0 if self.kind == "transposed_linear" else 1
 
     @property
     def tensor_bytes(self) -> int:
@@ -162,7 +176,7 @@ class LayerSpec:
             entry["type"], shape, entry["scale"], DTYPES[entry["dtype"]], entry["binary_input"],
             _accumulator(entry), entry["padding_value"],
             None if geometry is None else Geometry.from_json(geometry, len(shape) - 2),
-            None if dims is None else tuple(dims), entry["input_shift"],
+            None if dims is None else tuple(dims), entry["input_shift"], _group_size(entry),
         )  # fmt: skip
 
 
@@ -247,6 +261,20 @@ def _accumulator(entry: Mapping[str, Any]) -> Accumulator | None:
     wanted = "an object with an integer as bits, a number as slope and a string as overflow"
     _require_value(entry, "accumulator", is_typed, wanted)
     return Accumulator(bits, overflow, slope)  # it checks its arguments
+
+
+def _group_size(entry: Mapping[str, Any]) -> int | None:
+    size, shape, kind = entry["group_size"], entry["shape"], entry["type"]
+    if size is None:
+        return None
+    has_rows = kind in ("linear", "transposed_linear", "projection") and len(shape) == 2
+    has_groups = has_rows and entry["scale"] == "channel" and not entry["binary_input"]
+    _require_value(entry, "group_size", has_groups, "null, because it is no linear layer of float inputs with a scale "
+                   "for each channel")  # fmt: skip
+    inputs = shape[0 if kind == "transposed_linear" else 1]
+    divides = type(size) is int and size > 0 and inputs % size == 0
+    _require_value(entry, "group_size", divides, f"null or a divisor of the {inputs} inputs")
+    return int(size)
 
 
 def geometry_of(layer: nn.Module) -> Geometry | None:

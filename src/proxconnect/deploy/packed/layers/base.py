@@ -11,21 +11,21 @@ from torch.autograd import forward_ad
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
-from proxconnect.layers.products import Product
+from proxconnect.layers.products import Product, RowProduct
 
 _INPUT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # the kernels compute in float32
 _REPLACED = (
     "latent", "weight", "weight_quantizer", "input_quantizer", "accumulator", "padding_value", "channel_dims",
-    "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
+    "group_size", "input_shift", "overflow_counts", "excesses", "_compiled_call_impl",
 )  # fmt: skip
 
 
 class CompactLayer(Product):
     """Mixin over a torch layer whose weight is `scale` times whole numbers; `pack` and `load` make such layers.
 
-    `scale` is a float buffer with one value for each output channel, or of shape (). A layer without a scale has a 1
-    there, which is in no state dict. `prepacked`, in no state dict either, holds the weight once more, laid out for the
-    kernels, or None if torch computes the layer.
+    `scale` is a float buffer with one value for each output channel, or group of its inputs, or of shape (). A layer
+    without a scale has a 1 there, which is in no state dict. `prepacked`, in no state dict either, holds the weight
+    once more, laid out for the kernels, or None if torch computes the layer.
     """
 
     kind: ClassVar[str]
@@ -77,12 +77,12 @@ class CompactLayer(Product):
         """Set `prepacked` to the weight in the layout of the kernels, or to None if torch must compute the layer."""
         held = self._held()
         self.prepacked = self._prepacked() if held.device.type == "cpu" and kernels.is_built() else None
-        self._made = self.prepacked, held, _version(held)
+        self._made = self.prepacked, held, version_of(held)
 
     def prepack_if_changed(self) -> None:
         """Call `prepack` if the weight has changed since it was last prepacked, except in a functorch transform."""
         prepacked, source, version = self._made
-        has_changed = self.prepacked is not prepacked or self._held() is not source or _version(source) != version
+        has_changed = self.prepacked is not prepacked or self._held() is not source or version_of(source) != version
         if has_changed and not torch._C._are_functorch_transforms_active():
             self.prepack()
 
@@ -139,6 +139,8 @@ class CompactLayer(Product):
         self._spec = spec
         if spec.channel_dims is not None:
             self.channel_dims = spec.channel_dims
+        if spec.group_size is not None and isinstance(self, RowProduct):
+            self.divide(spec.group_size)
         self.register_buffer("prepacked", None, persistent=False)
         dtype = torch.int8 if spec.weight_bits == 8 else torch.uint8
         self.register_buffer(self.held, torch.empty(spec.held_shape, dtype=dtype, device="meta"))
@@ -158,6 +160,6 @@ class CompactLayer(Product):
         return self
 
 
-def _version(tensor: Tensor) -> int | None:
+def version_of(tensor: Tensor) -> int | None:
     """Return the count of in-place changes, or None for an inference tensor, which has no count."""
     return None if tensor.is_inference() else tensor._version

@@ -109,7 +109,7 @@ class PackedProjection(KernelLinear, PackedParameter, products.ProjectionProduct
         """
         blocks = len(inputs)
         rows, scale = self._spec.shape[0] // blocks, self.kernel_scale()
-        is_whole = rows % kernels.PANEL == 0 or blocks == 1  # no panel may span two blocks
+        is_whole = blocks == 1 or (rows % kernels.PANEL == 0 and self.group_size is None)  # no panel spans two blocks
         if not is_whole or not all(self.is_by_kernels(input, bias) for input in inputs):
             return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
         assert self.prepacked is not None
@@ -160,4 +160,5 @@ def spec_of(layer: BinaryLayer) -> LayerSpec:
         padding_value=int(layer.padding_value) if isinstance(layer, products.ConvProduct) else 0,
         geometry=geometry_of(layer),
         channel_dims=layer.channel_dims if packed is PackedParameter else None,
+        group_size=layer.group_size,
     )

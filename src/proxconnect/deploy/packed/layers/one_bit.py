@@ -13,10 +13,11 @@ from torch.nn.modules.conv import _ConvNd
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec
-from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer, version_of
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.layers import Accumulator
+from proxconnect.layers.products import RowProduct
 from proxconnect.layers.react import Shift
 from proxconnect.pairs.prox import sign
 
@@ -90,6 +91,7 @@ class PackedLayer(CompactLayer):
     def extra_repr(self) -> str:
         """Return the text that `repr` shows: the float layer's options, the scale, a binary input, the accumulator."""
         shown = [super().extra_repr(), f"packed, scale={self._spec.scale}"]
+        shown += [] if self.group_size is None else [f"group_size={self.group_size}"]
         shown += ["binary input"] * self._spec.binary_input
         shown += [] if self.accumulator is None else [f"accumulator={self.accumulator}"]
         return ", ".join(filter(None, shown))
@@ -137,7 +139,7 @@ class KernelLayer(PackedLayer):
         `prepacked` is the prepacked weight, or its part for some rows. `scale` and `bias` are those of these rows, in
         float32, or None. ValueError if the last dimension of the input is not `in`.
         """
-        columns = self._spec.shape[1 - self.channel_dims[0]]
+        columns = self.input_channels(self._spec.shape)
         if input.shape[-1:] != (columns,):  # the prepacked weight knows it only up to the next multiple of 64
             raise ValueError(f"input must be (…, {columns}); got {tuple(input.shape)}")
         if self._spec.binary_input:
@@ -146,18 +148,36 @@ class KernelLayer(PackedLayer):
         return multiply(input, prepacked, rows, scale, bias)
 
 
-class KernelLinear(KernelLayer):
+class KernelLinear(KernelLayer, RowProduct):
     """Mixin over a packed linear layer that runs with the kernels if they can: weight (out, in), or transposed."""
+
+    _laid_out: tuple[int, int | None, Tensor] | None = None
+    """The identity and version of the scale that was last laid out for kernels, and the result."""
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """Multiply a float32 input (…, in), already shifted, to (…, out) with the kernels."""
         assert self.prepacked is not None
-        out = self._spec.shape[self.channel_dims[0]]
+        out = self.output_channels(self._spec.shape)
         return self.linear(input, self.prepacked, out, self.kernel_scale(), self.kernel_bias())
 
+    def kernel_scale(self) -> Tensor | None:
+        """Return the scale in float32 for the kernels, laid out by `group_scales` if the layer has groups."""
+        if self.group_size is None:
+            return super().kernel_scale()
+        if torch.compiler.is_compiling():
+            return self._grouped()
+        if self._laid_out is None or self._laid_out[:2] != (id(self.scale), version_of(self.scale)):
+            self._laid_out = id(self.scale), version_of(self.scale), self._grouped()
+        return self._laid_out[2]
+
+    def _grouped(self) -> Tensor:
+        return kernels.group_scales(self.scale[0] if self.input_dim == 1 else self.scale[0].T)
+
     def _prepacked(self) -> Tensor | None:
+        if self.group_size is not None and self.group_size % kernels.WORD:
+            return None
         rows, columns = self._spec.shape
-        if self.channel_dims == (0,):
+        if self.input_dim == 1:
             return kernels.panels(self.bits, rows, columns)
         transposed = unpack_bits(self.bits, (rows, columns), torch.int8).T
         return kernels.panels(pack_bits(transposed), columns, rows)
