@@ -225,6 +225,7 @@ void multiply_blocks(const FloatRows& rows, const FloatOutputs& outputs) {
     }
 }
 
+// The same for entries that are exact or rounded, with scales of groups or without.
 template <class V>
 void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
     const auto exact = outputs.then.output.group == 0 ? multiply_blocks<Exact<V>> : multiply_blocks<InGroups<Exact<V>>>;

@@ -151,8 +151,8 @@ class KernelLayer(PackedLayer):
 class KernelLinear(KernelLayer, RowProduct):
     """Mixin over a packed linear layer that runs with the kernels if they can: weight (out, in), or transposed."""
 
-    _laid_out: tuple[int, int | None, Tensor] | None = None
-    """The identity and version of the scale that was last laid out for kernels, and the result."""
+    _laid_out: tuple[Tensor, int, Tensor] | None = None
+    """The scale of groups that was last laid out for kernels, its version then, and the result."""
 
     def by_kernels(self, input: Tensor) -> Tensor:
         """Multiply a float32 input (…, in), already shifted, to (…, out) with the kernels."""
@@ -164,14 +164,13 @@ class KernelLinear(KernelLayer, RowProduct):
         """Return the scale in float32 for the kernels, laid out by `group_scales` if the layer has groups."""
         if self.group_size is None:
             return super().kernel_scale()
-        if torch.compiler.is_compiling():
-            return self._grouped()
-        if self._laid_out is None or self._laid_out[:2] != (id(self.scale), version_of(self.scale)):
-            self._laid_out = id(self.scale), version_of(self.scale), self._grouped()
-        return self._laid_out[2]
-
-    def _grouped(self) -> Tensor:
-        return kernels.group_scales(self.scale[0] if self.input_dim == 1 else self.scale[0].T)
+        before, version = self._laid_out, None if torch.compiler.is_compiling() else version_of(self.scale)
+        if before is not None and before[0] is self.scale and before[1] == version:
+            return before[2]
+        made = kernels.group_scales(self.scale[0] if self.input_dim == 1 else self.scale[0].T)
+        if version is not None:
+            self._laid_out = self.scale, version, made
+        return made
 
     def _prepacked(self) -> Tensor | None:
         if self.group_size is not None and self.group_size % kernels.WORD:
