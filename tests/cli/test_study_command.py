@@ -15,7 +15,8 @@ def test_from_the_list_to_the_check(grid, folder, capsys):
     assert main(["study", grid]) == 0
     printed = capsys.readouterr().out
     assert "1 of 8 rows are done, 7 to run" in printed
-    assert "bnn++ against bnn+, points of accuracy" in printed
+    assert "Differences in points of accuracy: BW E2E" in printed
+    assert "bnn++ against bnn+" in printed
     assert {p.name for p in folder.iterdir()} >= {"ledger.jsonl", "tables.md", "cells.csv", "differences.csv", "runs"}
     (folder / "tables.md").unlink()
     assert main(["study", grid, "--tables"]) == 0

@@ -22,8 +22,9 @@ from proxconnect.training.study.tables import (
     AGAINST_FLOAT,
     QUANTITIES,
     REESTIMATED,
+    Table,
     by_setting,
-    difference_table,
+    difference_tables,
     differences,
     frame,
     less_float,
@@ -74,8 +75,8 @@ def test_one_seed_has_no_interval():
     assert found["seeds"] == 1
     assert numpy.isnan([found["low"], found["high"]]).all()
     assert found["mean"] == pytest.approx(0.1)
-    (line,) = difference_table(differences(frame(rows), "pair", "a", "b")).lines
-    assert line == ("", "+10.00", "", "", "1")
+    ((line,),) = (table.lines for table in difference_tables([differences(frame(rows), "pair", "a", "b")]))
+    assert line == ("a against b", "+10.00", "", "", "1")
 
 
 def test_intervals_hold_what_they_say():
@@ -174,9 +175,25 @@ def test_csv_is_unrounded(entries):
 
 def test_the_table_of_differences_counts_what_is_sure(entries):
     found = differences(frame(entries), "pair", "bnn++", "bnn+")
-    table = difference_table(found)
+    (table,) = difference_tables([found])
     assert [line[3] == "+" for line in table.lines] == (found["low"] > 0).tolist()
     assert table.notes[0].startswith("bnn++ is better in 2 of 2 settings; the interval excludes 0 for it in ")
+
+
+def test_comparisons_in_one_setting_share_a_table(entries):
+    rows = frame([e for e in entries if e.labels["mode"] == "BW"])
+    couples = ("bnn++", "bnn+"), ("bnn+", "bnn++")
+    (table,) = difference_tables([differences(rows, "pair", *couple) for couple in couples])
+    assert [line[0] for line in table.lines] == ["bnn++ against bnn+", "bnn+ against bnn++"]
+
+
+def test_long_tables_of_comparisons_are_printed_without_what_is_open():
+    lines = [(f"setting {i}", "+1.00", "[-1, 3]", "+" if i < 2 else "", "3") for i in range(results.MOST_LINES + 1)]
+    table = Table("a against b", ("setting", "mean", "95 % interval", "", "seeds"), tuple(lines), ("verdict",))
+    shown = results.shortened(table)
+    assert [line[0] for line in shown.lines] == ["setting 0", "setting 1"]
+    assert shown.notes == ("verdict", "The intervals of 5 more hold 0: see tables.md.")
+    assert results.shortened(Table(table.title, table.heads, table.lines[:-1])).lines == table.lines[:-1]
 
 
 def test_pictures_show_means_and_intervals(entries):

@@ -207,7 +207,9 @@ def plot_differences(panels: Mapping[str, Mapping[str, tuple[float, tuple[float,
     lines = [0.8 + len(settings) for settings in panels.values()]
     figure = new_figure(7.2, 0.6 + 0.28 * sum(lines))
     for axes, (panel, settings) in zip(
-        figure.subplots(len(panels), 1, height_ratios=lines, squeeze=False)[:, 0], panels.items(), strict=True
+        figure.subplots(len(panels), 1, height_ratios=lines, squeeze=False, sharex=True)[:, 0],
+        panels.items(),
+        strict=True,
     ):
         for place, (mean, interval) in enumerate(settings.values()):
             low, high = interval or (mean, mean)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MOST_LINES = 6
+"""The most lines of a table of comparisons that are printed even if their interval holds 0."""
+
+
 def comparisons(rows: DataFrame, grid: Grid) -> list[DataFrame]:
     """Return the `differences` of each comparison of `grid` that has rows to compare."""
     found = [differences(rows, axis, *couple) for axis, couples in grid.compare.items() if axis in rows
@@ -60,7 +64,7 @@ def write(entries: Sequence[Entry], grid: Grid, folder: Path) -> list[Path]:
     found = tables.by_setting(rows, layout)
     found += tables.by_setting(tables.less_float(rows, layout), layout, tables.AGAINST_FLOAT)
     found += [table for quantity in tables.QUANTITIES[1:] for table in tables.by_setting(rows, layout, quantity)]
-    found += map(tables.difference_table, compared)
+    found += tables.difference_tables(compared)
     found += map(ranking_table, rankings(rows, grid))
     texts = {
         "tables.md": "\n".join([*map(tables.markdown, found), *outdated(entries, grid), _versions(entries)]) + "\n",
@@ -147,9 +151,13 @@ def _records(lines: DataFrame, names: list[str]) -> list[dict[str, Any]]:
 
 
 def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
-    """Print the tables of re-estimated accuracies and of comparisons, and what `outdated` returns, on `console`."""
+    """Print the tables of re-estimated accuracies and of comparisons, and what `outdated` returns, on `console`.
+
+    Of many comparisons it prints those whose interval excludes 0.
+    """
     rows = tables.telling(frame(entries, grid.layout), grid.layout)
-    found = [*tables.by_setting(rows, grid.layout), *map(tables.difference_table, comparisons(rows, grid))]
+    compared = tables.difference_tables(comparisons(rows, grid))
+    found = [*tables.by_setting(rows, grid.layout), *map(shortened, compared)]
     for table in [*found, *map(ranking_table, rankings(rows, grid))]:
         for part in parts(table, console.width - 1):
             console.print(part.title, style="bold", markup=False, highlight=False)
@@ -160,6 +168,17 @@ def show(entries: Sequence[Entry], grid: Grid, console: Console) -> None:
             console.print()
     for note in outdated(entries, grid):
         console.print(note, markup=False, highlight=False)
+
+
+def shortened(compared: Table) -> Table:
+    """Return one of `difference_tables`; if it has more than `MOST_LINES`, those alone whose interval excludes 0."""
+    sure = tuple(line for line in compared.lines if line[-2])
+    left_out = len(compared.lines) - len(sure)
+    if len(compared.lines) <= MOST_LINES or not left_out:
+        return compared
+    return replace(
+        compared, lines=sure, notes=(*compared.notes, f"The intervals of {left_out} more hold 0: see tables.md.")
+    )
 
 
 def parts(table: Table, width: int) -> list[Table]:

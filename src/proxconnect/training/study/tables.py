@@ -217,23 +217,47 @@ def column_of(labels: Labels, layout: TableLayout) -> str:
     return described({axis: labels[axis] for axis in layout.columns if axis in labels})
 
 
-def difference_table(found: DataFrame) -> Table:
-    """Return a table in points of one comparison, `found` by `differences`, with a line for each setting."""
-    lines = []
-    for setting, mean, low, high, seeds in zip(
-        settings(found), 100 * found["mean"], 100 * found["low"], 100 * found["high"], found["seeds"], strict=True
-    ):
-        interval = "" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
-        mark = "+" if low > 0 else "-" if high < 0 else ""
-        lines.append((described(setting), f"{mean:+.2f}", interval, mark, str(seeds)))
+def difference_tables(compared: Sequence[DataFrame]) -> list[Table]:
+    """Return a table in points of each comparison, with a line for each setting; `compared` is by `differences`.
+
+    If all are in one setting, one table has a line for each comparison.
+    """
+    places = {described(setting) for found in compared for setting in settings(found)}
+    if len(places) != 1:
+        return [_difference_table(found) for found in compared]
+    lines = [(_couple(found), *cells) for found in compared for cells in _difference_cells(found)]
+    title = ": ".join(["Differences in points of accuracy", *filter(None, places)])
+    return [Table(title, ("one against another", *_DIFFERENCE_HEADS), tuple(lines))]
+
+
+_DIFFERENCE_HEADS = ("mean", "95 % interval", "", "seeds")
+
+
+def _difference_table(found: DataFrame) -> Table:
+    lines = [
+        (described(setting), *cells) for setting, cells in zip(settings(found), _difference_cells(found), strict=True)
+    ]
     one, other = found["one"].iloc[0], found["other"].iloc[0]
     better, surely, surely_not = ((found["mean"] > 0).sum(), (found["low"] > 0).sum(), (found["high"] < 0).sum())
     verdict = (
         f"{one} is better in {better} of {len(found)} settings; the interval excludes 0 for it in {surely} (+), "
         f"for {other} in {surely_not} (-). Each interval is for its own setting alone."
     )
-    heads = ("setting", "mean", "95 % interval", "", "seeds")
-    return Table(f"{one} against {other}, points of accuracy", heads, tuple(lines), (verdict,))
+    return Table(f"{_couple(found)}, points of accuracy", ("setting", *_DIFFERENCE_HEADS), tuple(lines), (verdict,))
+
+
+def _couple(found: DataFrame) -> str:
+    return f"{found['one'].iloc[0]} against {found['other'].iloc[0]}"
+
+
+def _difference_cells(found: DataFrame) -> list[tuple[str, ...]]:
+    """Return the cells of each setting: mean, interval, + or - if that excludes 0, and the number of seeds."""
+    cells = []
+    numbers = (100 * found[name] for name in ("mean", "low", "high"))
+    for mean, low, high, seeds in zip(*numbers, found["seeds"], strict=True):
+        interval = "" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+        cells.append((f"{mean:+.2f}", interval, "+" if low > 0 else "-" if high < 0 else "", str(seeds)))
+    return cells
 
 
 def markdown(table: Table) -> str:
