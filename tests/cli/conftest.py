@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import proxconnect as pc
 from proxconnect.training.study import results, running
 
 STUDY = Path(__file__).parents[1] / "training" / "study"
+EXPORT = Path(__file__).parents[1] / "export"
 
 
 @pytest.fixture
@@ -45,6 +47,22 @@ def grid(folder, monkeypatch) -> str:
     monkeypatch.setattr(running, "Processes", lambda _: InTurn())
     monkeypatch.setattr(results, "_draw", lambda *_: [])
     return str(write_grid(folder))
+
+
+@pytest.fixture
+def llama(folder, monkeypatch) -> None:
+    """A packed language model in the current folder, the module that builds its network, and its tokenizer."""
+    pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
+    monkeypatch.syspath_prepend(EXPORT)
+    from gguf_files import binary, byte_level, language_model
+
+    module = folder / "my_module.py"
+    before = module.read_text() if module.exists() else ""
+    module.write_text(
+        f"from gguf_files import language_model\n{before}\ndef llama():\n    return language_model('llama')"
+    )
+    pc.save(pc.pack(binary(language_model("llama"))), "llama.safetensors")
+    byte_level().save_pretrained("folder")
 
 
 class _Absent:

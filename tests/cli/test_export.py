@@ -75,6 +75,21 @@ def test_floats_need_no_input_and_say_that_signs_of_inputs_are_lost(packed: Path
     assert "give the shape of what exported_net:blind takes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("remainder", [None, "q8_0"])
+def test_a_language_model_is_written_for_llama_cpp(llama, remainder: str | None, capsys) -> None:
+    import gguf
+
+    command = ["export", "llama.safetensors", "--model", "my_module:llama", "--to", "gguf", "-o", "net.gguf"]
+    options = ["--tokenizer", "folder"] if remainder is None else ["--tokenizer", "folder", "--remainder", remainder]
+    assert main([*command, *options]) == 0
+    written, answered = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert written.startswith(f"net.gguf: {Path('net.gguf').stat().st_size:,} bytes")
+    assert answered == "not run: run it with llama.cpp"
+    types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader("net.gguf").tensors}
+    assert types["blk.1.ffn_down.weight"] == "Q1_0"
+    assert types["output.weight"] == ("F16" if remainder is None else "Q8_0")
+
+
 def test_the_packed_file_is_not_overwritten(packed: Path, capsys) -> None:
     before = packed.read_bytes()
     assert main(command(packed, "float", str(packed))) == 2

@@ -92,7 +92,9 @@ OF_THEIRS = {"1 3 64 64": "1 3 8 8"}
 
 
 @pytest.mark.parametrize("verb", ["check", "study", "pack", "summary", "export"])
-def test_examples_that_cost_little_do_what_they_say(theirs, verb, capsys):
+def test_examples_that_cost_little_do_what_they_say(theirs, verb, request, capsys):
+    if verb == "export":
+        request.getfixturevalue("llama")
     for example in examples(help_of(verb)):
         if not set(LONG) & set(example):
             _do(" ".join(example))

@@ -72,6 +72,19 @@ def _written(**options: Any) -> Callable[[], Arguments]:
     return lambda: {"packed": packed(), "example": rows(), "path": "network.out"} | options
 
 
+def _language() -> Arguments:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE({"a": 0, "</s>": 1}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    config = LlamaConfig(
+        vocab_size=2, hidden_size=128, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, eos_token_id=1
+    )
+    return {"model": pc.binarize(LlamaForCausalLM(config), "bc"), "path": "network.gguf",
+            "tokenizer": PreTrainedTokenizerFast(tokenizer_object=tokenizer), "remainder": "float16"}  # fmt: skip
+
+
 def _bop() -> Arguments:
     model = HELD.setdefault("model", binary("bc"))  # Bop finds the latents of living layers alone
     return {"params": model.parameters(), "others": torch.optim.Adam, "threshold": 1e-8, "gamma": 1e-4}
@@ -189,6 +202,7 @@ CALLS: dict[str, Callable[[], Arguments]] = {
         "distance": nn.functional.mse_loss,
     },
     "export.to_floats": lambda: {"model": packed(), "path": "network.out"},
+    "export.to_gguf": _language,
     "export.to_onnx": _written(any_batch=True),
     "export.to_openvino": _written(path="network.xml", any_batch=False),
     "export.to_qonnx": _written(any_batch=False),

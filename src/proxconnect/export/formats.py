@@ -14,6 +14,7 @@ from proxconnect._support.atomic import replacing
 from proxconnect._support.example import run, tensors_in
 from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.deploy.packed.file import tensor_file
+from proxconnect.export.gguf import to_gguf
 from proxconnect.export.onnx import to_onnx, to_qonnx
 from proxconnect.export.openvino import compiled, to_openvino
 
@@ -96,15 +97,17 @@ def by_torch(path: File, build: Build) -> Run:
 class Format:
     """An export format: the functions that write its files and run them."""
 
-    write: Callable[[nn.Module, Any, File], None]
-    """Write a packed model to a file; the second argument is an example of its input."""
-    run: Callable[[File, Build], Run]
-    """Return a function that runs a file; only files of weights use the float network of `Build`."""
+    write: Callable[..., None]
+    """Write a packed model to a file: takes the model, an example of its input, the file, and `options` by name."""
+    run: Callable[[File, Build], Run] | None
+    """Return a function that runs a file; only files of weights use the float network of `Build`. None: not run."""
     runtime: str
     beside: str | None = None
     """The suffix of a second file, such as ".bin"; None if there is one file."""
     is_graph: bool = True
     """True if the file says how to compute; False if it holds weights alone, and needs no example."""
+    options: tuple[str, ...] = ()
+    """The names of further arguments of `write`."""
 
     def size(self, path: Path) -> int:
         """Return the size in bytes of the exported file at `path`, together with the file beside it if there is one."""
@@ -116,7 +119,11 @@ FORMATS = {
     "qonnx": Format(to_qonnx, by_qonnx, "qonnx"),
     "openvino": Format(to_openvino, by_openvino, "OpenVINO", ".bin"),
     "float": Format(lambda packed, _, path: to_floats(packed, path), by_torch, "the float network", is_graph=False),
-}
+    "gguf": Format(
+        lambda packed, _, path, tokenizer=None, **options: to_gguf(packed, path, tokenizer=tokenizer, **options),
+        None, "llama.cpp", is_graph=False, options=("tokenizer", "remainder"),
+    ),
+}  # fmt: skip
 
 
 def _feed(names: list[str], example: Any) -> dict[str, Any]:
