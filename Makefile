@@ -70,7 +70,7 @@ test-core: $(CORE)/ready
 
 # Every reader of files under so many changed files, first by chance alone, then guided by what they reach in the code.
 FUZZ_RUNS ?= 20000
-FUZZ_READERS := packed checkpoint run yaml grid search ledger configuration idx cifar picture parquet
+FUZZ_READERS := packed checkpoint run yaml grid search ledger configuration idx cifar picture parquet gguf
 
 fuzz: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris

@@ -18,7 +18,7 @@ from fuzzing.seeded import files, findings
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in /proc")
 
 RUNS = {"packed": 1200, "checkpoint": 800, "run": 500, "yaml": 120, "grid": 120, "search": 80, "ledger": 800,
-        "configuration": 300, "idx": 500, "cifar": 800, "picture": 160, "parquet": 160}  # fmt: skip
+        "configuration": 300, "idx": 500, "cifar": 800, "picture": 160, "parquet": 160, "gguf": 500}  # fmt: skip
 """A quarter of a minute in all; with `--full` four times that."""
 
 

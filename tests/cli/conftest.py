@@ -10,7 +10,6 @@ import proxconnect as pc
 from proxconnect.training.study import results, running
 
 STUDY = Path(__file__).parents[1] / "training" / "study"
-EXPORT = Path(__file__).parents[1] / "export"
 
 
 @pytest.fixture
@@ -50,10 +49,9 @@ def grid(folder, monkeypatch) -> str:
 
 
 @pytest.fixture
-def llama(folder, monkeypatch) -> None:
+def llama(folder) -> None:
     """A packed language model in the current folder, the module that builds its network, and its tokenizer."""
     pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
-    monkeypatch.syspath_prepend(EXPORT)
     from gguf_files import binary, byte_level, language_model
 
     module = folder / "my_module.py"

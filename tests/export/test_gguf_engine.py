@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from gguf_files import SENTENCES, SPLITS, Engine, binary, byte_level, language_model, sentence_pieces, trained
 from tokenizers.processors import TemplateProcessing
 
 import proxconnect as pc
+from gguf_files import SENTENCES, SPLITS, Engine, binary, byte_level, language_model, sentence_pieces, trained
 from proxconnect.export import to_gguf
 
 pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
@@ -78,12 +78,12 @@ def test_a_binary_head_an_8_bit_remainder_and_a_scale_for_each_matrix(tmp_path: 
     assert distance(model, Engine(tmp_path / "net.gguf"), prompt_of(tokenizer)) < ROUNDING
 
 
-TEXTS = [*SENTENCES, "", " a  b\n\n c", "Foxes' 12345 it's, don't!  ", "žluťoučký 狐 🦊", "<s> is text"]
+TEXTS = [*SENTENCES, "", " a  b\n\n c", "Foxes' 12812 it's, 128 1 28!  ", "žluťoučký 狐 🦊", "<s> is text"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_texts_have_the_same_byte_level_tokens(split: str, tmp_path: Path) -> None:
-    tokenizer = byte_level(split)
+    tokenizer = byte_level(split, 384)
     to_gguf(binary(language_model("llama", 384)), tmp_path / "net.gguf", tokenizer=tokenizer)
     engine = Engine(tmp_path / "net.gguf")
     for text in TEXTS:

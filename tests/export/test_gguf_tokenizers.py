@@ -1,5 +1,6 @@
 """Tokenizers in GGUF files: what is told of them, and those that llama.cpp does not know."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from proxconnect.export import ExportError, to_gguf
 
 pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
 import gguf
-from gguf_files import binary, byte_level, language_model, sentence_pieces
 from tokenizers import Tokenizer, models, processors
+
+from gguf_files import binary, byte_level, language_model, sentence_pieces
 
 TOKENIZER = byte_level()
 
@@ -42,6 +44,17 @@ def test_folders_files_and_tokenizers_are_taken(tmp_path: Path) -> None:
         to_gguf(model, tmp_path / f"{number}.gguf", tokenizer=source)
         held = fields(tmp_path / f"{number}.gguf")
         assert (held["tokenizer.ggml.eos_token_id"], len(held["tokenizer.ggml.merges"])) == (1, 42)
+
+
+def test_code_beside_a_tokenizer_is_not_run(tmp_path: Path) -> None:
+    TOKENIZER.save_pretrained(tmp_path)
+    configuration = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    configuration |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(configuration))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    with contextlib.suppress(ValueError):
+        to_gguf(binary(language_model("llama")), tmp_path / "net.gguf", tokenizer=tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("template", ["<s> $A", "<s> $A </s>", "$A </s>", "$A"])

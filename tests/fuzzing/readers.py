@@ -8,9 +8,10 @@ from unittest.mock import patch
 from torch import nn
 
 import proxconnect as pc
-from fuzzing import checkpoint_files, data_files, packed_files, picture_files, text_files
+from fuzzing import checkpoint_files, data_files, language_files, packed_files, picture_files, text_files
 from fuzzing.law import Reader
 from proxconnect.deploy import checkpoints
+from proxconnect.export.gguf.container import read_contents
 from proxconnect.huggingface.quantizer import ProxConnectConfig
 from proxconnect.training.checkpoints import read_run
 from proxconnect.training.data import pictures
@@ -94,6 +95,7 @@ READERS = {
         Reader("cifar", lambda path, _: read_batch(path), data_files.cifar_seeds, data_files.mutate_cifar),
         Reader("picture", read_picture, picture_files.picture_seeds,
                picture_files.mutate_picture, suffix=".jpeg"),
+        Reader("gguf", lambda path, _: read_contents(path), language_files.gguf_seeds, language_files.mutate_gguf),
         Reader("parquet", read_shard, picture_files.parquet_seeds, picture_files.mutate_parquet, suffix=".parquet"),
     )
 }  # fmt: skip

@@ -104,23 +104,26 @@ def require_supported(config: Any, architecture: Architecture) -> None:
                           f"{', '.join(known)} over whole heads: export with to_onnx instead")  # fmt: skip
 
 
-def add_hyperparameters(writer: Any, config: Any, architecture: Architecture) -> None:
-    """Add the sizes and constants of a supported `config` to a `gguf.GGUFWriter`."""
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_size(config))
-    writer.add_value_length(head_size(config))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_dimension_count(head_size(config))
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if config.rope_parameters["rope_type"] == "linear":
-        writer.add_string(f"{architecture.name}.rope.scaling.type", "linear")
-        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+def hyperparameters(config: Any, architecture: Architecture) -> dict[str, int | float | str]:
+    """Return the sizes and constants of a supported `config` by their names in a file."""
+    rope = config.rope_parameters
+    values: dict[str, int | float | str] = {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "block_count": config.num_hidden_layers,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": head_size(config),
+        "attention.value_length": head_size(config),
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "rope.dimension_count": head_size(config),
+        "rope.freq_base": float(rope["rope_theta"]),
+    }
+    if rope["rope_type"] == "linear":
+        values |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(rope["factor"])}
+    return {f"{architecture.name}.{key}": value for key, value in values.items()}
 
 
 def frequency_divisors(model: Any) -> Tensor | None:

@@ -26,7 +26,7 @@ from proxconnect.export.portable import ExportError
 Remainder = Literal["float16", "q8_0"]
 """The type of matrices that are not binary."""
 
-_Q8_0_SIGNS = 32
+_Q8_0_BLOCK = 32
 
 
 def to_gguf(
@@ -76,7 +76,9 @@ def _write(
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q1_0)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        architectures.add_hyperparameters(writer, config, architecture)
+        for key, value in architectures.hyperparameters(config, architecture).items():
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+            add(key, value)
         vocabulary.add_to(writer)
         for name, array, kind in tensors:
             writer.add_tensor(name, array, raw_dtype=kind)
@@ -133,7 +135,7 @@ def _matrix(gguf: Any, module: nn.Module, order: Tensor | None, remainder: Remai
     values = _floats("weight", weight if order is None else weight[order])
     if values.ndim < 2:
         return values, None
-    if remainder == "q8_0" and values.shape[1] % _Q8_0_SIGNS == 0:
+    if remainder == "q8_0" and values.shape[1] % _Q8_0_BLOCK == 0:
         return gguf.quants.quantize(values, types.Q8_0), types.Q8_0
     if not bool(abs(values).max() <= torch.finfo(torch.float16).max):
         raise ExportError("its weight exceeds 65504, the most that float16 holds, or is NaN: load a sound checkpoint")

@@ -32,6 +32,7 @@ SIZES = {
 QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)
 SPLITS = {
     "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
     "smollm": pre_tokenizers.Sequence(
@@ -39,24 +40,27 @@ SPLITS = {
     ),
     **{name: pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False),
-    ]) for name, pattern in (("qwen2", QWEN2), ("smaug-bpe", QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)))},
+    ]) for name, pattern in (("qwen2", QWEN2), ("smaug-bpe", LLAMA3), ("llama-bpe", LLAMA3))},
 }  # fmt: skip
 """Pre-tokenizers by their names in llama.cpp."""
 
 
 def byte_level(split: str = "gpt-2", size: int = 300) -> transformers.PreTrainedTokenizerFast:
-    """A byte-level tokenizer, trained on the sentences."""
+    """A byte-level tokenizer, trained on the sentences with the split of GPT-2, so that other splits forbid merges."""
     tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = SPLITS[split], decoders.ByteLevel()
+    tokenizer.pre_tokenizer, tokenizer.decoder = SPLITS["gpt-2"], decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=["<s>", "</s>"],
                                   initial_alphabet=SPLITS["gpt-2"].alphabet(), show_progress=False)  # fmt: skip
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.pre_tokenizer, tokenizer.model.ignore_merges = SPLITS[split], split == "llama-bpe"
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
-def sentence_pieces(
-    words: tuple[str, ...] = ("▁the", "▁fox", "▁sign", "▁signs", "the", "ing"), prefix: bool = True
-) -> Any:
+PIECES = ("▁the", "▁sign", "▁signs", "the", "ing", "ow", "wn", "ck", "ic")
+"""Words for `sentence_pieces`, of which "brown" and "quick" hold two that overlap."""
+
+
+def sentence_pieces(words: tuple[str, ...] = PIECES, prefix: bool = True) -> Any:
     """A tokenizer as of LLaMA 2: the words and all their beginnings, with the merges that transformers makes."""
     pieces = sorted(
         {word[:end] for word in words for end in range(2, len(word) + 1)}, key=lambda piece: (len(piece), piece)
