@@ -15,8 +15,9 @@ from proxconnect.export.gguf.blocks import block_scales, from_blocks, to_blocks
 from proxconnect.kernels.bits import pack_bits
 
 gguf = pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
-from gguf_files import binary, byte_level, language_model  # noqa: E402
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb  # noqa: E402
+
+from gguf_files import binary, byte_level, language_model  # noqa: E402
 
 TOKENIZER = byte_level()
 

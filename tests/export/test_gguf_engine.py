@@ -1,5 +1,6 @@
 """llama.cpp runs the files of `to_gguf`, and answers like the packed model."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def test_logits_are_those_of_the_packed_model_up_to_8_bit_inputs(variant: str, t
     model = pc.pack(binary(language_model(kind, len(tokenizer), **changes)))
     to_gguf(model, tmp_path / "net.gguf", tokenizer=tokenizer)
     assert distance(model, Engine(tmp_path / "net.gguf"), prompt_of(tokenizer)) < ROUNDING
+
+
+@pytest.mark.parametrize("scale", ["channel", "learned"])
+def test_logits_of_a_model_with_scales_of_groups(scale: str, tmp_path: Path) -> None:
+    """Without the groups of its second matrix the logits would be far off: see the assertion before the last."""
+    tokenizer = byte_level()
+    floats = language_model("llama", len(tokenizer))
+    with torch.no_grad():
+        for layer in floats.model.layers:
+            layer.mlp.down_proj.weight[:, :128].mul_(5)
+    plain = pc.pack(binary(copy.deepcopy(floats)))
+    model = pc.pack(binary(floats, scale=scale, group_size=128))
+    to_gguf(model, tmp_path / "net.gguf", tokenizer=tokenizer)
+    engine = Engine(tmp_path / "net.gguf")
+    assert distance(plain, engine, prompt_of(tokenizer)) > 4 * ROUNDING
+    assert distance(model, engine, prompt_of(tokenizer)) < ROUNDING
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])

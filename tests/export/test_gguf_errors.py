@@ -15,6 +15,7 @@ from proxconnect.export.gguf.blocks import block_scales, to_blocks
 
 pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
 import gguf
+
 from gguf_files import binary, byte_level, language_model
 
 TOKENIZER = byte_level()

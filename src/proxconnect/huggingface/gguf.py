@@ -32,9 +32,10 @@ _DIVISORS = "rope_freqs.weight"
 def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str | AnyPair = "bnn++") -> nn.Module:
     """Load a GGUF file into a float language model, and make the layers with matrices of the type Q1_0 binary.
 
-    Their latent weights are ±scale, so that their binary weights are exactly those of the file. All other values become
-    floats. The model is one that `to_gguf` takes, built from its configuration. It changes in place, but not if the
-    file is refused. The tokenizer is not read.
+    Their latent weights are ±scale, so that their binary weights are exactly those of the file. They have a scale for
+    each output, or for each 128 inputs of it if those of a row differ in any matrix. All other values become floats.
+    The model is one that `to_gguf` takes, built from its configuration. It changes in place, but not if the file is
+    refused. The tokenizer is not read.
 
     Args:
         path: the file.
@@ -45,8 +46,7 @@ def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str
         `float_model`, with binary layers.
 
     Raises:
-        GgufFileError: for a file that is damaged, of another model, or without a matrix of Q1_0, and for scales that
-            differ within a row, since a binary layer has one for each row.
+        GgufFileError: for a file that is damaged, of another model, or without a matrix of Q1_0.
         ExportError: for another architecture than those of `to_gguf`.
         ValueError, TypeError: as for `binarize`, or if an argument has another type.
         OSError: if the file cannot be read.
@@ -58,11 +58,12 @@ def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str
     contents = read_contents(path)
     require_supported(config, architecture)
     _require_same(float_model, architecture, contents)
-    values, binary = _read(path, float_model, architecture, contents)
+    values, binary, has_groups = _read(path, float_model, architecture, contents)
     if not binary:
         raise GgufFileError("the file has no matrix of the type Q1_0, and so nothing that is binary: load it with "
                             "transformers, and call pc.binarize")  # fmt: skip
-    binarize(float_model, {escape(name): weights for name in binary}, keep=None)
+    group_size = SIGNS if has_groups else None
+    binarize(float_model, {escape(name): weights for name in binary}, keep=None, group_size=group_size)
     with torch.no_grad():
         for key, value in values.items():
             name, _, part = key.rpartition(".")
@@ -75,9 +76,12 @@ def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str
 
 def _read(
     path: str | os.PathLike[str], model: Any, architecture: Architecture, contents: Contents
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the values of a file by the names of the model's parameters, and the names of the binary layers."""
-    values, binary = {}, []
+) -> tuple[dict[str, Tensor], list[str], bool]:
+    """Return the values of a file by the names of the model's parameters, and the names of the binary layers.
+
+    The third value is True if scales within a row of one of these differ.
+    """
+    values, binary, has_groups = {}, [], False
     for name, other in architecture.modules(model.config.num_hidden_layers):
         module, order = model.get_submodule(name), architecture.row_order(other, model.config)
         for part in module._parameters:
@@ -86,13 +90,14 @@ def _read(
                 continue
             floats = _floats(path, f"{other}.{part}", stored)
             if stored.kind == Q1_0 and isinstance(module, nn.Linear):
-                _require_one_scale(f"{other}.{part}", floats)
                 binary.append(name)
+                magnitudes = floats.abs()
+                has_groups |= not torch.equal(magnitudes, magnitudes[:, :1].expand_as(magnitudes))
             values[f"{name}.{part}"] = floats if order is None else floats[torch.argsort(order)]
     divisors = frequency_divisors(model)
     if divisors is not None and not torch.allclose(_floats(path, _DIVISORS, contents.tensors[_DIVISORS]), divisors):
         raise GgufFileError(f"{_DIVISORS} of the file are others than config.rope_parameters give: correct them")
-    return values, binary
+    return values, binary, has_groups
 
 
 def _require_blank(model: nn.Module) -> None:
@@ -161,10 +166,3 @@ def _signed(name: str, blocks: Any, shape: tuple[int, ...]) -> Tensor:
         raise GgufFileError(f"tensor {name!r} of the type Q1_0 has the shape {shape}, and is no matrix")
     bits, scales = from_blocks(blocks, *shape)
     return unpack_bits(bits, shape) * scales.repeat_interleave(SIGNS, dim=1)
-
-
-def _require_one_scale(name: str, weight: Tensor) -> None:
-    """Raise GgufFileError unless all entries of a row are plus or minus one number."""
-    magnitudes = weight.abs()
-    if not torch.equal(magnitudes, magnitudes[:, :1].expand_as(magnitudes)):
-        raise GgufFileError(f"tensor {name!r} has different scales in a row, and a binary layer has one for each row")

@@ -152,7 +152,7 @@ def _binary(layer: PackedLayer, order: Tensor | None) -> Any:
                           "binarize(model, weights), or export with to_onnx")  # fmt: skip
     rows, columns = layer.spec.shape
     scale = storable("scale", layer.scale).float()
-    scales = block_scales(scale, rows, columns)
+    scales = block_scales(scale if layer.group_size is None else scale[0], rows, columns)
     bits = storable("bits", layer.bits).view(rows, -1)
     if order is not None:
         scales, bits = scales[order], bits[order]
