@@ -218,13 +218,13 @@ def column_of(labels: Labels, layout: TableLayout) -> str:
 
 
 def difference_tables(compared: Sequence[DataFrame]) -> list[Table]:
-    """Return a table in points of each comparison, with a line for each setting; `compared` is by `differences`.
+    """Return the `difference_table` of each comparison; each of `compared` is by `differences`.
 
-    If all are in one setting, one table has a line for each comparison.
+    If all are in one setting, one table has a line for each comparison instead.
     """
     places = {described(setting) for found in compared for setting in settings(found)}
     if len(places) != 1:
-        return [_difference_table(found) for found in compared]
+        return [difference_table(found) for found in compared]
     lines = [(_couple(found), *cells) for found in compared for cells in _difference_cells(found)]
     title = ": ".join(["Differences in points of accuracy", *filter(None, places)])
     return [Table(title, ("one against another", *_DIFFERENCE_HEADS), tuple(lines))]
@@ -233,7 +233,8 @@ def difference_tables(compared: Sequence[DataFrame]) -> list[Table]:
 _DIFFERENCE_HEADS = ("mean", "95 % interval", "", "seeds")
 
 
-def _difference_table(found: DataFrame) -> Table:
+def difference_table(found: DataFrame) -> Table:
+    """Return a table in points of one comparison, `found` by `differences`, with a line for each setting."""
     lines = [
         (described(setting), *cells) for setting, cells in zip(settings(found), _difference_cells(found), strict=True)
     ]
@@ -252,7 +253,7 @@ def _couple(found: DataFrame) -> str:
 
 def _difference_cells(found: DataFrame) -> list[tuple[str, ...]]:
     """Return the cells of each setting: mean, interval, + or - if that excludes 0, and the number of seeds."""
-    cells = []
+    cells: list[tuple[str, ...]] = []
     numbers = (100 * found[name] for name in ("mean", "low", "high"))
     for mean, low, high, seeds in zip(*numbers, found["seeds"], strict=True):
         interval = "" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
