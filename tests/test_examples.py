@@ -18,7 +18,7 @@ from training.forks import processes
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
-SHORTER = {"language_model": ("bc", "8"), "sentence_encoder": ("bnn++", "2")}
+SHORTER = {"language_model": ("bc", "8"), "llama_cpp": ("bc", "2"), "sentence_encoder": ("bnn++", "2")}
 """Arguments, of which the second is the number of steps of training."""
 
 PACKAGES = ("transformers.modeling_utils", "onnxscript.function_libs.torch_lib.ops")
