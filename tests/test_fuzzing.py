@@ -86,7 +86,8 @@ def _compute(seconds: float) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_breaks_the_law(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(law, "LONGEST", 0.3)
+    if name == "time":
+        monkeypatch.setattr(law, "LONGEST", 0.3)
     read, words = BAD[name]
     reader = Reader("bad", read, list, bytes, [0], lambda into: list(into))
     with pytest.raises(LawBroken, match=words):

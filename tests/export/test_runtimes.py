@@ -44,7 +44,7 @@ class Small(nn.Module):
         return self.head(self.up(self.grouped(self.plain(self.stem(image)))).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "gguf"])  # which holds language models
 def test_scales_of_groups(name: str, tmp_path: Path) -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 6), nn.Linear(6, 4))

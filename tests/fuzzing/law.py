@@ -17,7 +17,7 @@ from typing import Any
 
 from proxconnect.inspection.memory import own_peak, reset_peak
 
-LONGEST = 2.0
+LONGEST = 5.0
 """Seconds of the processor's time that one reading may take."""
 HUNG = 20
 """Seconds of the clock after which a reading counts as one that never ends."""

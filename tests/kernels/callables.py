@@ -130,7 +130,7 @@ SUBJECTS: dict[str, Subject] = {
 """By the name of the function or class."""
 
 OTHERS = {
-    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "has_float_kernels",
+    "Add", "Affine", "Bits", "Clamp", "Gelu", "Signs", "Slope", "conv_panels", "group_scales", "has_float_kernels",
     "instruction_sets", "int8_panels", "is_built", "panels", "patch_panels",
 }  # fmt: skip
 """The callables of `proxconnect.kernels` that call no kernel."""

@@ -41,15 +41,20 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
 OutputFields = tuple[int, int | None, int | None, int, int | None]
 
 
+def is_of_groups(scale: Tensor | None, channels: int) -> bool:
+    """Return True if a scale has the shape that `group_scales` makes for so many channels."""
+    return scale is not None and scale.dim() == 2 and scale.shape[1] == channels + BEYOND
+
+
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None, columns: int = 0) -> OutputFields:
     """Return the last five fields of a `COutput`, which hold addresses: keep both tensors alive.
 
-    A scale of two dimensions is that of `group_scales`, for a weight of `columns` columns.
+    If `columns` are given, the scale is that of `group_scales` for a weight of so many columns.
     """
     bias_at = None if bias is None else bias.data_ptr()
     if scale is None:
         return 0, None, bias_at, 0, None
-    if scale.dim() == 2:
+    if columns:
         return 0, None, bias_at, columns // scale.shape[0], scale.data_ptr()
     return scale.numel(), scale.data_ptr(), bias_at, 0, None
 
@@ -85,22 +90,21 @@ def require_weight(
             f"the panels of such a weight are {shape}; got {tuple(panels.shape)}: make them by proxconnect.kernels."
             "panels, conv_panels, patch_panels or int8_panels"
         )
-    if scale is not None and scale.dim() == 2 and columns is not None:
-        _require_group_scales(scale, channels, columns)
+    if scale is not None and columns is not None and is_of_groups(scale, channels):
+        _require_group_scales(scale, columns)
     elif scale is not None:
         require_vector("scale", scale, 1, channels)
     if bias is not None:
         require_vector("bias", bias, channels)
 
 
-def _require_group_scales(scale: Tensor, channels: int, columns: int) -> None:
+def _require_group_scales(scale: Tensor, columns: int) -> None:
     require_float32("scale", scale)
     groups = scale.shape[0]
-    size = columns // groups if groups and columns % groups == 0 else 0
-    if scale.shape[1] != channels + BEYOND or not scale.is_contiguous() or size < 1 or size % WORD:
+    if not groups or columns % (groups * WORD) or not scale.is_contiguous():
         raise ValueError(
-            f"the scales of groups must be (groups, {channels} + {BEYOND}), contiguous, for groups of a multiple of "
-            f"{WORD} of {columns} columns; got {tuple(scale.shape)}: make them by proxconnect.kernels.group_scales"
+            f"scales of groups must be contiguous, for groups of {columns} columns that are multiples of {WORD}; got "
+            f"{tuple(scale.shape)}: make them by proxconnect.kernels.group_scales"
         )
 
 

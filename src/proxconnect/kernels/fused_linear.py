@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import CPU, INT8, ROUNDED, SIGNS, as_rows, require_entries, require_weight, resolved
+from proxconnect.kernels.arguments import (
+    CPU,
+    INT8,
+    ROUNDED,
+    SIGNS,
+    as_rows,
+    is_of_groups,
+    require_entries,
+    require_weight,
+    resolved,
+)
 from proxconnect.kernels.epilogue import PLANS, Bits, Epilogue, FusedKernel, Layout, words_and_nan
 from proxconnect.kernels.library import loaded
 from proxconnect.kernels.prepacked import int8_panels_shape, panels_shape
@@ -106,7 +116,7 @@ class FusedFloatLinear(_FusedRows):
         shape = panels_shape(out_features, in_features)
         require_weight(panels, shape, out_features, scale, bias, columns=in_features)
         kernels, number = loaded(instruction_set)
-        in_groups = scale is not None and scale.dim() == 2
+        in_groups = is_of_groups(scale, out_features)
         epilogue = Epilogue(out_features, then, None if in_groups else scale, bias)
         if scale is not None and in_groups:
             epilogue.scale_groups(scale, in_features)

@@ -22,6 +22,7 @@ from proxconnect.kernels.arguments import (
     OutputFields,
     as_rows,
     contiguous,
+    is_of_groups,
     overflow_of,
     require_entries,
     require_float32,
@@ -86,13 +87,14 @@ class Operator:
         shape = _checked_shape(self, out_features, columns)
         require_float32("input", input)
         require_weight(panels, shape, out_features, scale, bias, self.dtype, columns if self.takes_groups else None)
+        grouped = columns if self.takes_groups and is_of_groups(scale, out_features) else 0
         kernels, number = loaded(rest[-1])
         rows, scale, bias = as_rows(input), contiguous(scale), contiguous(bias)
         output = input.new_empty((*size[:-1], out_features))
         words, nan = ((None, None), (None,)) if self.has_accumulator else ((), ())
         getattr(kernels, self.function)(
             number, *self.rounds, rows.data_ptr(), *words, rows.shape[0], columns, rows.stride(0), panels.data_ptr(),
-            out_features, _unfused(rest[:-1], scale_and_bias(scale, bias, columns)), None, *nan, output.data_ptr(),
+            out_features, _unfused(rest[:-1], scale_and_bias(scale, bias, grouped)), None, *nan, output.data_ptr(),
             torch.get_num_threads(),
         )  # fmt: skip
         return output

@@ -84,16 +84,16 @@ def _read(transformers: Any, path: Path) -> Any:
         return transformers.PreTrainedTokenizerFast(tokenizer_file=os.fspath(path))
     except Exception as error:  # tokenizers raises plain Exception
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} holds no tokenizer that transformers reads ({reason}): write one there with "
-                         "tokenizer.save_pretrained(folder)") from error  # fmt: skip
+        raise ValueError(f"{path} holds no tokenizer that transformers reads ({reason}): let transformers save yours "
+                         "there") from error  # fmt: skip
 
 
 def vocabulary_of(tokenizer: Any, config: Any) -> Vocabulary:
     """Return a tokenizer of `opened` as the vocabulary of a model with this `config`; ExportError if none holds it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ExportError(f"{type(tokenizer).__name__} has no tokenizer.json: convert it with "
-                          "AutoTokenizer.from_pretrained(folder, use_fast=True)")  # fmt: skip
+        raise ExportError(f"{type(tokenizer).__name__} has no tokenizer.json: load its folder as a fast tokenizer of "
+                          "transformers, which makes one")  # fmt: skip
     described = json.loads(backend.to_str())
     special = {role: getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "unk", "pad")}
     special |= {role: _first(getattr(config, f"{role}_token_id", None))

@@ -1,6 +1,7 @@
 """The task that every engine gets, and ONNX Runtime: the ONNX files that it runs, in float and quantised to 8 bits."""
 
 import logging
+import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -104,7 +105,8 @@ def write_floats(model: nn.Module, inputs: tuple[Tensor, ...], file: Path, varie
 def write_dynamic_int8(source: Path, file: Path) -> Path:
     """Quantize the matrix products of an ONNX file to 8 bits, with ranges of their inputs that each run finds.
 
-    Writes and returns `file`, and writes shapeless.onnx and folded.onnx beside it.
+    Writes and returns `file`, and writes shapeless.onnx and folded.onnx beside it. On x86 processors without VNNI
+    weights have 7 bits.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -116,7 +118,10 @@ def write_dynamic_int8(source: Path, file: Path) -> Path:
     onnx.save(model, shapeless)
     with _silent_log():
         quant_pre_process(shapeless, folded, skip_symbolic_shape=True)
-        quantize_dynamic(folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            folded, file, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8,
+            reduce_range=_saturates(),
+        )  # fmt: skip
     return file
 
 
@@ -127,7 +132,7 @@ def write_static_int8(
 
     Each entry of `calibration` is one input of the network. Writes and returns `file`, and writes folded.onnx beside
     it. If `spared` is given, only convolutions and matrix products are quantized, and convolutions stay float if
-    `spared` returns True for their weight.
+    `spared` returns True for their weight. On x86 processors without VNNI weights have 7 bits.
     """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -140,11 +145,16 @@ def write_static_int8(
         reader = SimpleNamespace(get_next=partial(next, (feed(session, inputs) for inputs in calibration), None))
         quantize_static(
             folded, file, reader, quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=_saturates(),
             nodes_to_exclude=[] if spared is None else _convolutions(folded, spared),
             op_types_to_quantize=None if spared is None else ["Conv", "MatMul", "Gemm"],  # sums stay float too
         )  # fmt: skip
     return file
+
+
+def _saturates() -> bool:
+    """Return True if engines here add two products of bytes in 16 bits, which weights of 8 bits overflow."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not torch.cpu._is_vnni_supported()
 
 
 def feed(session: Any, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
