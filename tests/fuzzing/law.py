@@ -17,7 +17,7 @@ from typing import Any
 
 from proxconnect.inspection.memory import own_peak, reset_peak
 
-LONGEST = 5.0
+LONGEST = 2.0
 """Seconds of the processor's time that one reading may take."""
 HUNG = 20
 """Seconds of the clock after which a reading counts as one that never ends."""
@@ -48,6 +48,8 @@ class Reader:
     into: Any = None
     state_of: Callable[[Any], object] = lambda into: None
     suffix: str = ""
+    patience: float = 1.0
+    """How many times `LONGEST` a reading may take."""
 
 
 def was_read(reader: Reader, data: bytes, path: Path) -> bool:
@@ -55,7 +57,7 @@ def was_read(reader: Reader, data: bytes, path: Path) -> bool:
     path.write_bytes(data)
     before = reader.state_of(reader.into)
     try:
-        with _bounded(len(data)):
+        with _bounded(len(data), reader.patience * LONGEST):
             reader.read(path, reader.into)
     except (ValueError, OSError) as error:
         if not str(error).strip():
@@ -75,8 +77,8 @@ def was_read(reader: Reader, data: bytes, path: Path) -> bool:
 
 
 @contextmanager
-def _bounded(size: int) -> Iterator[None]:
-    """LawBroken for code of the file that runs and for more time or memory than a file of that size may take."""
+def _bounded(size: int, seconds: float) -> Iterator[None]:
+    """LawBroken for code of the file that runs, and for more time, or memory than a file of that size may take."""
     reset_peak()
     held, begun = _resident(), time.process_time()
     refusal = None
@@ -86,7 +88,7 @@ def _bounded(size: int) -> Iterator[None]:
     except (ValueError, OSError) as error:
         refusal = error
     took, grown = time.process_time() - begun, (own_peak() or 0) - held
-    if took > LONGEST:
+    if took > seconds:
         raise LawBroken(f"it took {took:.1f} s for {size} bytes")
     if grown > LEAST_MEMORY + MEMORY_PER_BYTE * size:
         raise LawBroken(f"it took {grown >> 20} MiB for {size} bytes")
