@@ -34,12 +34,11 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
 def kernel_of(module: nn.Module) -> DecoderLayer | None:
     """Return the kernel of a decoder layer; None if a part of it has no such form.
 
-    All seven projections must be packed with float inputs, all norms must have one eps, and attention no window.
+    All seven projections must be packed with float inputs, and all norms must have one eps.
     """
     projections = {part: module.get_submodule(name) for part, name in _PROJECTIONS.items()}
     attention: Any = module.get_submodule("self_attn")
-    window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
-    if window is not None or type(module.get_submodule("mlp.act_fn")).__name__ not in _ACTIVATIONS:
+    if type(module.get_submodule("mlp.act_fn")).__name__ not in _ACTIVATIONS:
         return None
     weights = {part: weight for part, layer in projections.items() if (weight := _weight(layer)) is not None}
     inputs = {layer.inputs for layer in projections.values() if isinstance(layer, KernelLinear)}
