@@ -43,8 +43,8 @@ struct Output {
     const float* group_scale = nullptr;
 };
 
-// Write the size of Output, Step, Signs, Fused, Window, Geometry, Attention and LayerNorm, each followed by the offsets
-// of its fields in order, but at most `count` numbers. Return how many numbers there are.
+// Write the size of Output, Step, Signs, Fused, Window, Geometry, Attention, LayerNorm, DecoderProduct, Decoder and
+// DecoderCache, each followed by the offsets of its fields in order, but at most `count` numbers. Return how many numbers there are.
 PROXCONNECT_API int32_t px_layout(int64_t* numbers, int32_t count);
 
 // Return 1 if this machine runs an instruction set, else 0.
@@ -234,6 +234,41 @@ struct Attention {
 // score might reach 2^20/log2(e), or an entry of V 1e30. Return LACKS_INSTRUCTIONS for plain C++ and NEON.
 PROXCONNECT_API int32_t px_attention(int32_t isa, const float* q, const float* k, const float* v,
                                      const Attention* attention, float* y, int32_t threads);
+
+// A binary weight of a decoder layer, in panels, and how its sums become outputs, as px_weight_only_linear takes them.
+struct DecoderProduct {
+    const uint64_t* panels;
+    int64_t outputs;
+    const Fused* fused;
+};
+
+// A decoder layer of LLaMA's kind. `heads` is a multiple of `key_heads`, and `head_width` is even. Without norms of
+// heads, `query_norm` and `key_norm` are null. `output` and `down` have an epilogue with one step, ADD, `rounds` is
+// that of px_weight_only_linear.
+struct Decoder {
+    int64_t width, hidden, heads, key_heads, head_width;
+    float eps, scale;
+    int32_t rounds;
+    const float *input_norm, *hidden_norm, *query_norm, *key_norm;
+    DecoderProduct query, key, value, output, gate, up, down;
+};
+
+// Keys and values of `tokens` tokens for each sequence and head, with room for one more. Tokens of a head are adjacent.
+// Strides, in floats, are from sequence to sequence and from head to head. `seen`, if not null, is (batch, tokens + 1),
+// with 0 for tokens that the new one does not attend to. It attends to one at least.
+struct DecoderCache {
+    float *keys, *values;
+    int64_t tokens, strides[2];
+    const uint8_t* seen;
+};
+
+// Run the layer on one new token for each of `batch` sequences, x (batch, width), and append its key and value to the
+// cache. `cosine` and `sine`, (batch, head_width), turn queries and keys:
+//     h = x + output(softmax(scale · q Kᵀ) V),  y = h + down(silu(gate(n)) · up(n)),
+// with n = rms_norm(h), and q, k, v from rms_norm(x). y must not be x.
+PROXCONNECT_API int32_t px_decoder_layer(int32_t isa, const float* x, int64_t batch, const float* cosine,
+                                         const float* sine, const DecoderCache* cache, const Decoder* decoder,
+                                         float* y, int32_t threads);
 
 // Curves of pairs: F is one, and B the derivative of the same or of another. PROXCONNECT and later ones have no
 // derivative here. As a derivative, SIGN stands for B = 1, or for 1 within ±1 and 0 beyond.

@@ -29,6 +29,7 @@ void int8_conv2d(Draws& draws);
 void fused_float_conv2d(Draws& draws);
 void fused_float_conv2d_by_multiply_adds(Draws& draws);
 void attention(Draws& draws);
+void decoder_layer(Draws& draws);
 void quantize(Draws& draws);
 void quantize_backward(Draws& draws);
 

@@ -20,6 +20,7 @@ void (*const ENTRIES[])(fuzz::Draws&) = {
     fuzz::fused_float_conv2d,
     fuzz::fused_float_conv2d_by_multiply_adds,
     fuzz::attention,
+    fuzz::decoder_layer,
     fuzz::quantize,
     fuzz::quantize_backward,
     fuzz::layer_norm,

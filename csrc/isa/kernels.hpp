@@ -87,6 +87,21 @@ struct Outputs {
     uint8_t* nan = nullptr;
 };
 
+// The keys and values of a head, `tokens` adjacent rows each. `seen`, if not null, is 0 for tokens that are masked.
+struct HeadCache {
+    const float *keys, *values;
+    int64_t tokens;
+    const uint8_t* seen;
+};
+
+// The parts of a decoder layer in decoder/token.hpp.
+struct TokenKernels {
+    void (*rms_norm)(const float* x, const float* weight, int64_t width, float eps, float* y);
+    void (*rotate)(const float* x, const float* cosine, const float* sine, int64_t width, float* y);
+    void (*gate)(const float* gate, const float* up, int64_t count, float* y);
+    void (*attend)(const float* query, const HeadCache& cache, int64_t width, float scale, float* scores, float* y);
+};
+
 struct AttentionKernel;
 struct WeightOnlyKernels;
 struct Int8Kernels;
@@ -127,6 +142,7 @@ struct Kernels {
     void (*depthwise)(const DepthwisePixels& pixels, int64_t first, int64_t last, const Outputs& then);
     const WeightOnlyKernels* weight_only;
     const Int8Kernels* int8;
+    const TokenKernels* token;
     const AttentionKernel* attention = nullptr;  // null without AVX2
     // Multiply patches by a weight of floats. Null without AVX2.
     void (*multiply_floats)(const FloatPatches& patches, const float* panels, const Outputs& then) = nullptr;

@@ -4,6 +4,7 @@
 #include "binary/images.hpp"
 #include "binary/thin_conv.hpp"
 #include "binary/word_conv.hpp"
+#include "decoder/token.hpp"
 #include "epilogue/layer_norm.hpp"
 #include "epilogue/max_pool.hpp"
 #include "epilogue/pixel_means.hpp"
@@ -44,7 +45,7 @@ constexpr Kernels kernels_with(const WeightOnlyKernels& weight_only, const Int8K
     return {pack_row<V>,     binary_linear<V>, pack_image<V>,    binary_conv<V>, spread_weight<V>,
             spread_image<V>, thin_conv<V>,     finish_floats<V>, pool_row<V>,    pixel_means<V>,
             layer_norm<F>,   quantize<F>,      slope<F>,         depthwise<V, F>, &weight_only,
-            &int8,           attention,        multiply,         spread_signs};
+            &int8,           &token_kernels<V>, attention,       multiply,      spread_signs};
 }
 
 }  // namespace

@@ -31,6 +31,17 @@ constexpr int64_t LAYOUT[] = {
     PLACE(Attention, v_strides), PLACE(Attention, scale),
 
     sizeof(LayerNorm), PLACE(LayerNorm, width), PLACE(LayerNorm, weight), PLACE(LayerNorm, bias), PLACE(LayerNorm, eps),
+
+    sizeof(DecoderProduct), PLACE(DecoderProduct, panels), PLACE(DecoderProduct, outputs), PLACE(DecoderProduct, fused),
+
+    sizeof(Decoder), PLACE(Decoder, width), PLACE(Decoder, hidden), PLACE(Decoder, heads), PLACE(Decoder, key_heads),
+    PLACE(Decoder, head_width), PLACE(Decoder, eps), PLACE(Decoder, scale), PLACE(Decoder, rounds),
+    PLACE(Decoder, input_norm), PLACE(Decoder, hidden_norm), PLACE(Decoder, query_norm), PLACE(Decoder, key_norm),
+    PLACE(Decoder, query), PLACE(Decoder, key), PLACE(Decoder, value), PLACE(Decoder, output), PLACE(Decoder, gate),
+    PLACE(Decoder, up), PLACE(Decoder, down),
+
+    sizeof(DecoderCache), PLACE(DecoderCache, keys), PLACE(DecoderCache, values), PLACE(DecoderCache, tokens),
+    PLACE(DecoderCache, strides), PLACE(DecoderCache, seen),
 };
 constexpr int32_t COUNT = sizeof LAYOUT / sizeof *LAYOUT;
 

@@ -142,10 +142,21 @@ std::vector<Call> others(int32_t isa, const Shared& s) {
     const auto attend = [=, &s](const float* x, float* y, int32_t threads) {
         return px_attention(isa, x, x + 128, x + 256, &s.attention, y, threads);
     };
+    const auto decode = [=, &s](const float* x, float* y, int32_t threads) {
+        const float *const norm = s.vector.data(), *const angles = s.vector.data();
+        const DecoderProduct wide = {s.words.data(), 128, &s.plain}, narrow = {s.words.data(), 64, &s.plain};
+        const Decoder decoder = {64, 128, 2, 1, 64, 1e-5f, 0.1f, 1, norm, norm, norm, norm,
+                                 wide, narrow, narrow, narrow, wide, wide, narrow};
+        float* const cache = y + 64;
+        std::fill(cache, cache + 2 * 3000 * 64, 0.5f);
+        const DecoderCache cached = {cache, cache + 3000 * 64, 2999, {3000 * 64, 3000 * 64}, nullptr};
+        return px_decoder_layer(isa, x, 1, angles, angles, &cached, &decoder, y, threads);
+    };
     const int64_t pixels = s.pool.size[0] * s.pool.size[1], fewer = s.pool.out_size[0] * s.pool.out_size[1];
     std::vector<Call> calls = {{"steps", 500 * CHANNELS, 500 * CHANNELS, finish},
                                {"steps and a pool", pixels * CHANNELS, fewer * CHANNELS, pool},
                                {"layer norm", 600 * CHANNELS, 600 * CHANNELS, norm},
+                               {"decoder layer", 64, 64 + 2 * 3000 * 64, decode},
                                {"means of pixels", 8 * 70 * CHANNELS, 8 * CHANNELS, means},
                                {"quantizer of bfloat16", LATENTS, LATENTS + 2 * LATENTS / COLUMNS, quantize},
                                {"gradient of the quantizer", LATENTS, LATENTS, slope}};

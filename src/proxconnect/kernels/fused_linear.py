@@ -32,14 +32,14 @@ class _FusedRows(FusedKernel):
         self, multiply: Callable[..., int], how: tuple[int, ...], panels: Tensor, sizes: tuple[int, int],
         epilogue: Epilogue,
     ) -> None:  # fmt: skip
-        self._multiply, self._how, self._panels, self._epilogue = multiply, how, panels, epilogue
+        self._multiply, self._how, self._panels, self.epilogue = multiply, how, panels, epilogue
         self._in_features, self._out_features = sizes
         self._layout = lru_cache(PLANS)(partial(_layout, sizes[0], epilogue))
 
     def __call__(self, input: Tensor, *others: Tensor) -> Tensor:
         rows, layout, stride = self._rows(input)
         arguments = (*self._how, rows.data_ptr(), *self._weight(layout, stride))
-        return cast(Tensor, self._epilogue.run(self._multiply, arguments, layout, others, nan=()))
+        return cast(Tensor, self.epilogue.run(self._multiply, arguments, layout, others, nan=()))
 
     def _rows(self, input: Tensor) -> tuple[Tensor, Layout, int]:
         """Return the input with contiguous rows, the layout of the output, and the stride of the rows."""
@@ -91,7 +91,7 @@ class FusedLinear(_FusedRows):
             rows, layout, stride = self._rows(input)
             source = rows.data_ptr(), None, None
         arguments = (*self._how, *source, *self._weight(layout, stride))
-        return self._epilogue.run(self._multiply, arguments, layout, others)
+        return self.epilogue.run(self._multiply, arguments, layout, others)
 
 
 class FusedFloatLinear(_FusedRows):

@@ -96,7 +96,33 @@ class CLayerNorm(ctypes.Structure):
     _fields_ = (("width", _LONG), ("weight", _POINTER), ("bias", _POINTER), ("eps", _FLOAT))
 
 
-_STRUCTURES = (COutput, CStep, CSigns, CFused, CWindow, CGeometry, CAttention, CLayerNorm)
+class CDecoderProduct(ctypes.Structure):
+    """A binary weight of a decoder layer, and the address of its `CFused`."""
+
+    _fields_ = (("panels", _POINTER), ("outputs", _LONG), ("fused", _POINTER))
+
+
+class CDecoder(ctypes.Structure):
+    """The sizes, norms and weights of a decoder layer. Keep their memory alive."""
+
+    _fields_ = (
+        *((name, _LONG) for name in ("width", "hidden", "heads", "key_heads", "head_width")),
+        *(("eps", _FLOAT), ("scale", _FLOAT), ("rounds", _INT)),
+        *((name, _POINTER) for name in ("input_norm", "hidden_norm", "query_norm", "key_norm")),
+        *((name, CDecoderProduct) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+    )
+
+
+class CDecoderCache(ctypes.Structure):
+    """The keys and values of the tokens before, with room for one more."""
+
+    _fields_ = (("keys", _POINTER), ("values", _POINTER), ("tokens", _LONG), ("strides", _TWO), ("seen", _POINTER))
+
+
+_STRUCTURES = (
+    *(COutput, CStep, CSigns, CFused, CWindow, CGeometry, CAttention, CLayerNorm),
+    *(CDecoderProduct, CDecoder, CDecoderCache),
+)
 """All structures, in the order in which `px_layout` describes them."""
 
 _GEOMETRY, _WINDOW = ctypes.POINTER(CGeometry), ctypes.POINTER(CWindow)
@@ -120,6 +146,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "px_finish_max_pool2d": (_POINTER, _LONG, _LONG, _WINDOW, _POINTER, _POINTER),
     "px_pixel_means": (_POINTER, _LONG, _LONG, _LONG, _POINTER),
     "px_attention": (*[_POINTER] * 3, ctypes.POINTER(CAttention), _POINTER),
+    "px_decoder_layer": (_POINTER, _LONG, *[_POINTER] * 5),
     "px_quantize": (_INT, _INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 4),
     "px_quantize_backward": (_INT, _INT, _FLOAT, _LONG, _LONG, *[_POINTER] * 5),
 }

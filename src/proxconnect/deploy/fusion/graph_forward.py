@@ -269,5 +269,5 @@ class GraphForward:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
-        self._own = type(self.module).forward.__wrapped__  # type: ignore[attr-defined]  # as `functools.wraps` calls it
+        self._own = type(self.module)._own_forward  # type: ignore[attr-defined]  # of the subclasses that run graphs
         self._by_kind = {}

@@ -2,15 +2,17 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import nn
 
 from proxconnect._support.model_context import model_context
+from proxconnect._support.text import some
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
+from proxconnect.deploy.fusion.decoding import TokenForward, is_decoder_layer
 from proxconnect.deploy.fusion.graph_forward import GraphForward
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
@@ -43,9 +45,12 @@ class Fusion:
     regions: tuple[Region, ...]
     reasons: dict[str, str]
     """Why a module cannot run as one graph, by the name of the module, which is empty for the whole model."""
+    decoders: tuple[str, ...] = ()
+    """The decoder layers that run in one call for each new token, where their weights allow it."""
 
     def __str__(self) -> str:
         lines = [f"by graph: {region}" for region in self.regions]
+        lines += [f"in one call for each new token: {some([*self.decoders])}"] if self.decoders else []
         lines += [f"layer by layer: {name or 'the model'}, since {reason}" for name, reason in self.reasons.items()]
         return "\n".join(lines) or "layer by layer"
 
@@ -66,7 +71,17 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     regions: list[Region] = []
     reasons: dict[str, str] = {}
     _visit("", model, regions, reasons, has_fast_floats)
-    return Fusion(tuple(regions), reasons)
+    decoders = {name: module for name, module in model.named_modules() if is_decoder_layer(module)}
+    for module in decoders.values():
+        _run_by_tokens(module)
+    return Fusion(tuple(regions), reasons, (*decoders,))
+
+
+def _run_by_tokens(module: Any) -> None:
+    """Let a decoder layer run in one call for each new token."""
+    cls: Any = type(module)
+    module.__class__ = runs = cls if issubclass(cls, _RunsGraph) else _class_that_runs_graphs(cls)
+    vars(module)["_token_forward"] = TokenForward(module, runs._own_forward)
 
 
 def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str], has_fast_floats: bool) -> None:
@@ -76,8 +91,7 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
     try:
         if "forward" in vars(module):
             raise UntraceableError("its forward was replaced")
-        own: Any = type(module).forward
-        own = own.__wrapped__ if isinstance(module, _RunsGraph) else own
+        own = module._own_forward if isinstance(module, _RunsGraph) else type(module).forward
         fused = GraphForward(module, own, _fuse_children, has_fast_floats=has_fast_floats)
     except UntraceableError as error:
         reasons[name] = str(error)
@@ -106,10 +120,17 @@ def graph_forward(module: nn.Module) -> GraphForward | None:
     return fused if fused is not None and fused.module is module else None
 
 
+def token_forward(module: nn.Module) -> TokenForward | None:
+    """Return the `TokenForward` of a decoder layer; None for other modules."""
+    forward: TokenForward | None = vars(module).get("_token_forward")
+    return forward if forward is not None and forward.module is module else None
+
+
 @model_context
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
-    """In this context, run the layers of `model` and of its submodules instead of their fused graphs."""
-    running = [fused for m in model.modules() if (fused := graph_forward(m)) is not None and not fused.is_paused]
+    """In this context, run the layers of `model` and of its submodules instead of their fused graphs and kernels."""
+    found = [forward for m in model.modules() for forward in (graph_forward(m), token_forward(m))]
+    running = [forward for forward in found if forward is not None and not forward.is_paused]
     try:
         for fused in running:
             fused.is_paused = True
@@ -122,10 +143,15 @@ def layer_by_layer(model: nn.Module) -> Iterator[None]:
 class _RunsGraph(nn.Module):
     """The mixin of the subclasses whose forward runs a fused graph. They have the names of their base classes."""
 
+    _own_forward: ClassVar[Callable[..., Any]]
+    """The forward of the base class. That of the subclass may be wrapped again, as by transformers."""
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode as torch does, and let the graph compare large tensors too before it runs again."""
         if (fused := graph_forward(self)) is not None:
             fused.require_comparison()
+        if (by_token := token_forward(self)) is not None:
+            by_token.require_comparison()
         return super().train(mode)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -140,13 +166,17 @@ def _class_that_runs_graphs(base: Any) -> Any:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return base.forward(self, *args, **kwargs)
+        by_token = token_forward(self)
+        if by_token is not None and (answer := by_token(args, kwargs)) is not None:
+            return answer
         fused = graph_forward(self)
         if fused is None:  # a shallow copy, or a slice of a container, which its class makes
             return base.forward(self, *args, **kwargs)
         return fused(*args, **kwargs)
 
     names = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(base.__name__, (_RunsGraph, base), {**names, "forward": forward})
+    own = {"forward": forward, "_own_forward": staticmethod(base.forward)}
+    return type(base.__name__, (_RunsGraph, base), names | own)
 
 
 def _blank(base: Any) -> Any:
