@@ -102,12 +102,6 @@ inline float* row_of(const FloatOutputs& o, int64_t row) {
     return o.then.y + (o.then.first + o.row + row) * o.then.channels + o.channel;
 }
 
-// Return the scales of the outputs for the group of entries that entry k belongs to.
-inline const float* group_scale_of(const FloatOutputs& o, int64_t k) {
-    const Output& output = o.then.output;
-    return output.group_scale + k / output.group * (o.then.channels + BEYOND) + o.channel;
-}
-
 // Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.
 constexpr float TO_WHOLE = 12582912.0f;
 
