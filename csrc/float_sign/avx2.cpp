@@ -1,6 +1,7 @@
 // AVX2. vpermps looks up one of eight floats for each lane, so tables have three entries.
 #include <immintrin.h>
 
+#include "float_sign/byte_tables.hpp"
 #include "float_sign/register_tables.hpp"
 #include "float_sign/row_tables.hpp"
 
@@ -83,6 +84,10 @@ constexpr int64_t FEW = 5, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, 
 
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const FloatRows rows = with_quanta(given);
+    if (rows.rounds && rows.entries <= FLOATS_COUNT_TO) {
+        multiply_by_byte_tables<Permuted, 4>(rows, outputs);
+        return take_steps(avx2_kernels, rows.count, outputs);
+    }
     const int64_t left = rows.count % 16;
     const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
