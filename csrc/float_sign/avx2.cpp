@@ -80,20 +80,19 @@ struct Permuted {
     }
 };
 
-constexpr int64_t FEW = 5, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
+constexpr int64_t FEW = 5, FEW_ROUNDED = 10;
+constexpr int64_t FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
 
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const FloatRows rows = with_quanta(given);
-    if (rows.rounds && rows.entries <= FLOATS_COUNT_TO) {
-        multiply_by_byte_tables<Permuted, 4>(rows, outputs);
-        return take_steps(avx2_kernels, rows.count, outputs);
-    }
-    const int64_t left = rows.count % 16;
-    const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
+    const int64_t left = rows.count % 16, few = rows.rounds ? FEW_ROUNDED : FEW;
+    const int64_t many = rows.count - (left <= few && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
     multiply_by_row_tables<Permuted>(first, outputs);
-    multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
+    void (*const multiply_few)(const FloatRows&, const FloatOutputs&) =
+        rows.rounds ? multiply_by_byte_tables<Permuted, 4> : multiply_by_register_tables<Permuted, Permuted::rows>;
+    multiply_few(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }
 

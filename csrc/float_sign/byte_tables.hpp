@@ -114,38 +114,51 @@ class ByteTile {
         }
     }
 
+    // Low bytes of sums of 16 bits, of panels 0 and 2, then of panels 1 and 3, and high bytes of all.
+    struct Found {
+        __m256i low[2], high;
+    };
+
     // Add words [begin, end), at most MOST_WORDS of them.
     ALWAYS_INLINE void add_words(const uint8_t* tables, int64_t begin, int64_t end, Sums& sums) const {
-        __m256i found[ROWS][2];  // of panels 0 and 2, and of panels 1 and 3
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE { found[r][0] = found[r][1] = _mm256_setzero_si256(); });
+        const __m256i zero = _mm256_setzero_si256(), four = _mm256_set1_epi8(15);
+        Found found[ROWS];
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE { found[r] = {{zero, zero}, zero}; });
         for (int64_t word = begin; word < end; ++word) {
             const Transposed weight(panels_, word);
             unrolled<8>([&](auto k) ALWAYS_INLINE {
-                const __m256i four = _mm256_set1_epi8(15);
+                const __m256i first = _mm256_and_si256(weight.bytes[k], four);
+                const __m256i second = _mm256_and_si256(_mm256_srli_epi16(weight.bytes[k], 4), four);
                 const uint8_t* const here = tables + (word * ByteTables::OF_WORD + 2 * k) * ByteTables::BYTES;
-                look_up(_mm256_and_si256(weight.bytes[k], four), here, found);
-                look_up(_mm256_and_si256(_mm256_srli_epi16(weight.bytes[k], 4), four), here + ByteTables::BYTES, found);
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { look_up(here + r * bytes_of_row(), first, second, found[r]); });
             });
         }
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            const __m256i all[2] = {
+                _mm256_add_epi16(found[r].low[0], _mm256_unpacklo_epi8(zero, found[r].high)),
+                _mm256_add_epi16(found[r].low[1], _mm256_unpackhi_epi8(zero, found[r].high)),
+            };
             for (int panel = 0; panel < 4; ++panel) {
-                const __m256i of_two = found[r][panel % 2];
+                const __m256i of_two = all[panel % 2];
                 const __m128i eight = panel < 2 ? _mm256_castsi256_si128(of_two) : _mm256_extracti128_si256(of_two, 1);
                 sums[r][panel] += _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(eight));
             }
         });
     }
 
-    ALWAYS_INLINE void look_up(__m256i numbers, const uint8_t* tables, __m256i (&found)[ROWS][2]) const {
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-            const auto* const of_row =
-                reinterpret_cast<const __m128i*>(tables + r * words_ * ByteTables::OF_WORD * ByteTables::BYTES);
-            const __m256i low = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(of_row)), numbers);
-            const __m256i high = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(of_row + 1)), numbers);
-            found[r][0] = _mm256_add_epi16(found[r][0], _mm256_unpacklo_epi8(low, high));
-            found[r][1] = _mm256_add_epi16(found[r][1], _mm256_unpackhi_epi8(low, high));
-        });
+    // Look up the sums of two fours. Low bytes of both are added as they become 16 bits, and high bytes as they are.
+    ALWAYS_INLINE static void look_up(const uint8_t* tables, __m256i first, __m256i second, Found& found) {
+        const auto at = [&](int i, __m256i numbers) ALWAYS_INLINE {
+            const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tables) + i);
+            return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), numbers);
+        };
+        const __m256i low[2] = {at(0, first), at(2, second)}, one = _mm256_set1_epi8(1);
+        found.low[0] = _mm256_add_epi16(found.low[0], _mm256_maddubs_epi16(_mm256_unpacklo_epi8(low[0], low[1]), one));
+        found.low[1] = _mm256_add_epi16(found.low[1], _mm256_maddubs_epi16(_mm256_unpackhi_epi8(low[0], low[1]), one));
+        found.high = _mm256_add_epi8(found.high, _mm256_add_epi8(at(1, first), at(3, second)));
     }
+
+    int64_t bytes_of_row() const { return words_ * ByteTables::OF_WORD * ByteTables::BYTES; }
 
     void put(Sums& sums) const {
         const Output& output = o_.then.output;
