@@ -46,7 +46,9 @@ def products(outputs: int, inputs: int, rows: int, group_size: int, megabytes: i
     weights = {form: [(panels.clone(), scale.clone()) for _ in range(copies)] for form, scale in scales.items()}
     operators = {"exact": kernels.weight_only_linear, "int8": kernels.dynamic_int8_linear}
     return {
-        name: {form: alternating([partial(operator, x, of, outputs, by) for of, by in weights[form]]) for form in scales}
+        name: {
+            form: alternating([partial(operator, x, of, outputs, by) for of, by in weights[form]]) for form in scales
+        }
         for name, operator in operators.items()
     }
 

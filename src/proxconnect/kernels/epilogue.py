@@ -228,7 +228,7 @@ def group_scales(scale: Tensor) -> Tensor:
     not known yet, and it is float32. Products are the same bit by bit.
     """
     scale = pad(scale.detach().to(CPU, torch.float32), (0, 0, 0, -scale.shape[0] % SCALED))
-    made = scale.unflatten(0, (-1, SCALED)).transpose(1, 2).contiguous()
+    made: Tensor = scale.unflatten(0, (-1, SCALED)).transpose(1, 2).contiguous()
     if torch.compiler.is_compiling():
         return made
     halves = made.half()
