@@ -229,11 +229,15 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
 
 @pytest.mark.usefixtures("without_engines", "without_memory")
 def test_a_language_model_writes(theirs, capsys):
-    found = measured(capsys, "theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1")
+    arguments = ["theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1"]
+    found = measured(capsys, *arguments, "--group-size", "32")
+    assert found["group_size"] == 32
     assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
     writing = found["generation"]
     assert (writing["prompt"], writing["tokens"]) == (6, 3)
-    assert [writer["name"] for writer in writing["writers"]] == ["float", "packed"]
+    assert [writer["name"] for writer in writing["writers"]] == ["float", "packed", "packed, inputs int8"]
+    assert writing["llama_cpp"] is None
+    assert "divide" in found["absent"]["llama.cpp"] or "pip install" in found["absent"]["llama.cpp"]
     for writer in writing["writers"]:
         assert all(is_spread(writer[name]) for name in ("first_token", "first_speedup", "rate", "rate_speedup"))
 
