@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,9 @@ def test_llama_cpp_python_comes_first_and_each_new_token_is_one_call(
     (tmp_path / "llama_cpp.py").write_text(FAKE)
     logits.write_text(json.dumps(model(input_ids=generation.prompt_for(model, 9)).logits[0, -1].tolist()))
     monkeypatch.syspath_prepend(tmp_path)
-    for name, value in {"PYTHONPATH": tmp_path, "FAKE_CALLS": calls, "FAKE_LOGITS": logits}.items():
-        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("FAKE_CALLS", str(calls))
+    monkeypatch.setenv("FAKE_LOGITS", str(logits))
     with running(model, tmp_path) as engine:
         described = engine.described()
     assert (described["package"], described["version"]) == ("llama-cpp-python", "0.0.7")
