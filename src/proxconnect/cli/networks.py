@@ -108,8 +108,8 @@ def named(name: str) -> FloatNetwork:
     try:
         found = names.find(name)
     except ValueError as error:
-        written = ", ".join(LANGUAGE_MODELS)
-        raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
+        writers = " and ".join(LANGUAGE_MODELS)
+        raise ValueError(f"{error}; {writers} write text, and one of your own is MODULE:CALLABLE") from None
     return FloatNetwork(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
 
 
