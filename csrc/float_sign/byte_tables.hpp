@@ -125,12 +125,15 @@ class ByteTile {
         Found found[ROWS];
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE { found[r] = {{zero, zero}, zero}; });
         for (int64_t word = begin; word < end; ++word) {
+            fetch_ahead(panels_, word, words_);
             const Transposed weight(panels_, word);
             unrolled<8>([&](auto k) ALWAYS_INLINE {
                 const __m256i first = _mm256_and_si256(weight.bytes[k], four);
                 const __m256i second = _mm256_and_si256(_mm256_srli_epi16(weight.bytes[k], 4), four);
                 const uint8_t* const here = tables + (word * ByteTables::OF_WORD + 2 * k) * ByteTables::BYTES;
-                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { look_up(here + r * bytes_of_row(), first, second, found[r]); });
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                    look_up(here + r * bytes_of_row(), first, second, found[r]);
+                });
             });
         }
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
@@ -146,7 +149,7 @@ class ByteTile {
         });
     }
 
-    // Look up the sums of two fours. Low bytes of both are added as they become 16 bits, and high bytes as they are.
+    // Look up the sums of two fours. Their low bytes are added as they become 16 bits, and their high bytes as they are.
     ALWAYS_INLINE static void look_up(const uint8_t* tables, __m256i first, __m256i second, Found& found) {
         const auto at = [&](int i, __m256i numbers) ALWAYS_INLINE {
             const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tables) + i);

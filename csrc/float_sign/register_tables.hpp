@@ -87,6 +87,7 @@ struct Tile {
 
     ALWAYS_INLINE void add_word(const RowsOfTables<ROWS>& tables, int64_t word, Sums& sums) const {
         constexpr int AT_ONCE = V::halves;
+        fetch_ahead(panels, word, words_of(entries));
         unrolled<2 / AT_ONCE>([&](auto i) ALWAYS_INLINE { add_halves<AT_ONCE>(tables, word, i * AT_ONCE, sums); });
     }
 
