@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from proxconnect import binarize, kernels, pack
@@ -76,6 +77,14 @@ def test_a_fused_graph_is_told_operation_by_operation():
     assert {part.name: part.kind for part in parts}.items() >= {"stem.0": "Conv2d", "head": "Linear"}.items()
     assert 0 < binary_share(parts) < 1
     assert torch.equal(small(example), expected)
+
+
+def test_a_module_whose_graph_is_for_other_calls_is_timed_inside():
+    config = transformers.LlamaConfig(vocab_size=50, hidden_size=64, intermediate_size=96, num_hidden_layers=1)
+    model = pack(binarize(transformers.LlamaForCausalLM(config), "bc"))
+    parts = profile(model, {"input_ids": torch.randint(50, (1, 9))}, rounds=1)
+    assert "model.layers.0.self_attn.q_proj" in {part.name for part in parts if part.is_binary}
+    assert binary_share(parts) > 0
 
 
 def test_the_share_is_that_of_packed_layers(clock):
