@@ -99,7 +99,7 @@ class _Clock:
 
 
 def _with_running_graphs(model: nn.Module, args: Any, kwargs: Any) -> set[nn.Module]:
-    """Run the model, and return the modules whose fused graphs ran: some have one only for calls with other arguments."""
+    """Run the model, and return the modules whose fused graphs ran. Some have one only for other calls."""
     found: set[nn.Module] = set()
 
     def noting(module: nn.Module, graph: fx.GraphModule) -> Any:
