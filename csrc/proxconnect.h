@@ -31,7 +31,8 @@ enum Overflow { NEVER = 0, WRAP = 1, SATURATE = 2, CYCLIC = 3 };
 // they are copied for the call, and a null scale or bias is left out. `scales` is 0 for a null scale.
 //
 // Only px_weight_only_linear takes a `group` other than 0. Before all of that, it multiplies the sum of every `group`
-// entries by a scale of its own: `group_scale` has n of them for each group, and 80 more that are read and not used.
+// entries by a scale. Scales are (⌈n/32⌉, groups, 32 outputs), of which those after output n are read and not used. They
+// are floats in `group_scale` or, if that is null, numbers of 16 bits as IEEE 754 has them in `half_group_scale`.
 struct Output {
     int32_t overflow;
     int32_t bits;
@@ -41,6 +42,7 @@ struct Output {
     const float* bias;
     int64_t group = 0;
     const float* group_scale = nullptr;
+    const uint16_t* half_group_scale = nullptr;
 };
 
 // Write the size of Output, Step, Signs, Fused, Window, Geometry, Attention, LayerNorm, DecoderProduct, Decoder and

@@ -83,7 +83,8 @@ class Layer {
     void attend(const DecoderCache& cache) {
         constexpr int64_t PRODUCTS_WORTH_A_THREAD = 1 << 18;
         const int64_t width = d_.head_width, tokens = cache.tokens + 1, sharing = d_.heads / d_.key_heads;
-        const int32_t workers = threads_for(1.0 * batch_ * d_.heads * tokens * width, PRODUCTS_WORTH_A_THREAD, threads_);
+        const double products = 1.0 * batch_ * d_.heads * tokens * width;
+        const int32_t workers = threads_for(products, PRODUCTS_WORTH_A_THREAD, threads_);
         in_parallel(batch_ * d_.key_heads, 1, workers, [&](int64_t begin, int64_t end) {
             auto* const scores = scratch<float, HeadCache>(tokens);
             for (int64_t head = begin * sharing; head < end * sharing; ++head) {

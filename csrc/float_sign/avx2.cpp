@@ -1,6 +1,7 @@
 // AVX2. vpermps looks up one of eight floats for each lane, so tables have three entries.
 #include <immintrin.h>
 
+#include "float_sign/byte_tables.hpp"
 #include "float_sign/register_tables.hpp"
 #include "float_sign/row_tables.hpp"
 
@@ -18,6 +19,14 @@ struct Permuted {
 
     static Vector load(const float* from) { return _mm256_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
+
+    static Vector scales(const float* from) { return load(from); }
+    static Vector scales(const uint16_t* from) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    }
+
+    static void widen(const uint16_t* from, float (&to)[PANEL]) { store(to, scales(from)); }
+
     static __m256i first_lanes(int64_t count) {
         const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(least(count, 8))), lanes);
@@ -48,10 +57,10 @@ struct Permuted {
         return G % 5 == 4 ? _mm256_srli_epi32(bits, 15) : bits;
     }
 
-    static Bits load_bits(const uint64_t* const* panels, int64_t half) {
-        const float* const word = reinterpret_cast<const float*>(panels[0] + half / 2 * PANEL);
-        const __m256 a = _mm256_loadu_ps(word), b = _mm256_loadu_ps(word + 8);  // four rows each, both halves of a word
-        const __m256 picked = half % 2 == 0 ? _mm256_shuffle_ps(a, b, 0x88) : _mm256_shuffle_ps(a, b, 0xdd);
+    static Bits load_bits(const uint64_t* const* panels, int64_t word, int64_t upper) {
+        const float* const rows = reinterpret_cast<const float*>(panels[0] + word * PANEL);
+        const __m256 a = _mm256_loadu_ps(rows), b = _mm256_loadu_ps(rows + 8);  // four each, both halves of their word
+        const __m256 picked = upper == 0 ? _mm256_shuffle_ps(a, b, 0x88) : _mm256_shuffle_ps(a, b, 0xdd);
         return _mm256_permute4x64_epi64(_mm256_castps_si256(picked), 0xd8);
     }
 
@@ -71,16 +80,19 @@ struct Permuted {
     }
 };
 
-constexpr int64_t FEW = 5, FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
+constexpr int64_t FEW = 5, FEW_ROUNDED = 10;
+constexpr int64_t FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
 
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     const FloatRows rows = with_quanta(given);
-    const int64_t left = rows.count % 16;
-    const int64_t many = rows.count - (left <= FEW && rows.entries <= FLOATS_COUNT_TO ? left : 0);
+    const int64_t left = rows.count % 16, few = rows.rounds ? FEW_ROUNDED : FEW;
+    const int64_t many = rows.count - (left <= few && rows.entries <= FLOATS_COUNT_TO ? left : 0);
     FloatRows first = rows;
     first.count = many;
     multiply_by_row_tables<Permuted>(first, outputs);
-    multiply_by_register_tables<Permuted>(from_row(rows, many), from_row(outputs, many));
+    void (*const multiply_few)(const FloatRows&, const FloatOutputs&) =
+        rows.rounds ? multiply_by_byte_tables<Permuted, 4> : multiply_by_register_tables<Permuted, Permuted::rows>;
+    multiply_few(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }
 

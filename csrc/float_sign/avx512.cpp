@@ -16,6 +16,11 @@ struct Permuted {
     static Vector load(const float* from) { return _mm512_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
 
+    static Vector scales(const float* from) { return load(from); }
+    static Vector scales(const uint16_t* from) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+
     static Vector load_part(const float* from, int64_t count) {
         return _mm512_maskz_loadu_ps(first_lanes(count), from);
     }
@@ -49,17 +54,18 @@ struct Permuted {
     }
 
     // With intrinsics, GCC 12 copies panels to the stack and back where registers are few.
-    static Bits load_bits(const uint64_t* const* panels, int64_t half) {
+    static Bits load_bits(const uint64_t* const* panels, int64_t word, int64_t upper) {
         alignas(64) static constexpr int32_t PLACES[2][16] = {
             {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30},
             {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31}
         };
         using Words = const uint64_t[PANEL];
-        const int64_t word = half / 2 * PANEL;
-        Bits bits = _mm512_load_si512(PLACES[half % 2]), low;
+        const auto& first = *reinterpret_cast<Words*>(panels[0] + word * PANEL);
+        const auto& second = *reinterpret_cast<Words*>(panels[1] + word * PANEL);
+        Bits bits = _mm512_load_si512(PLACES[upper]), low;
         asm("vmovdqu64 %2, %1\n\tvpermi2d %3, %1, %0"
             : "+v"(bits), "=&v"(low)
-            : "m"(*reinterpret_cast<Words*>(panels[0] + word)), "m"(*reinterpret_cast<Words*>(panels[1] + word)));
+            : "m"(first), "m"(second));
         return bits;
     }
 

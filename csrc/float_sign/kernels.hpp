@@ -102,10 +102,13 @@ inline float* row_of(const FloatOutputs& o, int64_t row) {
     return o.then.y + (o.then.first + o.row + row) * o.then.channels + o.channel;
 }
 
-// Return the scales of the outputs for the group of entries that entry k belongs to.
-inline const float* group_scale_of(const FloatOutputs& o, int64_t k) {
-    const Output& output = o.then.output;
-    return output.group_scale + k / output.group * (o.then.channels + BEYOND) + o.channel;
+// Fetch what a tile of COUNT panels reads several words later, there or in the next tile. Rows of panels are too short
+// for a processor to see that they are read in order.
+template <size_t COUNT>
+ALWAYS_INLINE inline void fetch_ahead(const uint64_t* const (&panels)[COUNT], int64_t word, int64_t words) {
+    constexpr int64_t AHEAD = 16, OTHERS = static_cast<int64_t>(COUNT) - 1;
+    const int64_t later = word + least(AHEAD, words), at = (later < words ? later : later + OTHERS * words) * PANEL;
+    for (const uint64_t* const panel : panels) __builtin_prefetch(panel + at);
 }
 
 // Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.

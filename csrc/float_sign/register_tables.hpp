@@ -3,17 +3,18 @@
 //
 // V has: Vector, of `lanes` floats, a multiple of 8; Bits, 32 bits of `lanes` rows of a weight; `groups`, the number of
 // tables for these; `rows` and `vectors`, the number of sums that fit the registers; and `halves`, the number of half
-// words whose bits fit them if there are few rows. `numbers` has the lanes' places in a table in its lowest bits, and
-// `next` prepares those of the next table. `add_entries` may multiply by 1 and add in one instruction, in every other
-// sum of several rows, which uses ports that would be idle.
+// words whose bits fit them if there are few rows. `load_bits` takes the lower or the upper half of a word. `numbers`
+// has the lanes' places in a table in its lowest bits, and `next` prepares those of the next table. `add_entries` may
+// multiply by 1 and add in one instruction, in every other sum of several rows, which uses ports that would be idle.
 #pragma once
 
-#include "float_sign/kernels.hpp"
+#include "float_sign/group_scales.hpp"
 
 namespace proxconnect {
 namespace {
 
-constexpr int64_t HALF = 32;  // entries of half a word, whose tables are adjacent
+constexpr int64_t HALF = 32;       // entries of half a word, whose tables are adjacent
+constexpr int ANY = -1, NONE = 0;  // the words of a group, if they are no constant, or there are no groups
 
 template <class V>
 constexpr int64_t TABLES = V::groups * V::lanes;  // of half a word
@@ -31,14 +32,16 @@ struct Tile {
     using Vector = typename V::Vector;
     using Sums = Vector[ROWS][VECTORS];
     static constexpr int64_t PANELS = V::lanes / PANEL;  // to a vector
+    static constexpr bool FEW = ROWS <= 2;               // V::halves half words of them fit the registers
 
     const FloatOutputs& o;
     const float* quantum;  // of each row, or null
-    int64_t at, count;
+    int64_t at, count, entries;
     const uint64_t* panels[VECTORS * PANELS];
 
     Tile(const FloatOutputs& outputs, const FloatRows& rows, int64_t panel)
-        : o(outputs), quantum(rows.quantum), at(panel * PANEL), count(least(o.n, o.last * PANEL) - at) {
+        : o(outputs), quantum(rows.quantum), at(panel * PANEL), count(least(o.n, o.last * PANEL) - at),
+          entries(rows.entries) {
         for (int64_t i = 0; i < VECTORS * PANELS; ++i) {
             panels[i] = o.panels + least(panel + i, o.last - 1) * words_of(rows.entries) * PANEL;
         }
@@ -56,16 +59,18 @@ struct Tile {
         });
     }
 
-    // Add the products of COUNT half words from `half` on. Their bits are loaded together, because the lines of panels
-    // that are a multiple of a page apart displace each other in the first cache.
+    // Add the products of COUNT half words of a word, from the lower or the upper on. Their bits are loaded together,
+    // because the lines of panels that are a multiple of a page apart displace each other in the first cache.
     template <int COUNT>
-    ALWAYS_INLINE void add_halves(const RowsOfTables<ROWS>& tables, int64_t half, Sums& sums) const {
+    ALWAYS_INLINE void add_halves(const RowsOfTables<ROWS>& tables, int64_t word, int64_t upper, Sums& sums) const {
         typename V::Bits bits[COUNT][VECTORS];
         unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-            unrolled<COUNT>([&](auto h) ALWAYS_INLINE { bits[h][v] = V::load_bits(panels + v * PANELS, half + h); });
+            unrolled<COUNT>([&](auto h) ALWAYS_INLINE {
+                bits[h][v] = V::load_bits(panels + v * PANELS, word, upper + h);
+            });
         });
         unrolled<COUNT>([&](auto h) ALWAYS_INLINE {
-            const int64_t offset = tables.offsets[half + h];
+            const int64_t offset = tables.offsets[2 * word + upper + h];
             unrolled<V::groups>([&](auto g) ALWAYS_INLINE {
                 unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
                     const Vector table = V::load(tables.rows[r] + offset + g * V::lanes);
@@ -80,31 +85,50 @@ struct Tile {
         });
     }
 
-    ALWAYS_INLINE void add_all(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
-        constexpr int AT_ONCE = ROWS <= 2 ? V::halves : 1;  // half words whose bits fit the registers
-        int64_t half = begin;
-        for (; half + AT_ONCE <= end; half += AT_ONCE) add_halves<AT_ONCE>(tables, half, sums);
-        if (AT_ONCE > 1 && half < end) add_halves<1>(tables, half, sums);
+    ALWAYS_INLINE void add_word(const RowsOfTables<ROWS>& tables, int64_t word, Sums& sums) const {
+        constexpr int AT_ONCE = V::halves;
+        fetch_ahead(panels, word, words_of(entries));
+        unrolled<2 / AT_ONCE>([&](auto i) ALWAYS_INLINE { add_halves<AT_ONCE>(tables, word, i * AT_ONCE, sums); });
     }
 
-    // The same, with sums of each group of entries times their scale.
-    ALWAYS_INLINE void add_groups(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
-        const int64_t group = o.then.output.group / HALF;
-        for (int64_t half = begin; half < end;) {
-            const int64_t next = least((half / group + 1) * group, end);
-            const float* const scales = group_scale_of(o, half * HALF) + at;
-            Sums part = {};
-            add_all(tables, half, next, part);
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                const Vector scale = V::load(scales + v * V::lanes);
-                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { sums[r][v] += part[r][v] * scale; });
-            });
-            half = next;
+    ALWAYS_INLINE void add_words(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
+        if constexpr (FEW) {
+            for (int64_t word = begin; word < end; ++word) add_word(tables, word, sums);
+        } else {
+            for (int64_t half = 2 * begin; half < 2 * end; ++half) add_halves<1>(tables, half / 2, half % 2, sums);
         }
     }
 
-    // Add the products of half words [begin, end) to the outputs, which hold sums until the last one.
-    template <bool IN_GROUPS>
+    ALWAYS_INLINE void add_all(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
+        add_words(tables, begin / 2, end / 2, sums);
+        if (end % 2 != 0) add_halves<1>(tables, end / 2, 0, sums);
+    }
+
+    // The same, with the sums of each group of entries times their scales. Groups have WORDS words, or ANY number.
+    template <int WORDS>
+    ALWAYS_INLINE void add_groups(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
+        const int64_t group = WORDS == ANY ? words_of(o.then.output.group) : WORDS, last = end / 2;
+        GroupScales scales(o, entries, at, begin / 2 / group);
+        for (int64_t word = begin / 2; word < last;) {
+            const int64_t next = WORDS == ANY ? least((word / group + 1) * group, last) : word + WORDS;
+            Sums part = {};
+            if constexpr (WORDS == ANY) {
+                add_words(tables, word, next, part);
+            } else {
+                unrolled<WORDS>([&](auto i) ALWAYS_INLINE { add_word(tables, word + i, part); });
+            }
+            word = next;
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                const Vector scale = scales.template vector<V>(v * V::lanes);
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE { sums[r][v] += part[r][v] * scale; });
+            });
+            scales.go_to_next_group();
+        }
+    }
+
+    // Add the products of half words [begin, end) to the outputs, which hold sums until the last one. WORDS is that of
+    // add_groups, or NONE.
+    template <int WORDS>
     void add(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, bool is_last) const {
         Sums sums = {};
         float* const y = row_of(o, 0) + at;
@@ -116,8 +140,8 @@ struct Tile {
                 });
             });
         }
-        if (IN_GROUPS) add_groups(tables, begin, end, sums);
-        else add_all(tables, begin, end, sums);
+        if constexpr (WORDS == NONE) add_all(tables, begin, end, sums);
+        else add_groups<WORDS>(tables, begin, end, sums);
         if (is_last) scale(sums);
         unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
             unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
@@ -128,17 +152,17 @@ struct Tile {
 };
 
 // Add the products of half words [begin, end) of ROWS rows to the outputs of all panels.
-template <class V, int ROWS, bool IN_GROUPS = false>
+template <class V, int ROWS, int WORDS = NONE>
 void add_products(const RowsOfTables<ROWS>& tables, const FloatRows& rows, const FloatOutputs& o, int64_t begin,
                   int64_t end) {
     constexpr int64_t PANELS = V::lanes / PANEL;
     const bool is_last = end * HALF >= rows.entries;
     int64_t panel = o.first;
     for (; panel + V::vectors * PANELS <= o.last; panel += V::vectors * PANELS) {
-        Tile<V, ROWS, V::vectors>(o, rows, panel).template add<IN_GROUPS>(tables, begin, end, is_last);
+        Tile<V, ROWS, V::vectors>(o, rows, panel).template add<WORDS>(tables, begin, end, is_last);
     }
     for (; panel < o.last; panel += PANELS) {
-        Tile<V, ROWS, 1>(o, rows, panel).template add<IN_GROUPS>(tables, begin, end, is_last);
+        Tile<V, ROWS, 1>(o, rows, panel).template add<WORDS>(tables, begin, end, is_last);
     }
 }
 
@@ -167,7 +191,13 @@ void make_tables(const FloatRows& rows, int64_t r, int64_t begin, int64_t end, c
 
 template <class V, int ROWS>
 void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
-    constexpr int64_t AT_ONCE = 144 / ROWS;  // half words, whose tables stay in the second cache
+    constexpr int64_t AT_ONCE = 144 / ROWS;      // half words, whose tables stay in the second cache
+    constexpr int COMMON = ROWS <= 2 ? 2 : ANY;  // words of a group without a loop: few rows take 1 % less
+    static_assert(AT_ONCE % 4 == 0, "groups of COMMON words are whole");
+    const int64_t group = o.then.output.group;
+    const auto add = group == 0                   ? add_products<V, ROWS>
+                     : group == COMMON * 2 * HALF ? add_products<V, ROWS, COMMON>
+                                                  : add_products<V, ROWS, ANY>;
     const int64_t halves = ceil_div(rows.entries, HALF);
     auto* const tables = scratch<float, V>(least(AT_ONCE, halves) * ROWS * TABLES<V>);
     auto* const offsets = scratch<int64_t, RowsOfTables<ROWS>>(halves);
@@ -177,7 +207,6 @@ void multiply_rows(const FloatRows& rows, const FloatOutputs& o) {
     for (int64_t begin = 0; begin == 0 || begin < halves; begin += AT_ONCE) {
         const int64_t end = least(begin + AT_ONCE, halves);
         for (int64_t r = 0; r < ROWS; ++r) make_tables<V>(rows, r, begin, end, offsets, tables + r * TABLES<V>);
-        const auto add = o.then.output.group == 0 ? add_products<V, ROWS, false> : add_products<V, ROWS, true>;
         add(all, rows, o, begin, end);
     }
 }

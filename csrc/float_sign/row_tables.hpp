@@ -6,7 +6,7 @@
 
 #include <type_traits>
 
-#include "float_sign/kernels.hpp"
+#include "float_sign/group_scales.hpp"
 #include "isa/four_floats.hpp"
 
 namespace proxconnect {
@@ -22,6 +22,7 @@ struct Exact {
     using Vector = typename V::Floats;
     using Sum = float;
     static constexpr int64_t lanes = sizeof(Vector) / sizeof(Value), longest = INT64_MAX;
+    static constexpr bool in_groups = false;
 
     template <int ROWS>
     static void convert(const float (&from)[4][ROWS], const float*, float (&to)[4][ROWS]) {
@@ -39,6 +40,7 @@ struct Rounded {
     using Vector = typename V::Halves;
     using Sum = int32_t;
     static constexpr int64_t lanes = sizeof(Vector) / sizeof(Value), longest = 256;
+    static constexpr bool in_groups = false;
 
     template <int ROWS>
     static void convert(const float (&from)[4][ROWS], const float* inverse, uint16_t (&to)[4][ROWS]) {
@@ -64,9 +66,11 @@ struct Rounded {
 };
 
 // Floats, exact or rounded, whose sums of each group of entries are multiplied by their scale.
-template <class E>
+template <class V, class E>
 struct InGroups : E {
+    using Instructions = V;
     using Sum = float;
+    static constexpr bool in_groups = true;
 
     static void add(const typename E::Vector& sums, float scale, float* to) {
         typename E::Value some[E::lanes];
@@ -143,7 +147,7 @@ struct RowTables {
     }
 
     // Add rows [8·panel, 8·panel + 8) of the weight, from one of their words on, with the scale of each.
-    static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, const float* scales,
+    static void add_panel(const Value* tables, int64_t groups, const uint64_t* words, const float (&scales)[PANEL],
                           typename E::Sum* to) {
         constexpr uint64_t HIGH = 0xf0f0f0f0f0f0f0f0u;
         const int64_t width = (groups + 15) / 16;
@@ -200,12 +204,14 @@ struct RowTables {
             for (int64_t k = 0, next; k < rows.entries; k = next) {
                 next = least(k + 4 * GROUPS, (k / shared + 1) * shared);
                 const int64_t groups = (next - k + 3) / 4;
-                const float* const scales = o.then.output.group == 0 ? o.then.output.scale : group_scale_of(o, k);
+                const GroupScales of_group(o, rows.entries, first * PANEL, k / shared);
                 for (int64_t g = 0; g < groups; ++g) gather(rows, k + 4 * g, entries[g]);
                 for (int64_t g = 0; g < groups; ++g) fill(entries[g], inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {
                     const uint64_t* const words = o.panels + ((first + p) * width + k / 64) * PANEL;
-                    add_panel(tables, groups, words, scales + (first + p) * PANEL, sums + p * PANEL * ROWS);
+                    float scales[PANEL] = {};
+                    if constexpr (E::in_groups) of_group.put<typename E::Instructions>(p * PANEL, scales);
+                    add_panel(tables, groups, words, scales, sums + p * PANEL * ROWS);
                 }
             }
             put_all(sums, rows, o, first * PANEL, least(o.n, (first + panels) * PANEL));
@@ -228,9 +234,9 @@ void multiply_blocks(const FloatRows& rows, const FloatOutputs& outputs) {
 // The same for entries that are exact or rounded, with scales of groups or without.
 template <class V>
 void multiply_by_row_tables(const FloatRows& rows, const FloatOutputs& outputs) {
-    const auto exact = outputs.then.output.group == 0 ? multiply_blocks<Exact<V>> : multiply_blocks<InGroups<Exact<V>>>;
-    const auto rounded =
-        outputs.then.output.group == 0 ? multiply_blocks<Rounded<V>> : multiply_blocks<InGroups<Rounded<V>>>;
+    const bool in_groups = outputs.then.output.group != 0;
+    const auto exact = in_groups ? multiply_blocks<InGroups<V, Exact<V>>> : multiply_blocks<Exact<V>>;
+    const auto rounded = in_groups ? multiply_blocks<InGroups<V, Rounded<V>>> : multiply_blocks<Rounded<V>>;
     (rows.rounds ? rounded : exact)(rows, outputs);
 }
 

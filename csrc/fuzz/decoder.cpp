@@ -78,8 +78,8 @@ struct Layer {
         Doubles of_head(x.begin() + head * n.head_width, x.begin() + (head + 1) * n.head_width), y;
         if (has_norms) of_head = normed(of_head, norm);
         for (int64_t i = 0, half = n.head_width / 2; i < n.head_width; ++i) {
-            const double other = i < half ? -of_head[static_cast<size_t>(i + half)] : of_head[static_cast<size_t>(i - half)];
-            y.push_back(of_head[static_cast<size_t>(i)] * cosine[i] + other * sine[i]);
+            const double other = of_head[static_cast<size_t>(i < half ? i + half : i - half)];
+            y.push_back(of_head[static_cast<size_t>(i)] * cosine[i] + (i < half ? -other : other) * sine[i]);
         }
         return y;
     }

@@ -153,7 +153,37 @@ void dynamic_int8_linear(Draws& draws) { multiply(draws, true); }
 void weight_only_conv2d(Draws& draws) { convolve(draws, false); }
 void dynamic_int8_conv2d(Draws& draws) { convolve(draws, true); }
 
-// Sums of groups of entries with scales of their own, exact or rounded. Numbers are tame, since the products above are
+// Scales of groups of entries for each output, in the order that px_weight_only_linear takes, as floats or in 16 bits.
+struct GroupScales {
+    int64_t groups;
+    Guarded<float> floats;
+    Guarded<uint16_t> halves;
+
+    static GroupScales drawn(Draws& draws, int64_t n, int64_t groups) {
+        const int64_t count = (n + 31) / 32 * groups * 32;
+        const bool are_halves = draws.coin();
+        GroupScales drawn = {groups, fuzz::floats(draws, are_halves ? 0 : count, Mood::COMMON),
+                             Guarded<uint16_t>(are_halves ? count : 0, draws.coin())};
+        for (uint16_t& half : drawn.halves) half = static_cast<uint16_t>(draws.random());
+        return drawn;
+    }
+
+    double of(int64_t channel, int64_t group) const {
+        const int64_t place = (channel / 32 * groups + group) * 32 + channel % 32;
+        if (halves.size() == 0) return floats[place];
+        const int bits = halves[place], exponent = bits >> 10 & 31, fraction = bits & 1023;
+        const double finite = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+        const double size = exponent < 31 ? finite : fraction == 0 ? INFINITY : NAN;
+        return bits >> 15 != 0 ? -size : size;
+    }
+
+    void give(Output& output) const {
+        output.group_scale = halves.size() == 0 ? floats.data() : nullptr;
+        output.half_group_scale = halves.size() == 0 ? nullptr : halves.data();
+    }
+};
+
+// Sums of groups of entries with scales of their own, exact or rounded. Inputs are tame, since the products above are
 // held to others.
 void linear_in_groups(Draws& draws) {
     const Machine machine(draws);
@@ -161,11 +191,11 @@ void linear_in_groups(Draws& draws) {
     const int64_t m = draws.within(0, 40), n = draws.within(1, 100), group = 64 * draws.within(1, 4);
     const int64_t groups = draws.within(1, 4), entries = group * groups, stride = entries + draws.within(0, 3);
     const Guarded<float> x = floats(draws, m * stride, Mood::COMMON);
-    const Guarded<float> scale = floats(draws, groups * (n + BEYOND), Mood::COMMON);
+    const GroupScales scales = GroupScales::drawn(draws, n, groups);
     const SignWeight weight(draws, 1, n, entries);
     const Scaling scaling(draws, n);
     Fused fused = scaling.fused();
-    fused.output.group = group, fused.output.group_scale = scale.data();
+    fused.output.group = group, scales.give(fused.output);
     Guarded<float> y(m * n, draws.coin());
     const int32_t code = px_weight_only_linear(machine.isa, rounds, x.data(), m, entries, stride, weight.panels(), n,
                                                &fused, nullptr, y.data(), machine.threads);
@@ -180,7 +210,7 @@ void linear_in_groups(Draws& draws) {
             Row part(std::vector<float>(row + g * group, row + (g + 1) * group));
             part.most = whole.most;
             const int8_t* const signs = weight.row(c) + g * group;
-            const double by = scale[g * (n + BEYOND) + c];
+            const double by = scales.of(c, g);
             sum += by * (rounds ? part.rounded_sum(signs) : part.sum(signs)), size += std::fabs(by) * part.size;
         }
         const double expected = sum * scaling.scale(c) + scaling.bias(c);

@@ -2,6 +2,10 @@
 #include "isa/amx.hpp"
 #include "isa/kernels.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(PROXCONNECT_DOT_PRODUCTS) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -10,9 +14,18 @@ namespace proxconnect {
 namespace {
 
 #if defined(__x86_64__)
+// Clang 14 does not know F16C by name. Virtual machines take microseconds for CPUID, so it runs once.
+bool has_f16c() {
+    static const bool found = [] {
+        uint32_t eax, ebx, ecx, edx;
+        return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+    }();
+    return found;
+}
+
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("popcnt");
+           __builtin_cpu_supports("popcnt") && has_f16c();
 }
 
 bool has_avx512_vnni() {

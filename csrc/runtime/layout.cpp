@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t LAYOUT[] = {
     sizeof(Output), PLACE(Output, overflow), PLACE(Output, bits), PLACE(Output, slope), PLACE(Output, scales),
     PLACE(Output, scale), PLACE(Output, bias), PLACE(Output, group), PLACE(Output, group_scale),
+    PLACE(Output, half_group_scale),
 
     sizeof(Step), PLACE(Step, kind), PLACE(Step, low), PLACE(Step, high), PLACE(Step, a), PLACE(Step, b),
 

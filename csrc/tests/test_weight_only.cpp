@@ -63,16 +63,38 @@ bool is_close(int32_t isa, const Drawn& d, int32_t threads) {
     return true;
 }
 
-// Groups of 64 entries, each with scales of its own.
-bool scales_groups(int32_t isa, const Drawn& d, bool rounds, int32_t threads) {
-    const int64_t groups = d.entries / 64, beyond = 80;
-    std::vector<float> scale(static_cast<size_t>(groups * (d.n + beyond)), NAN);
-    for (int64_t i = 0; i < groups * d.n; ++i) {
-        scale[static_cast<size_t>(i / d.n * (d.n + beyond) + i % d.n)] = 0.5f + static_cast<float>(i % 7);
+// Scales of groups for each output, as floats and as the same numbers of 16 bits. Those that are read and not used are
+// NaN.
+struct GroupScales {
+    int64_t groups;
+    std::vector<float> floats;
+    std::vector<uint16_t> halves;
+
+    GroupScales(int64_t n, int64_t count) : groups(count) {
+        floats.resize(static_cast<size_t>((n + 31) / 32 * groups * 32), NAN);
+        halves.resize(floats.size(), 0x7e00);
+        for (int64_t i = 0; i < n * groups; ++i) {
+            const float value = 0.5f + static_cast<float>(i % 7);
+            uint32_t bits;
+            std::memcpy(&bits, &value, sizeof bits);
+            floats[place(i % n, i / n)] = value;
+            halves[place(i % n, i / n)] = static_cast<uint16_t>((bits >> 13) - (112 << 10));
+        }
     }
-    const Fused fused = {{NEVER, 8, 1, 0, nullptr, d.bias.data(), 64, scale.data()}, 0, nullptr, nullptr};
-    std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN);
+
+    size_t place(int64_t channel, int64_t group) const {
+        return static_cast<size_t>((channel / 32 * groups + group) * 32 + channel % 32);
+    }
+};
+
+// Groups of entries, each with scales of its own. Those of 16 bits give the same, bit by bit.
+bool scales_groups(int32_t isa, const Drawn& d, int64_t group, bool rounds, int32_t threads) {
+    const GroupScales scales(d.n, d.entries / group);
+    Fused fused = {{NEVER, 8, 1, 0, nullptr, d.bias.data(), group, scales.floats.data()}, 0, nullptr, nullptr};
+    std::vector<float> y(static_cast<size_t>(d.m * d.n), NAN), by_halves = y;
     if (d.multiply(isa, rounds, fused, y, threads)) return false;
+    fused.output.group_scale = nullptr, fused.output.half_group_scale = scales.halves.data();
+    if (d.multiply(isa, rounds, fused, by_halves, threads) || y != by_halves) return false;
     for (int64_t i = 0; i < d.m * d.n; ++i) {
         const int64_t r = i / d.n, channel = i % d.n;
         float most = 0x1p-100f;
@@ -81,7 +103,7 @@ bool scales_groups(int32_t isa, const Drawn& d, bool rounds, int32_t threads) {
         double sum = d.bias[static_cast<size_t>(channel)], size = std::fabs(sum);
         for (int64_t k = 0; k < d.entries; ++k) {
             const float whole = std::rint(d.row(r)[k] * inverse) * step, x = rounds ? whole : d.row(r)[k];
-            const float by = scale[static_cast<size_t>(k / 64 * (d.n + beyond) + channel)];
+            const float by = scales.floats[scales.place(channel, k / group)];
             sum += static_cast<double>(x) * by * d.sign(channel, k), size += std::fabs(x * by);
         }
         const double slack = size * static_cast<double>(d.entries + 8) * 0x1p-24;
@@ -223,10 +245,12 @@ int check_weight_only(int32_t isa, int& runs) {
     }
     for (const int64_t m : {0, 1, 3, 6, 17, 33}) {
         for (const int64_t n : {1, 9, 66, 225}) {
-            for (const int64_t entries : {64, 128, 4160}) {
+            for (const int64_t entries : {64, 128, 4864}) {  // the last beyond what is taken at once
                 const Drawn d = drawn(m, n, entries);
-                for (const bool rounds : {false, true}) {
-                    check(scales_groups(isa, d, rounds, 1 + m % 2), rounds ? "int8 groups" : "groups", m, n, entries);
+                for (const int64_t group : {int64_t{64}, int64_t{128}, entries}) {
+                    if (entries % group != 0) continue;
+                    check(scales_groups(isa, d, group, false, 1 + m % 2), "groups", m, n, entries);
+                    check(scales_groups(isa, d, group, true, 1 + m % 2), "int8 groups", m, n, entries);
                 }
             }
         }

@@ -22,6 +22,17 @@ def attending():
     return nn.Sequential(nn.Linear(4, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 4))
 
 
+class Words(nn.Module):
+    def __init__(self, tied=True):
+        super().__init__()
+        self.words, self.body, self.head = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 9, bias=False)
+        if tied:
+            self.head.weight = self.words.weight
+
+    def forward(self, ids):
+        return self.head(self.body(self.words(ids)))
+
+
 def binary():
     return pc.binarize(net(), "pc", "poly", accumulator=pc.Accumulator(6, "saturate"), padding_value=1)
 

@@ -229,11 +229,16 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
 
 @pytest.mark.usefixtures("without_engines", "without_memory")
 def test_a_language_model_writes(theirs, capsys):
-    found = measured(capsys, "theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1")
+    arguments = ["theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1"]
+    found = measured(capsys, *arguments, "--group-size", "32")
+    assert found["group_size"] == 32
+    assert found["layers"][0]["packed_bytes"] == 64 * 64 // 8 + 4 * 64 * 2  # signs, and two scales for each of 64 rows
     assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
     writing = found["generation"]
     assert (writing["prompt"], writing["tokens"]) == (6, 3)
-    assert [writer["name"] for writer in writing["writers"]] == ["float", "packed"]
+    assert [writer["name"] for writer in writing["writers"]] == ["float", "packed", "packed, inputs int8"]
+    assert writing["llama_cpp"] is None
+    assert "divide" in found["absent"]["llama.cpp"] or "pip install" in found["absent"]["llama.cpp"]
     for writer in writing["writers"]:
         assert all(is_spread(writer[name]) for name in ("first_token", "first_speedup", "rate", "rate_speedup"))
 
@@ -273,7 +278,7 @@ def test_long_networks_fit_80_columns(theirs, capsys):
         (["theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
         (["theirs:net", "--threads", "1000000"], "more than the"),
         (["theirs:writing"], "theirs:writing has 64 positions: --prompt 128 and --tokens 32 are more together"),
-        (["small_lama"], "small_llama writes text, and one of your own is MODULE:CALLABLE"),
+        (["small_lama"], "small_llama and llama_1b write text, and one of your own is MODULE:CALLABLE"),
         (["theirs:mesh"], "has no 'mesh'"),
         (["theirs:takes"], "must be callable without arguments: missing a required argument: 'width'"),
         (["theirs:wrong"], "must return a float nn.Module; it returned int"),

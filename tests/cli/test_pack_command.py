@@ -96,6 +96,21 @@ def test_learned_scales_of_different_groups_are_refused(theirs, folder, capsys):
     assert "(learned scales of groups of 4, 8 inputs): name a MODULE:CALLABLE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_binary_embeddings_and_tied_heads_are_found_or_told(theirs, folder, tied):
+    ids = torch.arange(9)[None]
+    theirs_too = "theirs:Words" if tied else "theirs:untied"
+    with open("theirs.py", "a") as code:
+        code.write("\n\ndef untied():\n    return Words(tied=False)\n")
+    binary = touched(pc.binarize(theirs["Words"](tied), "bnn++", keep=None, embeddings=True))
+    state = binary.state_dict()
+    torch.save(state, "last.pt")
+    torch.save({name.replace("latent", "weight"): t for name, t in state.items() if ".mu" not in name}, "float.pt")
+    for arguments in (["last.pt"], ["float.pt", "--embeddings", "--keep"]):
+        assert packed(*arguments, "--model", theirs_too) == 0
+        assert packed_equals("packed.safetensors", theirs["Words"](tied), binary, ids)
+
+
 def test_float_weights_are_made_binary_as_told(theirs, folder, capsys):
     model = touched(theirs["net"]())
     torch.save(model.state_dict(), "float.pt")
@@ -182,6 +197,8 @@ def test_a_proof_that_fails_leaves_no_file(theirs, folder, capsys, monkeypatch):
         (["twice.pt", "--model", "theirs:net", "--prefix", "emma."], "'emma.'; it has some under 'model.', 'ema.'"),
         (["latents.pt", "--model", "theirs:net", "--keep", "2"], "the checkpoint has latents, which say it: leave out"),
         (["latents.pt", "--model", "theirs:binary", "--scale", "tensor", "--activations", "poly"], "leave out --activ"),
+        (["latents.pt", "--model", "theirs:net", "--embeddings"], "which say it: leave out --embeddings"),
+        (["float.pt", "--model", "theirs:net", "--embeddings"], "with an nn.Embedding, and this one has none"),
         (["latents.pt", "--model", "theirs:net", "--accumulator", "8"], "is for binary inputs, which the checkpoint"),
         (["float.pt", "--model", "theirs:net", "--keep", "tail"], "the pattern 'tail' fits no layer"),
         (["float.pt", "--model", "theirs:mesh"], "has no 'mesh'"),

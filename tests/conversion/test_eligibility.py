@@ -73,7 +73,7 @@ ODD = {
     "complex": (lambda: nn.Linear(4, 4, dtype=torch.complex64), "complex64"),
     "float8": (lambda: nn.Linear(4, 4).to(torch.float8_e5m2), "float8_e5m2"),
     "empty": (lambda: nn.Linear(4, 0), "empty"),
-    "embedding": (lambda: nn.Embedding(4, 4), "no binary form of Embedding"),
+    "embedding": (lambda: nn.Embedding(4, 4), "an embedding: embeddings=True"),
     "bilinear": (lambda: nn.Bilinear(4, 4, 4), "no binary form of Bilinear"),
     "recurrent": (lambda: nn.LSTM(4, 4), "weight_ih_l0"),
 }

@@ -116,6 +116,25 @@ def test_a_tied_head_and_a_pack_in_8_bits(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "net.gguf")["output.weight"], packed.lm_head.weight.half().float().numpy())
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("group_size", [None, 128])
+def test_a_binary_embedding_and_head_are_blocks_of_signs(tied: bool, group_size: int | None, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"tie_word_embeddings": tied, "hidden_size": 256, "num_attention_heads": 8}
+    model = binary(language_model("qwen2", **sizes), None, embeddings=True, group_size=group_size)
+    to_gguf(model, tmp_path / "net.gguf", tokenizer=TOKENIZER)
+    kinds = gguf.GGMLQuantizationType
+    types = {tensor.name: tensor.tensor_type for tensor in gguf.GGUFReader(tmp_path / "net.gguf").tensors}
+    assert {kind for name, kind in types.items() if "norm" not in name and "bias" not in name} == {kinds.Q1_0}
+    assert ("output.weight" in types) == (not tied)
+    found = read(tmp_path / "net.gguf")
+    for name, module in (("token_embd", model.model.embed_tokens), ("output", model.lm_head))[: 2 - tied]:
+        assert np.array_equal(found[f"{name}.weight"], module.binary_weight.half().float().numpy())
+    pc.save(pc.pack(model), tmp_path / "net")
+    loaded = pc.load(tmp_path / "net", language_model("qwen2", **sizes))
+    to_gguf(loaded, tmp_path / "b", tokenizer=TOKENIZER)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "net.gguf").read_bytes()
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (4, 1), (4, 2), (4, 4)])
 def test_each_block_has_the_scale_of_its_group(shape: tuple[int, ...]) -> None:
     scale, latent = torch.rand(shape) + 0.5, torch.randn(4, 512)

@@ -74,6 +74,21 @@ def test_logits_of_a_model_with_scales_of_groups(scale: str, tmp_path: Path) -> 
     assert distance(model, engine, prompt_of(tokenizer)) < ROUNDING
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_logits_of_a_model_whose_matrices_are_all_binary(tied: bool, tmp_path: Path) -> None:
+    """Rows of the embedding have two blocks of other scales; with one scale a row the logits would be far off."""
+    tokenizer = byte_level()
+    floats = language_model("qwen2", len(tokenizer), tie_word_embeddings=tied, hidden_size=256, num_attention_heads=8)
+    with torch.no_grad():
+        floats.model.embed_tokens.weight[:, :128].mul_(5)
+    plain = pc.pack(binary(copy.deepcopy(floats), None, embeddings=True))
+    model = pc.pack(binary(floats, None, embeddings=True, group_size=128))
+    to_gguf(model, tmp_path / "net.gguf", tokenizer=tokenizer)
+    engine = Engine(tmp_path / "net.gguf")
+    assert distance(plain, engine, prompt_of(tokenizer)) > 4 * ROUNDING
+    assert distance(model, engine, prompt_of(tokenizer)) < ROUNDING
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_it_writes_the_same_text(kind: str, tmp_path: Path) -> None:
     tokenizer = byte_level()

@@ -56,6 +56,33 @@ def test_scales_of_groups(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(answer, packed(example), rtol=TOLERANCE, atol=TOLERANCE)
 
 
+class Tied(nn.Module):
+    """An embedding, whose rows are whole bytes or not, and a head that is tied to it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.words, self.norm = nn.Embedding(21, dim), nn.LayerNorm(dim)
+        self.body, self.head = nn.Linear(dim, dim), nn.Linear(dim, 21, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.norm(self.body(self.words(ids))))
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "gguf"])
+@pytest.mark.parametrize("dim", [16, 12])
+@pytest.mark.parametrize("options", [{}, {"group_size": 4}, {"scale": "tensor"}, {"scale": None}], ids=str)
+def test_a_binary_embedding_and_a_tied_head(name: str, dim: int, options: dict[str, Any], tmp_path: Path) -> None:
+    packed = pc.pack(pc.binarize(Tied(dim), "bc", keep=None, embeddings=True, **options).eval())
+    path, example = tmp_path / ("net.xml" if name == "openvino" else "net.onnx"), torch.randint(21, (3, 5))
+    FORMATS[name].write(packed, example, path)
+    (answer,) = FORMATS[name].run(path, lambda: Tied(dim))(example)
+    torch.testing.assert_close(answer, packed(example), rtol=TOLERANCE, atol=TOLERANCE)
+    other = FORMATS[name].run(path, lambda: Tied(dim))(example.flip(1))[0]
+    torch.testing.assert_close(other, packed(example.flip(1)), rtol=TOLERANCE, atol=TOLERANCE)
+
+
 class Words(nn.Module):
     """An embedding, and a binary layer."""
 

@@ -20,7 +20,7 @@ VOCABULARY: list[Any] = [
     "channel", "tensor", "float32", "float16", "float64", "same", "valid", "zeros", "circular", "wrap", "cyclic",
     [0], [1, 1], [0, 2**63], [2**62, 4], [-1, 4], [0, 1e999], [10**18, 10**18], 
     {"bits": 8, "overflow": "wrap", "slope": 2},
-    "first", "first.bits", "first.scale", "deep.0.weight", "pt",
+    "embedding", "first", "first.bits", "first.scale", "deep.0.weight", "pt",
 ]  # fmt: skip
 
 

@@ -11,9 +11,7 @@ import proxconnect as pc
 from gguf_files import binary, byte_level, language_model
 from proxconnect.export import to_gguf
 from proxconnect.export.gguf.architecture import architecture_of
-from proxconnect.export.gguf.blocks import to_blocks
 from proxconnect.huggingface import GgufFileError, from_gguf
-from proxconnect.kernels.bits import pack_bits
 
 gguf = pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
 
@@ -198,19 +196,31 @@ def test_other_frequencies_are_refused(tmp_path: Path) -> None:
         from_gguf(tmp_path / "net.gguf", language_model("llama", rope_parameters=LLAMA3 | {"factor": 2.0}))
 
 
-def test_an_embedding_of_signs_becomes_floats(tmp_path: Path) -> None:
-    to_gguf(binary(language_model("llama")), tmp_path / "net.gguf", tokenizer=TOKENIZER)
-    signs = torch.randn(300, 128)
-    blocks = torch.from_numpy(to_blocks(pack_bits(signs), torch.rand(300, 1)))
-    content = bytearray((tmp_path / "net.gguf").read_bytes())
-    (tensor,) = (each for each in gguf.GGUFReader(tmp_path / "net.gguf").tensors if each.name == "token_embd.weight")
-    at = content.index(b"token_embd.weight") + len(b"token_embd.weight") + 4 + 16
-    content[at : at + 4] = b"\x29\x00\x00\x00"
-    content[tensor.data_offset : tensor.data_offset + blocks.numel()] = blocks.numpy().tobytes()
-    (tmp_path / "net.gguf").write_bytes(content)
-    read = from_gguf(tmp_path / "net.gguf", language_model("llama"), "bc")
-    assert torch.equal(read.model.embed_tokens.weight.sign(), signs.sign())
-    assert isinstance(read.model.layers[0].mlp.up_proj, pc.BinaryLinear)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("groups", [False, True])
+def test_a_binary_embedding_comes_back_with_its_head(tied: bool, groups: bool, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"tie_word_embeddings": tied, "hidden_size": 256, "num_attention_heads": 8}
+    floats = language_model("llama", **sizes)
+    with torch.no_grad():
+        floats.model.embed_tokens.weight[:, :128].mul_(3)
+    model = binary(floats, None, embeddings=True, group_size=128 if groups else None)
+    to_gguf(model, tmp_path / "net.gguf", tokenizer=TOKENIZER)
+    read = from_gguf(tmp_path / "net.gguf", blank("llama", **sizes), "bc").eval()
+    assert read.binarization.floats == {}
+    assert (read.lm_head.latent is read.model.embed_tokens.latent) == tied
+    for name in ("lm_head", "model.embed_tokens"):
+        weight, expected = (each.get_submodule(name).binary_weight for each in (read, model))
+        assert torch.equal(weight, expected.half().float())
+    to_gguf(read, tmp_path / "again.gguf", tokenizer=TOKENIZER)
+    assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "net.gguf").read_bytes()
+
+
+def test_a_binary_embedding_with_a_float_head_and_the_reverse(tmp_path: Path) -> None:
+    for keep, kept in (("lm_head", "lm_head"), ("model.embed_tokens", "model.embed_tokens")):
+        model = binary(language_model("llama"), keep, embeddings=keep == "lm_head")
+        to_gguf(model, tmp_path / "net.gguf", tokenizer=TOKENIZER)
+        read = from_gguf(tmp_path / "net.gguf", blank("llama"), "bc")
+        assert list(read.binarization.floats) == [kept]
 
 
 def test_a_file_without_binary_matrices_is_refused(tmp_path: Path) -> None:

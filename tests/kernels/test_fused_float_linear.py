@@ -55,7 +55,8 @@ def test_equal_to_the_product_and_its_steps(instruction_set: str, data: st.DataO
     if x.numel() and data.draw(st.booleans()):
         what = data.draw(st.sampled_from([torch.nan, torch.inf, 1e-42]))
         x.select(0, -1).fill_(what) if len(lead) else x[:1].fill_(what)
-    groups = [] if columns % 64 else [kernels.group_scales(drawn(rows, columns // 64, seed=2))]
+    grouped = drawn(rows, columns // 64, seed=2)
+    groups = [] if columns % 64 else [kernels.group_scales(grouped), kernels.group_scales(grouped.half())]
     scale = data.draw(st.sampled_from([None, torch.tensor([0.3]), drawn(rows, seed=2), *groups]))
     bias = data.draw(st.sampled_from([None, drawn(rows, seed=3)]))
     a, b, other = drawn(rows, seed=4), drawn(rows, seed=5), drawn(*lead, rows, seed=6)

@@ -65,7 +65,7 @@ def _convolution(**more: Any) -> Callable[[], Arguments]:
 def _binarize() -> Arguments:
     return {"model": net(), "weights": "bnn++", "activations": None, "scale": "channel", "accumulator": None,
             "keep": "edges", "example": rows(), "padding_value": 0, "include": (),
-            "group_size": None}  # fmt: skip
+            "group_size": None, "embeddings": False}  # fmt: skip
 
 
 def _written(**options: Any) -> Callable[[], Arguments]:
@@ -100,6 +100,13 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.BinaryConvTranspose1d": _convolution(),
     "pc.BinaryConvTranspose2d": _convolution(),
     "pc.BinaryConvTranspose3d": _convolution(),
+    "pc.BinaryEmbedding": lambda: {
+        "num_embeddings": 4,
+        "embedding_dim": 8,
+        "weights": "bnn++",
+        "scale": "channel",
+        "group_size": None,
+    },
     "pc.BinaryLinear": _layer(in_features=4, out_features=3, device=None, dtype=None),
     "pc.BinaryMultiheadAttention": _layer(embed_dim=8, num_heads=2),
     "layers.BinaryParameter": lambda: {"parameter": nn.Parameter(torch.randn(3, 4)), "channel_dims": (0,)},

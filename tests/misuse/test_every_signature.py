@@ -12,7 +12,7 @@ import torch
 from every_call import CALLS, RESULTS, ROOMS, call, function
 
 OF_TORCH = {"in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride", "padding", "bias",
-            "embed_dim", "num_heads", "device", "dtype"}  # fmt: skip
+            "embed_dim", "num_heads", "num_embeddings", "embedding_dim", "device", "dtype"}  # fmt: skip
 """Arguments that torch's own layers check, or do not."""
 
 SLOW = {"export.to_onnx", "export.to_openvino", "export.to_qonnx", "theory.plot_verdict"}

@@ -38,6 +38,8 @@ def add_to(command: Parser) -> None:
         help="what shares a scale; default: channel, or learned where the file has learned ones")  # fmt: skip
     add("--group-size", type=int, metavar="N", help="inputs of a linear layer that share a scale; default: all, or as "
         "many as with the learned ones of the file")  # fmt: skip
+    add("--embeddings", action="store_true", help="make embeddings binary too, beside float weights; a tied head needs "
+        "--keep alone as well")  # fmt: skip
     add("--accumulator", type=accumulator, metavar="BITS[:OVERFLOW]", help="of the sums of binary inputs; OVERFLOW is "
         "wrap, saturate or cyclic; default: none")  # fmt: skip
 
@@ -75,16 +77,21 @@ def trained(
     matched = match(checkpoint, model, parsed.prefix)
     scale = None if parsed.scale == "none" else parsed.scale
     if any(isinstance(module, BinaryLayer) for module in model.modules()):
-        _refuse(parsed, "the network is binary as it is built", ("weights", "activations", "keep", "accumulator"))
+        _refuse(
+            parsed,
+            "the network is binary as it is built",
+            ("weights", "activations", "keep", "accumulator", "embeddings"),
+        )
         how = "binary as it is built"
     elif matched.binary_layers:
-        _refuse(parsed, "the checkpoint has latents, which say it", ("weights", "activations", "keep"))
+        _refuse(parsed, "the checkpoint has latents, which say it", ("weights", "activations", "keep", "embeddings"))
         _binarize_as(checkpoint, matched, model, scale, parsed)
         how = "binary as its latents say"
     else:
         make_binary(
             model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
             group_size=parsed.group_size, keep=(subject.keep if parsed.keep is None else parsed.keep) or None,
+            embeddings=parsed.embeddings,
         )  # fmt: skip
         how = "its weights are float, made binary by their signs"
     fill(model, matched, checkpoint)
@@ -105,7 +112,7 @@ def make_binary(model: nn.Module, weights: str, activations: str | None, **optio
 
 
 def _refuse(parsed: argparse.Namespace, why: str, names: Iterable[str]) -> None:
-    given = [f"--{name}" for name in names if getattr(parsed, name) is not None]
+    given = [f"--{name}" for name in names if getattr(parsed, name) not in (None, False)]
     if given:
         raise ValueError(f"{why}: leave out {' and '.join(given)}")
 
@@ -133,6 +140,7 @@ def _binarize_as(
             model, _ANY_PAIR, inputs or None, scale="learned" if learned else scale,
             accumulator=parsed.accumulator, keep=lambda name, _: name not in binary,
             group_size=_group_size(matched, learned) if learned else parsed.group_size,
+            embeddings=any(isinstance(m, nn.Embedding) for name, m in model.named_modules() if name in binary),
         )  # fmt: skip
     except ValueError as error:
         first = str(error).splitlines()[0]

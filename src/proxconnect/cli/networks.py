@@ -36,19 +36,28 @@ class FloatNetwork:
 
 def small_llama() -> nn.Module:
     """Build an untrained LLaMA language model of 134 million weights; it needs transformers."""
+    return _llama(hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12)
+
+
+def llama_1b() -> nn.Module:
+    """Build an untrained LLaMA language model of 953 million weights; it needs transformers."""
+    return _llama(hidden_size=2048, intermediate_size=5632, num_hidden_layers=16, num_attention_heads=32)
+
+
+def _llama(**sizes: int) -> nn.Module:
     transformers = extras.require("transformers", "huggingface")
-    config = transformers.LlamaConfig(
-        vocab_size=32000, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
-        max_position_embeddings=2048,
-    )  # fmt: skip
+    config = transformers.LlamaConfig(vocab_size=32000, max_position_embeddings=2048, **sizes)
     model: nn.Module = transformers.LlamaForCausalLM(config)
     return model
 
 
+def _prompt(_: nn.Module) -> Any:
+    return {"input_ids": torch.randint(32000, (1, 128))}
+
+
 LANGUAGE_MODELS = {
-    "small_llama": FloatNetwork(
-        "LLaMA, 768 wide, 12 layers", small_llama, lambda _: {"input_ids": torch.randint(32000, (1, 128))}
-    ),
+    "small_llama": FloatNetwork("LLaMA, 768 wide, 12 layers", small_llama, _prompt),
+    "llama_1b": FloatNetwork("LLaMA, 2048 wide, 16 layers", llama_1b, _prompt),
 }
 
 
@@ -99,8 +108,8 @@ def named(name: str) -> FloatNetwork:
     try:
         found = names.find(name)
     except ValueError as error:
-        written = ", ".join(LANGUAGE_MODELS)
-        raise ValueError(f"{error}; {written} writes text, and one of your own is MODULE:CALLABLE") from None
+        writers = " and ".join(LANGUAGE_MODELS)
+        raise ValueError(f"{error}; {writers} write text, and one of your own is MODULE:CALLABLE") from None
     return FloatNetwork(found.title, found.build, lambda model: of_shapes([(1, *found.input_size(model))]), found.keep)
 
 

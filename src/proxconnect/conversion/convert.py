@@ -5,16 +5,18 @@ from typing import Any
 
 from torch import nn
 
-from proxconnect._support.arguments import require_module
+from proxconnect._support.arguments import boolean, require_module
 from proxconnect._support.text import some
 from proxconnect.conversion.eligibility import FORMS, Include, WeightLayer, float_inputs, registered_edges, survey
 from proxconnect.conversion.flow import trace
 from proxconnect.conversion.patterns import Keep, PairChoice, first_match, kept, require_effect, resolve_choice
 from proxconnect.conversion.table import Plan, Row
+from proxconnect.conversion.tying import Decision, agreed, require_embedding, tie
 from proxconnect.conversion.undoing import unchanged_on_error
 from proxconnect.layers import Accumulator
 from proxconnect.layers.base import BinaryLayer, name_layers, pair_of_inputs, require_binary_input
 from proxconnect.layers.converted import BinaryConv, require_padding_value
+from proxconnect.layers.embedding import INDICES, BinaryEmbedding
 from proxconnect.layers.fast_path import call_every_layer
 from proxconnect.layers.groups import require_divisible, require_groups
 from proxconnect.layers.one_sign import ADVICE
@@ -24,20 +26,18 @@ from proxconnect.quantizer.scales import Scale
 
 ONE_SIGN = "its input has one sign only"
 
-_Decision = tuple[WeightLayer, AnyPair | None, AnyPair | None, str]
-"""A layer, the pairs of its weights and of its inputs (None: float), and the reason why one of them is float."""
-
 
 def binarize(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (), group_size: int | None = None,
+    include: Include = (), group_size: int | None = None, embeddings: bool = False,
 ) -> nn.Module:  # fmt: skip
     """Make layers of `model` binary, in place, and return it; `model.binarization` is the `Plan` that was followed.
 
     Linear layers, convolutions, transposed convolutions, `nn.MultiheadAttention` and transformers' `Conv1D` become
-    `BinaryLinear`, `BinaryConv2d` and so on. They stay the same objects, and so do their parameters; the weight is
-    renamed `latent`. For other parameters see `binarize_parameter`. On any error the model stays as it was.
+    `BinaryLinear`, `BinaryConv2d` and so on, and on request embeddings become `BinaryEmbedding`. They stay the same
+    objects, and so do their parameters; the weight is renamed `latent`. For other parameters see `binarize_parameter`.
+    On any error the model stays as it was.
 
     With an `example`, a warning lists layers whose binary input would have one sign only, as behind a ReLU.
 
@@ -61,12 +61,16 @@ def binarize(
         include: subclasses of those layers to convert although they override `forward`, which is then lost. Methods and
             attributes that a subclass adds stay.
         group_size: give every `group_size` inputs of an output channel a scale of their own, as GGUF's Q1_0 does with
-            128; None for one scale a channel. It is for linear layers with float inputs.
+            128; None for one scale a channel. It is for linear layers with float inputs, and for embeddings.
+        embeddings: make `nn.Embedding` layers binary too, with a scale for each row. An embedding and a head that are
+            tied become binary together, with one latent, or stay float together: to make all matrices of a language
+            model binary, pass `keep=None` as well.
 
     Raises:
         ValueError: a pair or scale is unknown or does not fit, F or B of a pair of your own is no sound map, a pattern
             fits no layer or decides nothing, a padding value is not 0, 1 or -1, a padding value or an accumulator has
-            no binary inputs, groups do not suit a layer, the model is binary, lazy or integer or has an attribute
+            no binary inputs, groups do not suit a layer, tied layers would have two pairs, `embeddings` makes no
+            embedding binary, the model is binary, lazy or integer or has an attribute
             `binarization`, or nothing would become binary.
         TypeError: an argument has another type.
         Exception: the model's own error for the `example`, or that of your `keep`, with a note.
@@ -83,7 +87,7 @@ def binarize(
     """
     require_module(model, "binarize(model, weights)")
     result, decisions = _decide(
-        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size
+        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size, embeddings
     )  # fmt: skip
     if not result.binary:
         advice = "pass keep=None to binarize the edges too, or patterns that fit other layers"
@@ -112,6 +116,7 @@ def binarize(
                 for part in converted.modules():
                     if isinstance(part, BinaryLayer):
                         part.first_inputs.is_settled = True  # the warning was given
+        tie(model)
         call_every_layer(model)
         name_layers(model)
     return model
@@ -120,7 +125,7 @@ def binarize(
 def plan(
     model: nn.Module, weights: PairChoice = "bnn++", activations: PairChoice = None, *, scale: Scale = "channel",
     accumulator: Accumulator | None = None, keep: Keep = "edges", example: Any = None, padding_value: int = 0,
-    include: Include = (), group_size: int | None = None,
+    include: Include = (), group_size: int | None = None, embeddings: bool = False,
 ) -> Plan:  # fmt: skip
     """Return the plan that `binarize` would follow for the same arguments; the model stays as it is.
 
@@ -139,14 +144,14 @@ def plan(
     """
     require_module(model, "plan(model, weights)")
     return _decide(
-        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size
+        model, weights, activations, scale, accumulator, keep, example, padding_value, include, group_size, embeddings
     )[0]  # fmt: skip
 
 
 def _decide(
     model: nn.Module, weights: PairChoice, activations: PairChoice, scale: Scale, accumulator: Accumulator | None,
-    keep: Keep, example: Any, padding_value: int, include: Include, group_size: int | None,
-) -> tuple[Plan, list[_Decision]]:  # fmt: skip
+    keep: Keep, example: Any, padding_value: int, include: Include, group_size: int | None, embeddings: bool,
+) -> tuple[Plan, list[Decision]]:  # fmt: skip
     if not isinstance(getattr(model, "binarization", None), Plan | None):
         raise ValueError(
             f"binarize() keeps its plan as model.binarization, but this {type(model).__name__} has an attribute or a "
@@ -154,7 +159,8 @@ def _decide(
         )
     if weights is None:
         raise TypeError("weights takes a pair or a mapping from patterns to pairs; got None")
-    layers = survey(model, include)
+    embeddings = boolean(embeddings, "embeddings")
+    layers = survey(model, include, embeddings)
     weight_pairs = resolve_choice(weights, layers, "weights")
     input_pairs = {p: pair_of_inputs(a) for p, a in resolve_choice(activations, layers, "activations").items()}
     require_binary_input(accumulator, *input_pairs.values())
@@ -163,14 +169,18 @@ def _decide(
     require_padding_value(padding_value)
     if padding_value and not any(input_pairs.values()):
         raise ValueError(f"padding_value {padding_value} is for binary inputs: pass activations too, or leave it 0")
-    watched = [layer for layer in layers if layer.form is not None]  # an edge may stay float for other reasons
+    watched = [layer for layer in layers if layer.is_product]  # an edge may stay float for other reasons
     flow = None if example is None or not watched else trace(model, watched, example)
     reasons = kept(keep, layers, lambda: registered_edges(model, layers) if flow is None else flow.edges())
     bypassed, one_sign = (set(), set()) if flow is None else (flow.bypassed(), flow.of_one_sign())
     float_for = float_inputs(model, bypassed)
-    decisions = [_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers]
+    float_for |= {layer.module: INDICES for layer in layers if layer.form is BinaryEmbedding}
+    decided = (_decision(layer, weight_pairs, input_pairs, reasons, float_for, one_sign) for layer in layers)
+    decisions = agreed([*decided])
     for argument, index, choice in (("weights", 1, weight_pairs), ("activations", 2, input_pairs)):
         require_effect(choice, layers, {d[0].name: d[3] for d in decisions if d[index] is None}, argument)
+    if embeddings:
+        require_embedding(decisions)
     require_groups(group_size, scale)
     _require_divisible(group_size, decisions)
     rows = []
@@ -180,7 +190,7 @@ def _decide(
     return Plan(tuple(rows), scale, accumulator, padding_value, group_size), decisions
 
 
-def _require_divisible(group_size: int | None, decisions: list[_Decision]) -> None:
+def _require_divisible(group_size: int | None, decisions: list[Decision]) -> None:
     """Raise the error of `require_divisible` for the first layer that groups do not suit, with its name."""
     for layer, pair, input_pair, _ in decisions:
         if pair is not None and layer.form is not None:
@@ -194,7 +204,7 @@ def _require_divisible(group_size: int | None, decisions: list[_Decision]) -> No
 def _decision(
     layer: WeightLayer, weights: dict[str, AnyPair | None], activations: dict[str, AnyPair | None],
     kept_for: dict[str, str], float_for: dict[nn.Module, str], one_sign: set[nn.Module],
-) -> _Decision:  # fmt: skip
+) -> Decision:  # fmt: skip
     pattern = first_match(layer, weights)
     pair = None if pattern is None else weights[pattern]
     reason = layer.obstacle or kept_for.get(layer.name, "")

@@ -4,7 +4,7 @@ A bypassed layer is one by whose weight other code multiplies without calling th
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -26,6 +26,7 @@ from proxconnect.layers import (
     BinaryTransposedLinear,
 )
 from proxconnect.layers.converted import ConvertedLayer
+from proxconnect.layers.embedding import BinaryEmbedding, fault_of
 from proxconnect.quantizer.quantizer import FLOAT_TYPES
 
 Form = type[ConvertedLayer] | type[BinaryMultiheadAttention]
@@ -42,7 +43,7 @@ FORMS: tuple[Form, ...] = (
     BinaryMultiheadAttention,
     BinaryTransposedLinear,
 )
-"""The binary layers that a float layer can become."""
+"""The binary layers that a float layer can become by default."""
 
 _OWN_COMPUTATION = ("forward", "_conv_forward", "__call__")
 
@@ -78,16 +79,22 @@ class WeightLayer:
         names = () if self.form is None else self.form.float_weights(self.module)
         return tuple(p for name in names if (p := self.module._parameters.get(name)) is not None)
 
+    @property
+    def is_product(self) -> bool:
+        """True if the layer has a binary form that multiplies its input, so that it may be an edge."""
+        return self.form is not None and self.form is not BinaryEmbedding
 
-def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
+
+def survey(model: nn.Module, include: Include = (), embeddings: bool = False) -> list[WeightLayer]:
     """List the modules of `model` that have a weight of two dimensions or more, except norms, in order of registration.
 
-    Only the subclasses of convertible layers in `include` can become binary although they override `forward`; TypeError
-    for another class there. ValueError if the model is binary already, has lazy parameters, or has integer weights.
+    Embeddings can become binary only with `embeddings`, and only then linear layers that are tied to them. Only the
+    subclasses of convertible layers in `include` can become binary although they override `forward`; TypeError for
+    another class there. ValueError if the model is binary already, has lazy parameters, or has integer weights.
     """
     classes = tuple(include) if isinstance(include, tuple | list) else (include,)
     for cls in classes:
-        if not isinstance(cls, type) or binary_form(cls) is None:
+        if not isinstance(cls, type) or binary_form(cls, embeddings) is None:
             raise TypeError(f"include takes subclasses of the layers that have a binary form; got {cls!r}")
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -99,26 +106,46 @@ def survey(model: nn.Module, include: Include = ()) -> list[WeightLayer]:
             owners.setdefault(id(parameter), []).append(f"{aliases[0]}.{key}".removeprefix("."))
     layers, adapters = [], _adapters(model)
     for module, aliases in names.items():
-        form = None if module in adapters else binary_form(type(module))  # without one it is no edge either
+        form = None if module in adapters else binary_form(type(module), embeddings)  # without one it is no edge either
         if form is None and not _owns_weight(module):
             continue
-        obstacle = adapters.get(module) or _obstacle(module, form, classes) or _tie(module, form, aliases[0], owners)
+        obstacle = adapters.get(module) or _obstacle(module, form, classes)
         layers.append(WeightLayer(tuple(aliases), module, form, obstacle))
-    return layers
+    shared = _shared(layers, owners)
+    return [
+        layer if layer.obstacle or shared & {id(weight) for weight in layer.weights}
+        else replace(layer, obstacle=_tie(layer.module, layer.form, layer.name, owners))
+        for layer in layers
+    ]  # fmt: skip
 
 
-def binary_form(cls: type[nn.Module]) -> Form | None:
-    """Return the binary class, one of `FORMS`, that replaces the float class `cls`; None if there is none."""
-    return next((form for form in FORMS if form.float_class(cls) is not None), None)
+def binary_form(cls: type[nn.Module], embeddings: bool = False) -> Form | None:
+    """Return the binary class that replaces the float class `cls`, or None; without `embeddings` one of `FORMS`."""
+    forms = (*FORMS, BinaryEmbedding) if embeddings else FORMS
+    return next((form for form in forms if form.float_class(cls) is not None), None)
+
+
+def _shared(layers: list[WeightLayer], owners: dict[int, list[str]]) -> set[int]:
+    """Return the ids of weights that can become one latent of several layers: of embeddings and linear layers alone."""
+    holders: dict[int, list[WeightLayer]] = {}
+    for layer in layers:
+        if layer.form in (BinaryEmbedding, BinaryLinear) and not layer.obstacle:
+            holders.setdefault(id(layer.weights[0]), []).append(layer)
+    return {
+        weight
+        for weight, held in holders.items()
+        if len(held) == len(owners[weight]) > 1 and any(layer.form is BinaryEmbedding for layer in held)
+    }
 
 
 def registered_edges(model: nn.Module, layers: list[WeightLayer]) -> dict[str, str]:
     """Map the names of the edge layers, judged by order of registration, to the reasons why they are edges.
 
-    Edges are layers with a binary form: the first (unless an embedding precedes it), the last, and all in the modules
-    that `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of `survey(model)`.
+    Edges are layers with a binary form other than embeddings: the first (unless an embedding precedes it), the last,
+    and all in the modules that `get_classifier()` or `get_output_embeddings()` return. `layers` is the result of
+    `survey(model)`.
     """
-    known = [layer for layer in layers if layer.form is not None]
+    known = [layer for layer in layers if layer.is_product]
     if not known:
         return {}
     edges = {known[-1].name: "edge: the last layer registered"}
@@ -188,6 +215,8 @@ def _owns_weight(module: nn.Module) -> bool:
 def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Module], ...]) -> str:
     """Return the reason why `module` cannot become binary, apart from ties, or an empty string."""
     kind = type(module).__name__
+    if form is None and type(module) is nn.Embedding:
+        return "an embedding: embeddings=True makes it binary"
     if form is None:
         owned = [key for key, p in module._parameters.items() if p is not None and p.dim() >= 2]
         return f"no binary form of {kind} ({', '.join(owned)})" if owned != ["weight"] else f"no binary form of {kind}"
@@ -217,7 +246,7 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
             return f"its weight is {str(weight.dtype).removeprefix('torch.')}"
         if type(weight) is not nn.Parameter:
             return f"its weight is a {type(weight).__name__}, no plain parameter: binarize first"
-    return ""
+    return fault_of(module) if isinstance(module, nn.Embedding) else ""
 
 
 def _tie(module: nn.Module, form: Form | None, name: str, owners: dict[int, list[str]]) -> str:

@@ -32,7 +32,8 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
     layers become float layers with the weights scale · levels. A module with several names has entries under each.
     Version metadata is kept.
 
-    If the float network ties a binary weight to a float one, such as a head to an embedding, untie them there first.
+    Binary layers that are tied, such as a head and an embedding, have one tensor under both names. If the float network
+    ties a binary weight to a float one, untie them there first.
 
     Args:
         model: a binary or packed model.
@@ -63,7 +64,7 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         raise ValueError("the model has no binary layer and no packed one: call pc.binarize(model) and train it first")
     require_finite(model)
     warn_unless_ready(model, stacklevel=2)
-    weights = {m: m.binary_weight if isinstance(m, BinaryLayer) else m.weight for m in set(layers.values())}
+    weights = _hard_weights(set(layers.values()))
     own = {f"{name}.{part}" if name else part: name for name, layer in layers.items() for part in layer.own_state}
     state = model.state_dict()
     metadata = OrderedDict(state._metadata)  # type: ignore[attr-defined]  # torch keeps versions there
@@ -85,6 +86,20 @@ def hard_state_dict(model: nn.Module) -> "OrderedDict[str, Tensor]":
         )
     hardened._metadata = metadata  # type: ignore[attr-defined]  # as above
     return hardened
+
+
+def _hard_weights(layers: set[Any]) -> dict[nn.Module, Tensor]:
+    """Return the hard weights of binary and packed layers; layers that are tied share theirs."""
+    made: dict[tuple[int, int], Tensor] = {}
+    weights = {}
+    for layer in layers:
+        is_binary = isinstance(layer, BinaryLayer)
+        held = layer._parameters.get("latent", layer) if is_binary else layer._held()
+        source = id(held), id(layer.weight_quantizer if is_binary else layer.scale)
+        if source not in made:
+            made[source] = layer.binary_weight if is_binary else layer.weight
+        weights[layer] = made[source]
+    return weights
 
 
 def reestimate_batchnorm(

@@ -7,12 +7,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional
 from torch.utils._pytree import tree_map, tree_map_only
 
 from proxconnect._support.arguments import boolean, require_module
 from proxconnect._support.example import arguments, run
 from proxconnect.deploy.fusion.graph_modules import layer_by_layer
 from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.forms import PackedEmbedding
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.kernels.bits import unpack_bits
 from proxconnect.pairs.prox import sign
@@ -58,7 +60,8 @@ def portable_program(packed: nn.Module, example: Any, *, any_batch: bool) -> Exp
             module.prepacked = None  # torch then computes the layer
         if isinstance(module, PackedLayer):
             form: Any = type(module)
-            module.__class__ = type(form.__name__, (_BySigns, form), {})
+            mixin = _RowsBySigns if isinstance(module, PackedEmbedding) else _BySigns
+            module.__class__ = type(form.__name__, (mixin, form), {})
     if any_batch:  # torch.export would take a batch of 1 for a constant
         example = tree_map_only(Tensor, lambda t: torch.cat([t, t]) if t.dim() and t.shape[0] == 1 else t, example)
     args, kwargs = arguments(model, example)
@@ -93,3 +96,8 @@ class _BySigns(PackedLayer):
 
     def _numbers(self) -> Tensor:
         return cast("Tensor", unpacked(self.bits, None, list(self._spec.shape))).to(self.scale.dtype)
+
+
+class _RowsBySigns(_BySigns):
+    def forward(self, input: Tensor, *args: Any) -> Tensor:
+        return functional.embedding(input, self.weight)

@@ -27,13 +27,15 @@ from proxconnect.layers import BinaryLayer
 from proxconnect.pairs.pair import AnyPair
 
 _DIVISORS = "rope_freqs.weight"
+_EMBEDDING, _HEAD = "model.embed_tokens", "lm_head"
 
 
 def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str | AnyPair = "bnn++") -> nn.Module:
     """Load a GGUF file into a float language model, and make the layers with matrices of the type Q1_0 binary.
 
     Their latent weights are ±scale, so that their binary weights are exactly those of the file. They have a scale for
-    each output, or for each 128 inputs of it if those of a row differ in any matrix. All other values become floats.
+    each output, or for each 128 inputs of it if those of a row differ in any matrix. So does an embedding of Q1_0, with
+    a head that is tied to it. All other values become floats.
     The model is one that `to_gguf` takes, built from its configuration. It changes in place, but not if the file is
     refused. The tokenizer is not read.
 
@@ -63,7 +65,12 @@ def from_gguf(path: str | os.PathLike[str], float_model: nn.Module, weights: str
         raise GgufFileError("the file has no matrix of the type Q1_0, and so nothing that is binary: load it with "
                             "transformers, and call pc.binarize")  # fmt: skip
     group_size = SIGNS if has_groups else None
-    binarize(float_model, {escape(name): weights for name in binary}, keep=None, group_size=group_size)
+    head, embedding = (float_model.get_submodule(name) for name in (_HEAD, _EMBEDDING))
+    has_embedding = _EMBEDDING in binary
+    if has_embedding and head.weight is embedding.weight:
+        binary.append(_HEAD)
+    binarize(float_model, {escape(name): weights for name in binary}, keep=None, group_size=group_size,
+             embeddings=has_embedding)  # fmt: skip
     with torch.no_grad():
         for key, value in values.items():
             name, _, part = key.rpartition(".")
@@ -89,7 +96,7 @@ def _read(
             if stored is None:  # no bias, or a tied head
                 continue
             floats = _floats(path, f"{other}.{part}", stored)
-            if stored.kind == Q1_0 and isinstance(module, nn.Linear):
+            if stored.kind == Q1_0 and isinstance(module, nn.Linear | nn.Embedding):
                 binary.append(name)
                 magnitudes = floats.abs()
                 has_groups |= not torch.equal(magnitudes, magnitudes[:, :1].expand_as(magnitudes))
@@ -133,7 +140,7 @@ def _shapes(model: Any, architecture: Architecture) -> Any:
     """Yield the name in GGUF and the shape of each tensor of a model."""
     for name, other in architecture.modules(model.config.num_hidden_layers):
         for part, parameter in model.get_submodule(name)._parameters.items():
-            is_tied = other == "output" and parameter is model.get_submodule("model.embed_tokens").weight
+            is_tied = other == "output" and parameter is model.get_submodule(_EMBEDDING).weight
             if parameter is not None and not is_tied:
                 yield f"{other}.{part}", tuple(parameter.shape)
     divisors = frequency_divisors(model)

@@ -11,6 +11,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from proxconnect._support.arguments import boolean
 from proxconnect._support.text import some
 from proxconnect.conversion import binarize
 from proxconnect.conversion.patterns import Keep
@@ -36,7 +37,7 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
 
     Args:
         weights, activations: names of `PAIRS`, or mappings from patterns of layer names to names.
-        scale, keep, padding_value, group_size: as for `binarize`, but `keep` is no function.
+        scale, keep, padding_value, group_size, embeddings: as for `binarize`, but `keep` is no function.
         accumulator: an `Accumulator`, or its fields as a mapping.
         layers: the pairs of weights and inputs by the name of each binary layer. `save_pretrained` writes them.
         thresholds: the names of the layers with learned thresholds, made by `add_thresholds`. `save_pretrained` writes
@@ -50,7 +51,8 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
         self, /, weights: Names = "bnn++", activations: Names = None, *, scale: Scale = "channel",
         keep: str | Sequence[str] | None = "edges", accumulator: Accumulator | Mapping[str, Any] | None = None,
         padding_value: int = 0, layers: Mapping[str, Sequence[str | None]] | None = None,
-        thresholds: Sequence[str] | None = None, group_size: int | None = None, **unknown: Any,
+        thresholds: Sequence[str] | None = None, group_size: int | None = None, embeddings: bool = False,
+        **unknown: Any,
     ) -> None:  # fmt: skip
         unknown.pop("quant_method", None)
         if unknown:
@@ -65,6 +67,7 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
         require_padding_value(padding_value)
         require_groups(group_size, scale)
         self.scale, self.padding_value, self.group_size = scale, int(padding_value), group_size
+        self.embeddings = boolean(embeddings, "embeddings of a configuration")
         self.keep = keep if isinstance(keep, str) else _strings("keep", keep, Sequence)
         self.accumulator, self.layers = _accumulator(accumulator), _layers(layers)
         self.thresholds = _strings("thresholds", thresholds, list | tuple)
@@ -84,13 +87,15 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
         Errors are those of `pc.binarize`; ValueError too if a name in `thresholds` is no layer with binary inputs.
         """
         layers = self.layers or {}
+        if self.embeddings:
+            _tie(model, layers)
         weights, inputs = ({escape(name): pairs[i] for name, pairs in layers.items()} for i in (0, 1))
         self._binarize(model, weights, inputs if any(inputs.values()) else None, None)
 
     def _binarize(self, model: nn.Module, weights: Names, activations: Names, keep: Keep) -> None:
         accumulator = None if self.accumulator is None else Accumulator(**self.accumulator)
         binarize(model, weights, activations, scale=self.scale, accumulator=accumulator, keep=keep,
-                 padding_value=self.padding_value, group_size=self.group_size)  # fmt: skip
+                 padding_value=self.padding_value, group_size=self.group_size, embeddings=self.embeddings)  # fmt: skip
         modules = dict(model.named_modules())
         for name in self.thresholds or ():
             layer = modules.get(name)
@@ -100,6 +105,16 @@ class ProxConnectConfig(QuantizationConfigMixin):  # type: ignore[misc]  # mypy 
                     "the network that was saved, with the config.json that was saved with it"
                 )
             add_thresholds(layer)
+
+
+def _tie(model: Any, layers: Mapping[str, Any]) -> None:
+    """Tie the weights of the `layers` of a float network that its configuration ties; transformers does so later."""
+    for target, source in model.all_tied_weights_keys.items():
+        owner, _, name = target.rpartition(".")
+        if owner in layers and source.rpartition(".")[0] in layers:
+            head: Any = model.get_submodule(owner)
+            head._parameters[name] = model.get_parameter(source)
+            head._is_hf_initialized = True  # else transformers reads its weight when only its scale is loaded
 
 
 def _named(part: str, choice: Names) -> Names:
@@ -176,8 +191,11 @@ class ProxConnectQuantizer(HfQuantizer):  # type: ignore[misc]  # mypy skips tra
             )
         return model
 
-    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[None, dict[str, Any]]:
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         """Store the layers with learned thresholds in the configuration, and return (None, {}): no tensor changes.
+
+        With binary embeddings return the state dict in which each name of a μ that tied layers share has its own
+        tensor. Otherwise the file has one of them, and transformers overwrites the others when it loads it.
 
         Warn of binary layers that the configuration lacks, because `from_pretrained` could not load the saved files.
         """
@@ -193,7 +211,10 @@ class ProxConnectQuantizer(HfQuantizer):  # type: ignore[misc]  # mypy skips tra
                 stacklevel=3,
             )
         config.thresholds = [name for name, layer in binary.items() if layer.input_shift is not None] or None
-        return None, {}
+        if not config.embeddings:
+            return None, {}
+        state = model.state_dict()
+        return {name: t.clone() if name.endswith("_quantizer.mu") else t for name, t in state.items()}, {}
 
     def is_serializable(self, **_: Any) -> bool:
         """Return True: transformers can save the model, because latent weights and μ are ordinary tensors."""

@@ -224,13 +224,13 @@ def summary(model: nn.Module, example: Any = None) -> Summary:
     best = None
     if any(isinstance(module, CompactLayer) for module in names):
         best = kernels.instruction_sets()[-1] if kernels.is_built() else "not built"
-    return Summary(tuple(rows), _binary_parameters(one_bit), uncalled, one_signed, best)
+    entries = {id(_held(module)): spec.entries for module, spec in one_bit.items()}.values()
+    return Summary(tuple(rows), sum(entries), uncalled, one_signed, best)
 
 
-def _binary_parameters(one_bit: dict[nn.Module, LayerSpec]) -> int:
-    latents = {module: module._parameters.get("latent") for module in one_bit}
-    entries = {id(module if latents[module] is None else latents[module]): s.entries for module, s in one_bit.items()}
-    return sum(entries.values())
+def _held(module: nn.Module) -> object:
+    """Return the tensor that holds the weight of a binary or packed layer, which tied layers share."""
+    return module._held() if isinstance(module, CompactLayer) else module._parameters.get("latent", module)
 
 
 @dataclass
@@ -243,16 +243,17 @@ class _Size:
 def _sizes(specs: dict[nn.Module, LayerSpec | None], vectors: Vectors) -> dict[nn.Module, _Size]:
     """Return the size of the tensors of each module; a shared tensor counts in the first one."""
     sizes = {module: _Size() for module in specs}
-    latents = set()
-    for module, size in sizes.items():
-        if (spec := specs[module]) is None:
-            continue
-        size.packed_bytes += spec.tensor_bytes
-        if isinstance(module, CompactLayer) and spec.scale is not None:
-            size.packed_bytes += _stored_bytes(module.scale, vectors) - module.scale.nbytes
-        latent = module._parameters.get("latent")
-        if latent is None or id(latent) not in latents:
-            latents.add(id(latent))
+    latents, stored = set(), set()
+    for module, spec in ((module, spec) for module, spec in specs.items() if spec is not None):
+        size = sizes[module]
+        held, scale = _held(module), module.weight_quantizer if isinstance(module, BinaryLayer) else module.scale
+        if (source := (id(held), None if spec.scale is None else id(scale))) not in stored:
+            stored.add(source)
+            size.packed_bytes += spec.tensor_bytes
+            if isinstance(module, CompactLayer) and spec.scale is not None:
+                size.packed_bytes += _stored_bytes(module.scale, vectors) - module.scale.nbytes
+        if id(held) not in latents:
+            latents.add(id(held))
             size.parameters += spec.entries
             size.float_bytes += spec.entries * spec.dtype.itemsize
     counted: set[int] = set()

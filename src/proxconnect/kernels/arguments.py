@@ -15,6 +15,9 @@ WORD = 64
 BEYOND = 80
 """The entries after those of all channels in vectors that kernels read where they are, because they read whole ones."""
 
+SCALED = 32
+"""The outputs whose scales of a group of inputs are adjacent, for kernels."""
+
 _OVERFLOWS = {"wrap": 1, "saturate": 2, "cyclic": 3}
 
 SIGNS, ROUNDED, INT8, FIXED_POINT = 2**31 - 1, 2**24, 2**17, 2**15
@@ -38,25 +41,26 @@ def overflow_of(accumulator: Accumulator | None) -> tuple[int, int, float]:
     return _OVERFLOWS[accumulator.overflow], accumulator.bits, accumulator.slope
 
 
-OutputFields = tuple[int, int | None, int | None, int, int | None]
+OutputFields = tuple[int, int | None, int | None, int, int | None, int | None]
 
 
 def is_of_groups(scale: Tensor | None, channels: int) -> bool:
     """Return True if a scale has the shape that `group_scales` makes for so many channels."""
-    return scale is not None and scale.dim() == 2 and scale.shape[1] == channels + BEYOND
+    return scale is not None and scale.dim() == 3 and scale.shape[::2] == (-(-channels // SCALED), SCALED)
 
 
 def scale_and_bias(scale: Tensor | None, bias: Tensor | None, columns: int = 0) -> OutputFields:
-    """Return the last five fields of a `COutput`, which hold addresses: keep both tensors alive.
+    """Return the last six fields of a `COutput`, which hold addresses: keep both tensors alive.
 
     If `columns` are given, the scale is that of `group_scales` for a weight of so many columns.
     """
     bias_at = None if bias is None else bias.data_ptr()
     if scale is None:
-        return 0, None, bias_at, 0, None
+        return 0, None, bias_at, 0, None, None
     if columns:
-        return 0, None, bias_at, columns // scale.shape[0], scale.data_ptr()
-    return scale.numel(), scale.data_ptr(), bias_at, 0, None
+        floats, halves = (None, scale.data_ptr()) if scale.dtype is torch.float16 else (scale.data_ptr(), None)
+        return 0, None, bias_at, columns // scale.shape[1], floats, halves
+    return scale.numel(), scale.data_ptr(), bias_at, 0, None, None
 
 
 def as_rows(input: Tensor) -> Tensor:
@@ -99,8 +103,9 @@ def require_weight(
 
 
 def _require_group_scales(scale: Tensor, columns: int) -> None:
-    require_float32("scale", scale)
-    groups = scale.shape[0]
+    if scale.dtype is not torch.float16 or not scale.is_cpu:
+        require_float32("scale", scale)
+    groups = scale.shape[1]
     if not groups or columns % (groups * WORD) or not scale.is_contiguous():
         raise ValueError(
             f"scales of groups must be contiguous, for groups of {columns} columns that are multiples of {WORD}; got "

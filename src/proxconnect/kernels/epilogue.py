@@ -10,9 +10,18 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from proxconnect.kernels.accumulator import Accumulator
-from proxconnect.kernels.arguments import BEYOND, CPU, overflow_of, require_float32, require_vector, scale_and_bias
+from proxconnect.kernels.arguments import (
+    BEYOND,
+    CPU,
+    SCALED,
+    overflow_of,
+    require_float32,
+    require_vector,
+    scale_and_bias,
+)
 from proxconnect.kernels.library import CFused, COutput, CSigns, CStep
 from proxconnect.kernels.steps import Add, Affine, Clamp, Gelu, Signs, Slope, Step
 
@@ -80,7 +89,8 @@ class Epilogue:
     def scale_groups(self, scale: Tensor, columns: int) -> None:
         """Multiply the sums of every group of `columns` entries by its scales, from `group_scales`."""
         self._alive.append(scale)
-        *_, self._fused.output.group, self._fused.output.group_scale = scale_and_bias(scale, None, columns)
+        to = self._fused.output
+        *_, to.group, to.group_scale, to.half_group_scale = scale_and_bias(scale, None, columns)
 
     def layout(self, lead: tuple[int, ...], size: tuple[int, ...]) -> Layout:
         """Return the layout of the output: images (*lead, channels, *size), or rows (*lead, channels) without `size`.
@@ -211,11 +221,19 @@ def padded(values: Tensor) -> Tensor:
 
 
 def group_scales(scale: Tensor) -> Tensor:
-    """Lay out scales (out, groups) of every input group of a weight-only linear layer for kernels: (groups, out + 80).
+    """Lay out scales (out, groups) of every input group of a weight-only linear layer for kernels.
 
-    The groups divide the inputs evenly, into multiples of 64. The result is contiguous float32 on the CPU.
+    The groups divide the inputs evenly, into multiples of 64. The result is (⌈out/32⌉, groups, 32), contiguous on the
+    CPU. It is float16 if that holds every scale exactly, else float32. While torch compiles or exports, the values are
+    not known yet, and it is float32. Products are the same bit by bit.
     """
-    return padded(scale.to(CPU, torch.float32).T)
+    scale = pad(scale.detach().to(CPU, torch.float32), (0, 0, 0, -scale.shape[0] % SCALED))
+    made: Tensor = scale.unflatten(0, (-1, SCALED)).transpose(1, 2).contiguous()
+    if torch.compiler.is_compiling():
+        return made
+    halves = made.half()
+    same = (halves.float().view(torch.int32) == made.view(torch.int32)) | made.isnan()  # zeros of both signs, too
+    return halves if same.all() else made
 
 
 def words_and_nan(bits: Bits) -> tuple[Tensor, int | None]:

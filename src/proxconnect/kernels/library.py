@@ -31,7 +31,8 @@ class COutput(ctypes.Structure):
 
     _fields_ = (
         *(("overflow", _INT), ("bits", _INT), ("slope", _FLOAT)),
-        *(("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER), ("group", _LONG), ("group_scale", _POINTER)),
+        *(("scales", _LONG), ("scale", _POINTER), ("bias", _POINTER)),
+        *(("group", _LONG), ("group_scale", _POINTER), ("half_group_scale", _POINTER)),
     )
 
 

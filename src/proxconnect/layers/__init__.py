@@ -14,6 +14,7 @@ from proxconnect.layers.converted import (
     BinaryTransposedLinear,
     add_thresholds,
 )
+from proxconnect.layers.embedding import BinaryEmbedding
 from proxconnect.layers.modes import full_precision, hard, soft
 from proxconnect.layers.parameter import BinaryParameter, binarize_parameter
 from proxconnect.layers.prelu import PReLU
@@ -27,6 +28,7 @@ __all__ = [
     "BinaryConvTranspose1d",
     "BinaryConvTranspose2d",
     "BinaryConvTranspose3d",
+    "BinaryEmbedding",
     "BinaryLayer",
     "BinaryLinear",
     "BinaryMultiheadAttention",

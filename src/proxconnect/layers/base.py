@@ -146,10 +146,14 @@ class BinaryLayer(Product):
 
     def _quantised(self) -> Tensor:
         """Return `weight`, of which no use is noticed."""
-        view = self.by_channel(self.latent)
+        return self._quantised_of(self.latent)
+
+    def _quantised_of(self, latent: Tensor) -> Tensor:
+        """Return the weight that `latent` gives, in its shape: the layer's own latent, or rows of it."""
+        view = self.by_channel(latent)
         weight: Tensor = self.weight_quantizer(view)
         self._note_hard(weight)
-        return weight if view is self.latent else weight.reshape(self.latent.shape)
+        return weight if view is latent else weight.reshape(latent.shape)
 
     def _note_hard(self, weight: Tensor) -> None:
         """Remember the gradient that a backward pass through a hard `weight` gives the latent."""

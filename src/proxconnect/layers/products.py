@@ -154,6 +154,20 @@ class LinearProduct(RowProduct):
         return functional.linear(input, weight, bias)
 
 
+class LookUp(RowProduct):
+    """Mixin of layers that look up rows as `nn.Embedding` does, with a weight of shape (rows, dim).
+
+    Each row is an output channel: its scale, or those of groups of its entries, are those of a tied head's output.
+    """
+
+    input_dim = 1
+
+    def multiply(self, input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any) -> Tensor:
+        """Return the rows of `weight` at the integers `input`: (…) to (…, dim)."""
+        layer: Any = self
+        return functional.embedding(input, weight, layer.padding_idx, scale_grad_by_freq=layer.scale_grad_by_freq)
+
+
 class ProjectionProduct(LinearProduct):
     """Mixin of the in-projections of attention: several inputs with one (out, in) weight; see `project`."""
 

@@ -9,10 +9,13 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 _FUNCTIONAL_CALL = "torch.nn.utils._named_member_accessor"
 
+_RESIZE = "resize the token embeddings of the float network, and binarize that"
 _REPLACERS = {
     ("torch.nn.utils.weight_norm", "apply"): "call weight_norm(layer, 'latent')",
     ("peft.tuners.lora.layer", "merge"): "an adapter cannot be merged into ±α: keep it beside the layer, or merge it "
     "into the float network and binarize that",
+    ("transformers.modeling_utils", "_get_resized_embeddings"): _RESIZE,
+    ("transformers.modeling_utils", "_get_resized_lm_head"): _RESIZE,
 }
 """Functions, by module and name, that read a weight to put another in its place, and what to do instead."""
 

@@ -36,6 +36,7 @@ class Binarization:
         thresholds: learn a threshold for each channel of binary inputs (RSign, arXiv 2003.03488).
         threshold_start: the learned thresholds at first; positive behind ReLUs, as 0.5.
         group_size: inputs of a linear layer that share a scale, as 128; null for one scale a channel.
+        embeddings: make embeddings binary too; a tied head becomes binary with its embedding, if keep is null.
     """
 
     weights: PairNames = "bnn++"
@@ -47,6 +48,7 @@ class Binarization:
     thresholds: bool = False
     threshold_start: float = 0.0
     group_size: int | None = None
+    embeddings: bool = False
 
     def __post_init__(self) -> None:
         for names in (self.weights, self.activations):
@@ -62,7 +64,7 @@ class Binarization:
         binarize(
             network, _pairs(self.weights), _pairs(self.activations), scale=self.scale, accumulator=self.accumulator,
             keep=list(self.keep) if self.keep else None, example=example, padding_value=self.padding_value,
-            group_size=self.group_size,
+            group_size=self.group_size, embeddings=self.embeddings,
         )  # fmt: skip
         return add_thresholds(network, self.threshold_start) if self.thresholds else network
 

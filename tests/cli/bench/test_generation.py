@@ -45,7 +45,7 @@ def test_the_prompt_runs_once_and_then_every_token_alone():
     hook = model.model.register_forward_pre_hook(
         lambda _, args, kwargs: lengths.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    found = generation.time_writing({"float": model}, prompt=7, tokens=5, rounds=3)
+    found = generation.time_writing({"float": model}, generation.prompt_for(model, 7), 5, rounds=3, engines={})
     hook.remove()
     assert lengths == 4 * [(1, 7), (1, 1), (1, 1), (1, 1), (1, 1)]  # once before the rounds
     assert (found["prompt"], found["tokens"]) == (7, 5)
@@ -53,10 +53,10 @@ def test_the_prompt_runs_once_and_then_every_token_alone():
 
 def test_no_token_ends_the_text():
     model = llama()
-    prompt = torch.randint(model.config.vocab_size, (1, 6), generator=torch.Generator().manual_seed(0))
+    prompt = generation.prompt_for(model, 6)
     first = written(model, prompt)[6]
     model.generation_config.eos_token_id = first
-    generation.time_writing({"float": model}, prompt=6, tokens=4, rounds=1)
+    generation.time_writing({"float": model}, prompt, 4, rounds=1, engines={})
 
 
 class Slow(nn.Module):
@@ -65,9 +65,6 @@ class Slow(nn.Module):
     def __init__(self, clock, first, step):
         super().__init__()
         self.clock, self.first, self.step = clock, first, step
-
-    def get_input_embeddings(self):
-        return nn.Embedding(9, 1)
 
     def generate(self, *, input_ids, max_new_tokens, streamer, **_):
         streamer.put(input_ids)
@@ -88,11 +85,21 @@ def test_the_rate_is_that_of_the_tokens_after_the_first(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(generation, "perf_counter", clock)
     models = {"float": Slow(clock, 8.0, 0.5), "packed": Slow(clock, 2.0, 0.125)}
-    a, b = generation.time_writing(models, prompt=3, tokens=9, rounds=2)["writers"]
+    asked = []
+
+    def other(prompt, tokens):
+        asked.append((prompt, tokens))
+        return 4.0, 8 * 0.25
+
+    prompt = torch.tensor([[5, 6, 7]])
+    a, b, c = generation.time_writing(models, prompt, 9, rounds=2, engines={"other": other})["writers"]
+    assert asked == 3 * [([5, 6, 7], 9)]  # once before the rounds
     assert (a["name"], a["first_token"].median, a["rate"].median) == ("float", 8, 2)
     assert (b["name"], b["first_token"].median, b["rate"].median) == ("packed", 2, 8)
     assert (a["first_speedup"].median, a["rate_speedup"].median) == (1, 1)
     assert (b["first_speedup"].median, b["rate_speedup"].median) == (4, 4)
+    assert (c["name"], c["first_token"].median, c["rate"].median) == ("other", 4, 4)
+    assert (c["first_speedup"].median, c["rate_speedup"].median) == (2, 2)
 
 
 def test_who_writes():

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import proxconnect
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import generation, rivals
 from proxconnect.cli.bench.profile import binary_share, profile, time_layers
-from proxconnect.cli.bench.rivals import CannotRunError, Task
+from proxconnect.cli.bench.rivals import Task
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, threads
 from proxconnect.cli.binarization import ACTIVATIONS, make_binary
 from proxconnect.cli.networks import difference, require_runs, run, shapes_of, shown, with_batch
@@ -26,6 +27,9 @@ from proxconnect.inspection.machine import Machine
 from proxconnect.layers import Accumulator
 
 FLOAT, PACKED = "float", "packed"
+ROUNDED = "packed, inputs int8"
+"""The packed form of a language model that rounds inputs to 8 bits, as llama.cpp does, if `PACKED` does not."""
+
 FILES = {FLOAT: "float.pt", PACKED: "packed.safetensors"}
 """The files that `measure` writes: the float state dict, and the packed file."""
 
@@ -48,6 +52,8 @@ class Options:
     weights: str = "bnn++"
     mode: Mode = "BW"
     keep: tuple[str, ...] | None = ("edges",)
+    group_size: int | None = None
+    """The number of inputs of a linear layer that share a scale, as `pc.binarize` takes it."""
     packing: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `pc.pack`."""
     threads: int = field(default_factory=torch.get_num_threads)
@@ -86,6 +92,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     binary = make_binary(
         copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
         accumulator=Accumulator(bits=8, overflow="wrap") if options.mode == "BWAA" else None, example=example,
+        group_size=options.group_size,
     ).eval()  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="batch norms .* have statistics")  # accuracy is not measured
@@ -95,7 +102,8 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     plan = cast(Plan, binary.binarization)
     described = {
         "model": title, "mode": options.mode, "weights": options.weights, **options.packing,
-        "keep": options.keep or (), "input_shapes": shapes_of(example), "rounds": options.rounds,
+        "keep": options.keep or (), "group_size": options.group_size,
+        "input_shapes": shapes_of(example), "rounds": options.rounds,
         "binary_layers": len(plan.binary), "weight_layers": len(plan.rows),
         "one_signed": [row.name for row in plan.rows if row.reason == ONE_SIGN],
     }  # fmt: skip
@@ -112,10 +120,7 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
     layers = time_layers(model, small, example, rounds)
     parts = profile(small, example, rounds)
     contenders = contest.contenders(example, options.batches)
-    writing = None
-    if generation.can_write(model):
-        contest.say(f"writing {options.tokens} tokens, again and again")
-        writing = generation.time_writing({FLOAT: model, PACKED: small}, options.prompt, options.tokens, rounds)
+    writing = _written(contest, options) if generation.can_write(model) else None
     files = {name: (contest.folder / file).stat().st_size for name, file in FILES.items()}
     return {
         "machine": Machine.here(),
@@ -127,6 +132,29 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
         "generation": writing,
         "absent": contest.absent,
     }
+
+
+def _written(contest: "Contest", options: Options) -> dict[str, Any]:
+    """Time how fast a language model writes: float, packed, packed with inputs in 8 bits, and in llama.cpp."""
+    forms = {FLOAT: contest.model, **contest.packed}
+    if options.mode == "BW" and options.packing.get("inputs") != "int8":
+        with torch.inference_mode(False):
+            forms[ROUNDED] = proxconnect.pack(contest.binary, **{**options.packing, "inputs": "int8"})
+    prompt, name = generation.prompt_for(contest.model, options.prompt), rivals.llama_cpp.NAME
+    with ExitStack() as stack:
+        engine = None
+        try:
+            contest.say(f"starting {name}")
+            engine = stack.enter_context(rivals.llama_cpp.running(
+                contest.packed[PACKED], prompt, options.tokens, options.packing.get("remainder", "float"),
+                options.threads, contest.folder,
+            ))  # fmt: skip
+        except Exception as error:  # the others are measured whatever it raises
+            contest.absent[name] = rivals.reason(error)
+        contest.say(f"writing {options.tokens} tokens, again and again")
+        engines = {} if engine is None else {name: engine.write}
+        found = generation.time_writing(forms, prompt, options.tokens, options.rounds, engines)
+        return {**found, "llama_cpp": None if engine is None else engine.described()}
 
 
 @dataclass
@@ -212,8 +240,6 @@ class Contest:
                     got = [torch.as_tensor(answer) for answer in engine()]
                     self.differences[rival.name] = difference(tensors_in(expected), got)
                 works[rival.name] = engine
-            except CannotRunError as why:
-                self.absent[rival.name] = str(why)
             except Exception as error:  # the others are measured whatever a converter raises
-                self.absent[rival.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                self.absent[rival.name] = rivals.reason(error)
         return works

@@ -1,6 +1,6 @@
 """The speed at which causal language models of transformers write with their own `generate`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from types import SimpleNamespace
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect.cli.bench.timing import Spread, in_turn, quotients
+
+Write = Callable[[list[int], int], tuple[float, float]]
+"""Writes a number of tokens after a prompt; returns the seconds to the first token, and from there to the last one."""
 
 
 def can_write(model: nn.Module) -> bool:
@@ -35,17 +38,25 @@ def require_room(title: str, model: nn.Module, prompt: int, tokens: int) -> None
         raise ValueError(f"{title} has {room} positions: --prompt {prompt} and --tokens {tokens} are more together")
 
 
-def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Time how fast several forms of one language model write `tokens` tokens, 2 or more, after a random prompt.
-
-    `models` has the forms by name; speedups are relative to the first one. `prompt` is the length of the prompt in
-    tokens. Returns "prompt", "tokens" and "writers": for each form its "name" and the quartiles over `rounds` of the
-    seconds until the first token ("first_token"), of the tokens per second after it ("rate"), and of both speedups.
-    """
-    reference, model = next(iter(models.items()))
+def prompt_for(model: nn.Module, length: int) -> Tensor:
+    """Return the numbers of `length` random tokens of a language model, (1, length), the same at each call."""
     words = cast(Any, model).get_input_embeddings().num_embeddings
-    ids = torch.randint(words, (1, prompt), generator=torch.Generator().manual_seed(0))  # the same each time
-    works = {name: partial(_write, model, ids, tokens) for name, model in models.items()}
+    return torch.randint(words, (1, length), generator=torch.Generator().manual_seed(0))
+
+
+def time_writing(
+    models: Mapping[str, nn.Module], prompt: Tensor, tokens: int, rounds: int, engines: Mapping[str, Write]
+) -> dict[str, Any]:
+    """Time how fast several forms of one language model write `tokens` tokens, 2 or more, after a prompt.
+
+    `models` has the forms by name; speedups are relative to the first one. `prompt` has the numbers of its tokens, (1,
+    length). `engines` are others that write, by name. Returns "prompt", its length, "tokens" and "writers": for each
+    form its "name" and the quartiles over `rounds` of the seconds until the first token ("first_token"), of the tokens
+    per second after it ("rate"), and of both speedups.
+    """
+    reference = next(iter(models))
+    works = {name: partial(_write, model, prompt, tokens) for name, model in models.items()}
+    works |= {name: partial(write, prompt[0].tolist(), tokens) for name, write in engines.items()}
     for work in works.values():
         work()
     taken = in_turn(works, rounds)
@@ -59,9 +70,9 @@ def time_writing(models: Mapping[str, nn.Module], prompt: int, tokens: int, roun
             "rate": Spread.of([1 / seconds for seconds in steps[name]]),
             "rate_speedup": Spread.of(quotients(steps[reference], steps[name])),
         }
-        for name in models
+        for name in works
     ]
-    return {"prompt": prompt, "tokens": tokens, "writers": writers}
+    return {"prompt": prompt.shape[1], "tokens": tokens, "writers": writers}
 
 
 def _write(model: Any, ids: Tensor, tokens: int) -> tuple[float, float]:

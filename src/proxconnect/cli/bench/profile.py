@@ -41,10 +41,11 @@ def profile(model: nn.Module, example: Any, rounds: int) -> tuple[SelfTime, ...]
     operations of fused graphs. Both cost some microseconds per call, most of which count for the module around.
     """
     args, kwargs = arguments(model, example)
-    model(*args, **kwargs)
+    model(*args, **kwargs)  # which makes graphs for such calls
+    fused = _with_running_graphs(model, args, kwargs)
     clocks = [_Clock() for _ in range(rounds)]
     for clock in clocks:
-        with _watched(model, clock):
+        with _watched(model, clock, fused):
             model(*args, **kwargs)
     return tuple(
         SelfTime(*key, calls, Spread.of([clock.seconds[key] for clock in clocks if key in clock.seconds]))
@@ -97,17 +98,36 @@ class _Clock:
         self.since = now
 
 
+def _with_running_graphs(model: nn.Module, args: Any, kwargs: Any) -> set[nn.Module]:
+    """Run the model, and return the modules whose fused graphs ran. Some have one only for other calls."""
+    found: set[nn.Module] = set()
+
+    def noting(module: nn.Module, graph: fx.GraphModule) -> Any:
+        def run_noted(*inputs: Any) -> Any:
+            found.add(module)
+            return graph(*inputs)
+
+        return run_noted
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if (graph := graph_forward(module)) is not None:
+                stack.enter_context(graph.run_by(partial(noting, module)))
+        model(*args, **kwargs)
+    return found
+
+
 @contextmanager
-def _watched(model: nn.Module, clock: _Clock) -> Iterator[None]:
-    """Let the clock follow every module outside fused graphs, and every operation inside."""
+def _watched(model: nn.Module, clock: _Clock, fused: set[nn.Module]) -> Iterator[None]:
+    """Let the clock follow every module outside the graphs of the `fused` modules, and every operation inside."""
     inside: set[nn.Module] = set()
     with ExitStack() as stack:
         for name, module in model.named_modules():
             if module in inside:  # a hook there would prevent the graph
                 continue
-            if (fused := graph_forward(module)) is not None:
+            if module in fused and (graph := graph_forward(module)) is not None:
                 inside.update(module.modules())
-                stack.enter_context(fused.run_by(lambda graph: _NodeClock(graph, clock).run))
+                stack.enter_context(graph.run_by(lambda graph: _NodeClock(graph, clock).run))
             key = (name, type(module).__name__, isinstance(module, PackedLayer))
             stack.callback(module.register_forward_pre_hook(partial(clock.enter, key)).remove)
             stack.callback(module.register_forward_hook(clock.leave).remove)

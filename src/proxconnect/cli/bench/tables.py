@@ -35,7 +35,8 @@ _T = TypeVar("_T")
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
     """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed time by module."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
-    how = ", ".join([f"{bench['mode']} by {bench['weights']}", *packing])
+    groups = [f"scales of {bench['group_size']} inputs"] if bench["group_size"] else []
+    how = ", ".join([f"{bench['mode']} by {bench['weights']}", *groups, *packing])
     yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
     yield Text(f"Input {shown_shapes(bench['input_shapes'])}; medians of {bench['rounds']} interleaved rounds")
     yield Text(f"{bench['machine']}\n")
@@ -52,6 +53,7 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
     if bench["generation"] is not None:
         yield ""
         yield writing(bench["generation"])
+        yield from beside_llama_cpp(bench["generation"])
     yield ""
     yield Text("\n".join(_conclusions(bench["networks"])))
     for name, why in bench["absent"].items():
@@ -109,6 +111,22 @@ def writing(found: Mapping[str, Any]) -> Table:
             _three(rate.median), f"{_three(rate.low)} to {_three(rate.high)}", f"{one['rate_speedup'].median:.2f}",
         )  # fmt: skip
     return made
+
+
+def beside_llama_cpp(found: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield which llama.cpp wrote in the results of a language model, and how the packed forms compare with it."""
+    engine, name = found["llama_cpp"], rivals.llama_cpp.NAME
+    if engine is None:
+        return
+    memory = "" if engine["peak_memory"] is None else f", peak memory {short(engine['peak_memory'])}"
+    yield Text(f"\n{name} is {engine['package']} {engine['version']}: file {short(engine['file'])}{memory} bytes.")
+    yield Text(f"Its logits differ from those of packed by {100 * engine['difference']:.2g} % of their norm.")
+    by_name = {one["name"]: one for one in found["writers"]}
+    rival = by_name[name]
+    for title in (one for one in by_name if one not in (FLOAT, name)):
+        reads = rival["first_token"].median / by_name[title]["first_token"].median
+        writes = by_name[title]["rate"].median / rival["rate"].median
+        yield Text(f"{title}: prompt {reads:.2f}x, then {writes:.2f}x as fast as {name}.")
 
 
 def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[_T], list[_T]]:

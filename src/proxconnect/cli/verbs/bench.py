@@ -23,11 +23,11 @@ from proxconnect.inspection import plots
 
 _ABOUT = """
 MODEL is one of ours (bireal_resnet18, react_resnet18, small_vit, resnet20, 32,
-56 and bireal_resnet20, 32, 56; small_llama, by transformers), a name of timm,
-else of torchvision, or code of yours, MODULE:CALLABLE, imported as `python -m`
-does, from the current folder too: without arguments it returns a float
-nn.Module. Its attribute `example`, if it has one, is the input: a tensor, a
-tuple of arguments or a mapping of keyword arguments.
+56 and bireal_resnet20, 32, 56; small_llama and llama_1b, by transformers), a
+name of timm, else of torchvision, or code of yours, MODULE:CALLABLE, imported
+as `python -m` does, from the current folder too: without arguments it returns a
+float nn.Module. Its attribute `example`, if it has one, is the input: a tensor,
+a tuple of arguments or a mapping of keyword arguments.
 
 The weights are untrained, since the speed does not depend on them. Every round
 times each network once, in turn; figures are medians.
@@ -37,7 +37,7 @@ proxconnect bench resnet18
 proxconnect bench small_vit --mode BWA --threads 1 --batch 1 32 --plot vit.png
 proxconnect bench bireal_resnet18 --mode BWA --remainder int8 --profile
 proxconnect bench vit_tiny_patch16_224 --keep edges '*.mlp.*' --json
-proxconnect bench small_llama --remainder int8 --batch 1 --tokens 64
+proxconnect bench small_llama --group-size 128 --remainder int8 --batch 1
 proxconnect bench my_module:my_network --input 1 3 64 64
 """
 
@@ -50,7 +50,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         description="Binarize and pack a network, and measure it beside its float form: latency,\n"
         "throughput, memory, file, and each binary layer by itself. ONNX Runtime and\n"
         "OpenVINO run it too if they are installed: in float, in 8 bits, and with binary\n"
-        "convolutions. A causal language model of transformers also writes.",
+        "convolutions. A causal language model of transformers also writes, beside\n"
+        "llama.cpp if llama-cpp-python or xllamacpp is installed.",
         epilog=epilog(_EXAMPLES, {Exit.DONE: "measured"}, _ABOUT),
     )
     command.add_argument("model", metavar="MODEL", help="the network to measure")
@@ -60,6 +61,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         "them makes useless; and the sums of their products in an accumulator of 8 bits that wraps")  # fmt: skip
     add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
         "default: edges, and the network's own")  # fmt: skip
+    add("--group-size", type=int, metavar="N", help="inputs of a linear layer that share a scale; default: all")
     add_packing(command)
     add = command.add_argument_group("what is measured").add_argument
     add_input(add)
@@ -113,7 +115,7 @@ def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
         raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
                          "callable an attribute `example`")  # fmt: skip
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, packing=packing_options(parsed),
+        weights=parsed.weights, mode=parsed.mode, group_size=parsed.group_size, packing=packing_options(parsed),
         keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
         threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
         prompt=parsed.prompt, tokens=parsed.tokens,

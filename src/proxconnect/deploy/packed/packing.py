@@ -51,9 +51,10 @@ def pack_layers(
         specs |= _remaining(model)
     copy, packed = transplant(model, specs, {})
     call_every_layer(copy)
+    first: dict[tuple[int, int], CompactLayer] = {}
     with torch.no_grad():
         for layer, form in packed.items():
-            _fill(form, layer, vectors)
+            _fill(form, layer, vectors, first.setdefault(_source(layer), form))
         if vectors == "float16":
             for _, tensor in persistent(dict(copy.named_modules())):
                 if is_vector(tensor):
@@ -63,9 +64,17 @@ def pack_layers(
     return copy.eval().requires_grad_(False)
 
 
-def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors) -> None:
-    """Give a blank packed layer the weight and scale of `layer`."""
-    if isinstance(form, Int8Layer):
+def _source(layer: nn.Module) -> tuple[int, int]:
+    """Return the ids of what makes the weight of a layer: tied layers share their latent and their quantizer."""
+    return id(layer._parameters.get("latent", layer)), id(layer._modules.get("weight_quantizer"))
+
+
+def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors, twin: CompactLayer) -> None:
+    """Give a blank packed layer the weight and scale of `layer`, or those of `twin` if it is another, filled layer."""
+    if twin is not form:
+        setattr(form, form.held, twin._held())
+        form.scale = twin.scale
+    elif isinstance(form, Int8Layer):
         weight = layer._parameters["weight"]
         assert weight is not None
         scale = scale_of(weight)  # levels are nearest for the scale that is stored
@@ -80,8 +89,9 @@ def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors) -> None:
         else:  # rounding it to the layer's dtype before it multiplies signs changes nothing
             own = hard_scale.to(layer.latent.dtype, copy=True)  # a learned one is the layer's parameter
             form.scale = own.reshape(form.scale.shape)
-        if form.input_shift is not None and layer.input_shift is not None:
-            form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
+    if isinstance(layer, BinaryLayer) and isinstance(form, PackedLayer) and form.input_shift is not None:
+        assert layer.input_shift is not None
+        form.input_shift.shift = nn.Parameter(layer.input_shift.shift.detach().to(layer.latent.dtype, copy=True))
     form.prepack()
 
 

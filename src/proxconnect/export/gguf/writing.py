@@ -38,8 +38,8 @@ def to_gguf(
     Norms and biases stay float32. llama.cpp rounds the inputs of binary layers to 8 bits.
 
     The model is a LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM of transformers. The
-    inputs of each binary layer must divide by 128. If it has scales for groups of inputs, so must the group size.
-    If writing fails, an existing file is unchanged.
+    inputs of each binary layer, and the rows of a binary embedding, must divide by 128. If they have scales for groups,
+    so must the group size. If writing fails, an existing file is unchanged.
 
     Args:
         model: a packed or binary model.
@@ -143,9 +143,9 @@ def _matrix(gguf: Any, module: nn.Module, order: Tensor | None, remainder: Remai
 
 
 def _binary(layer: PackedLayer, order: Tensor | None) -> Any:
-    """Return the weight of a packed linear layer, with rows in `order`, in blocks of Q1_0."""
-    if layer.spec.kind != "linear":
-        raise ExportError(f"GGUF holds binary linear layers, and this one is {layer.spec.kind!r}")
+    """Return the weight of a packed linear layer or embedding, with rows in `order`, in blocks of Q1_0."""
+    if layer.spec.kind not in ("linear", "embedding"):
+        raise ExportError(f"GGUF holds binary linear layers and embeddings, and this one is {layer.spec.kind!r}")
     if layer.has_binary_input or layer.accumulator is not None:
         part = "binary inputs" if layer.accumulator is None else "a limited accumulator"
         raise ExportError(f"it has {part}, which GGUF cannot hold: train it with binary weights alone, as "
@@ -160,8 +160,8 @@ def _binary(layer: PackedLayer, order: Tensor | None) -> Any:
 
 
 def _weight(module: nn.Module) -> object:
-    """Return the parameter that a float module multiplies by; a packed one has its own, which no other shares."""
-    return module if isinstance(module, CompactLayer) else module._parameters.get("weight")
+    """Return the tensor that holds the weight of a float or packed module, which tied modules share."""
+    return module._held() if isinstance(module, CompactLayer) else module._parameters.get("weight")
 
 
 def _floats(name: str, tensor: Tensor) -> Any:

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from proxconnect.cli.bench.rivals import onnx_runtime, openvino
+from proxconnect.cli.bench.rivals import llama_cpp, onnx_runtime, openvino
 from proxconnect.cli.bench.rivals.onnx_runtime import CannotRunError, Run, Task
 
-__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task"]
+__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task", "llama_cpp", "reason"]
 
 _ONNX = ("onnxruntime", "onnx", "onnxscript")
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why an engine does not run a network: the message of a CannotRunError, or another error."""
+    if isinstance(error, CannotRunError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 @dataclass(frozen=True)

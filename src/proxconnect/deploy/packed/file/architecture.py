@@ -75,6 +75,7 @@ def skeleton_of(model: nn.Module, metadata: Metadata) -> nn.Module:
         placeholders[id(tensor)] = nn.Parameter(blank, requires_grad=False) if is_parameter else blank
     skeleton = transplant(model, specs, placeholders)[0]
     owners = dict(skeleton.named_modules(remove_duplicate=False))
+    _share(owners, metadata.aliases)
     adopted: dict[tuple[nn.Module, str], LayerSpec] = {}
     for (owner_name, name), (form, spec) in raw.items():
         owner = owners[owner_name]
@@ -114,6 +115,18 @@ def transplant(
     for layer, form in packed.items():
         form._become(layer, specs[layer], memo)
     return copy.deepcopy(model, memo), packed
+
+
+def _share(modules: Mapping[str, nn.Module], aliases: Mapping[str, str]) -> None:
+    """Let packed layers share the tensors that the file holds once, as a head and an embedding that are tied do."""
+    for name, target in aliases.items():
+        (owner, _, part), (other, _, other_part) = name.rpartition("."), target.rpartition(".")
+        sharing, held = modules.get(owner), modules.get(other)
+        if not isinstance(sharing, CompactLayer) or not isinstance(held, CompactLayer) or sharing is held:
+            continue
+        mine, theirs = sharing._buffers.get(part), held._buffers.get(other_part)
+        if mine is not None and theirs is not None and (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype):
+            sharing._buffers[part] = theirs
 
 
 def persistent(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
@@ -163,9 +176,11 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if is_int8 and (spec.scale != "channel" or spec.binary_input):
         raise ValueError(f"layer {name!r} has 8-bit weights, but no scale for each output or a binary input: "
                          f"{_DAMAGED}")  # fmt: skip
-    if is_int8 and getattr(layer, "max_norm", None) is not None:
-        raise ValueError(f"layer {name!r} has 8-bit weights in the file and a max_norm in the model, which writes to "
+    if getattr(layer, "max_norm", None) is not None:
+        raise ValueError(f"layer {name!r} has packed weights in the file and a max_norm in the model, which writes to "
                          f"its weight: {PASS}")  # fmt: skip
+    if isinstance(layer, nn.Embedding) and spec.binary_input:
+        raise ValueError(f"layer {name!r} has a binary input in the file, but is an embedding: {_DAMAGED}")
     if spec.channel_dims is not None:
         raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: {_DAMAGED}")
 

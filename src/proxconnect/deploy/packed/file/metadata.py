@@ -267,10 +267,10 @@ def _group_size(entry: Mapping[str, Any]) -> int | None:
     size, shape, kind = entry["group_size"], entry["shape"], entry["type"]
     if size is None:
         return None
-    has_rows = kind in ("linear", "transposed_linear", "projection") and len(shape) == 2
+    has_rows = kind in ("linear", "transposed_linear", "projection", "embedding") and len(shape) == 2
     has_groups = has_rows and entry["scale"] == "channel" and not entry["binary_input"]
-    _require_value(entry, "group_size", has_groups, "null, because it is no linear layer of float inputs with a scale "
-                   "for each channel")  # fmt: skip
+    _require_value(entry, "group_size", has_groups, "null, because it is no linear layer of float inputs, and no "
+                   "embedding, with a scale for each channel")  # fmt: skip
     inputs = shape[0 if kind == "transposed_linear" else 1]
     divides = type(size) is int and size > 0 and inputs % size == 0
     _require_value(entry, "group_size", divides, f"null or a divisor of the {inputs} inputs")

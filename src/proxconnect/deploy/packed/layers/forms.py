@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLinear, PackedLayer
-from proxconnect.layers import BinaryLayer, attention, converted, parameter, products
+from proxconnect.kernels.bits import unpack_bits
+from proxconnect.layers import BinaryLayer, attention, converted, embedding, parameter, products
 from proxconnect.layers.added_names import form_of
 
 
@@ -26,6 +28,31 @@ class PackedTransposedLinear(KernelLinear, products.TransposedLinearProduct):
 
     kind = "transposed_linear"
     binary_type = converted.BinaryTransposedLinear
+
+
+class PackedEmbedding(PackedLayer, products.LookUp, nn.Embedding):
+    """`nn.Embedding` for inference, with 1-bit rows, of which only those that are looked up are unpacked.
+
+    Rows of a dimension that 8 does not divide begin within a byte; they are all unpacked at each call.
+    """
+
+    kind = "embedding"
+    binary_type = embedding.BinaryEmbedding
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Look up rows of `weight` by integers (…), as (…, dim) in the dtype of `scale`."""
+        rows, dim = self._spec.shape
+        if dim % 8:
+            return functional.embedding(input, self.weight)
+        bits = functional.embedding(input, self.bits.view(rows, dim // 8))
+        signs = unpack_bits(bits.flatten(), (*input.shape, dim), self.scale.dtype)
+        if self._spec.scale is None:
+            return signs
+        if self._spec.scale == "tensor":
+            return signs * self.scale
+        scales = functional.embedding(input, self.scale.view(rows, -1))  # one for each group of a row
+        groups: Tensor = signs.unflatten(-1, (scales.shape[-1], -1))
+        return (groups * scales.unsqueeze(-1)).flatten(-2)
 
 
 class _PackedConv(PackedLayer, products.ConvProduct):
@@ -123,7 +150,7 @@ class PackedProjection(KernelLinear, PackedParameter, products.ProjectionProduct
 
 _FORMS: tuple[type[PackedLayer], ...] = (
     PackedLinear, PackedTransposedLinear, PackedConv1d, PackedConv2d, PackedConv3d, PackedConvTranspose1d,
-    PackedConvTranspose2d, PackedConvTranspose3d, PackedParameter, PackedProjection,
+    PackedConvTranspose2d, PackedConvTranspose3d, PackedEmbedding, PackedParameter, PackedProjection,
 )  # fmt: skip
 
 PACKED = {packed.binary_type: packed for packed in _FORMS}

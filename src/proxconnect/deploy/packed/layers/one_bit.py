@@ -161,7 +161,7 @@ class KernelLinear(KernelLayer, RowProduct):
         return self.linear(input, self.prepacked, out, self.kernel_scale(), self.kernel_bias())
 
     def kernel_scale(self) -> Tensor | None:
-        """Return the scale in float32 for the kernels, laid out by `group_scales` if the layer has groups."""
+        """Return the scale for the kernels: float32, or laid out by `group_scales` if the layer has groups."""
         if self.group_size is None:
             return super().kernel_scale()
         before, version = self._laid_out, None if torch.compiler.is_compiling() else version_of(self.scale)
