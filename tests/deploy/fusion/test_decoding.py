@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
-from proxconnect.deploy.fusion.decoding import TokenForward
+from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
 
 MODELS = {
     "Llama": {}, "Mistral": {"sliding_window": None}, "Qwen2": {"rope_theta": 1e4}, "Qwen3": {"head_dim": 48},

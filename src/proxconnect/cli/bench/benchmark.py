@@ -17,7 +17,7 @@ import proxconnect
 from proxconnect._support.example import arguments, tensors_in
 from proxconnect.cli.bench import generation, rivals
 from proxconnect.cli.bench.profile import binary_share, profile, time_layers
-from proxconnect.cli.bench.rivals import Task
+from proxconnect.cli.bench.rivals import Task, llama_cpp
 from proxconnect.cli.bench.timing import Spread, Work, interleaved, quotients, threads
 from proxconnect.cli.binarization import ACTIVATIONS, make_binary
 from proxconnect.cli.networks import difference, require_runs, run, shapes_of, shown, with_batch
@@ -140,12 +140,12 @@ def _written(contest: "Contest", options: Options) -> dict[str, Any]:
     if options.mode == "BW" and options.packing.get("inputs") != "int8":
         with torch.inference_mode(False):
             forms[ROUNDED] = proxconnect.pack(contest.binary, **{**options.packing, "inputs": "int8"})
-    prompt, name = generation.prompt_for(contest.model, options.prompt), rivals.llama_cpp.NAME
+    prompt, name = generation.prompt_for(contest.model, options.prompt), llama_cpp.NAME
     with ExitStack() as stack:
         engine = None
         try:
             contest.say(f"starting {name}")
-            engine = stack.enter_context(rivals.llama_cpp.running(
+            engine = stack.enter_context(llama_cpp.running(
                 contest.packed[PACKED], prompt, options.tokens, options.packing.get("remainder", "float"),
                 options.threads, contest.folder,
             ))  # fmt: skip

@@ -13,6 +13,7 @@ from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
 from proxconnect.cli.bench.profile import SelfTime, seconds_in_run
+from proxconnect.cli.bench.rivals import llama_cpp
 from proxconnect.cli.networks import shown as shown_shapes
 from proxconnect.inspection.numbers import short
 
@@ -115,7 +116,7 @@ def writing(found: Mapping[str, Any]) -> Table:
 
 def beside_llama_cpp(found: Mapping[str, Any]) -> Iterator[Text]:
     """Yield which llama.cpp wrote in the results of a language model, and how the packed forms compare with it."""
-    engine, name = found["llama_cpp"], rivals.llama_cpp.NAME
+    engine, name = found["llama_cpp"], llama_cpp.NAME
     if engine is None:
         return
     memory = "" if engine["peak_memory"] is None else f", peak memory {short(engine['peak_memory'])}"

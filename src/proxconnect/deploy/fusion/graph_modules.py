@@ -12,7 +12,8 @@ from torch import nn
 from proxconnect._support.model_context import model_context
 from proxconnect._support.text import some
 from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
-from proxconnect.deploy.fusion.decoding import TokenForward, is_decoder_layer
+from proxconnect.deploy.fusion.decoding.architecture import is_decoder_layer
+from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
 from proxconnect.deploy.fusion.graph_forward import GraphForward
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer

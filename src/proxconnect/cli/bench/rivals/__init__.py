@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from proxconnect.cli.bench.rivals import llama_cpp, onnx_runtime, openvino
+from proxconnect.cli.bench.rivals import onnx_runtime, openvino
 from proxconnect.cli.bench.rivals.onnx_runtime import CannotRunError, Run, Task
 
-__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task", "llama_cpp", "reason"]
+__all__ = ["RIVALS", "CannotRunError", "Rival", "Run", "Task", "reason"]
 
 _ONNX = ("onnxruntime", "onnx", "onnxscript")
 
