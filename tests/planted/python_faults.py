@@ -147,7 +147,7 @@ TRAINING: tuple[Fault, ...] = (
     fault(
         "soft-weights-in-a-hard-state-dict", "hard_state_dict takes the soft weights in train()",
         "deploy/test_hardening.py",
-        (f"{SRC}/deploy/hardening.py", "m.binary_weight if isinstance(m, BinaryLayer) else m.weight", "m.weight"),
+        (f"{SRC}/deploy/hardening.py", "layer.binary_weight if is_binary else layer.weight", "layer.weight"),
     ),
     fault(
         "edge-beside-a-layer", "a layer that sees the raw input beside another layer's answer counts as an edge",
