@@ -27,13 +27,13 @@ LONGEST = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run every case of tests marked with covering")
+    parser.addoption("--full", action="store_true", help="run every case, and thorough tests too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the covering sets and put the longest files in front; the others stay in their order."""
+    """Keep the covering sets without thorough tests, and put the longest files in front; others stay in their order."""
     if not config.getoption("full"):
-        out = left_out(items)
+        out = left_out(items) + [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=out)
         kept = set(items) - set(out)
         items[:] = [item for item in items if item in kept]
