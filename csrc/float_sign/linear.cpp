@@ -37,7 +37,7 @@ namespace {
 void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                     int32_t threads) {
     constexpr int64_t FEW = 8, PANELS = 8;  // rows for each thread, and panels of a column
-    const int64_t m = rows.count, blocks = most(1, ceil_div(outputs.last, PANELS));
+    const int64_t m = rows.count, blocks = most(1, ceil_div(outputs.last - outputs.first, PANELS));
     const int64_t parts = most(1, threads_for(1.0 * m * outputs.n * rows.entries, FLOATS_WORTH_A_THREAD, threads));
     const int64_t columns = m >= FEW * parts ? 1 : least(blocks, parts), stripes = least(m, parts / columns);
     in_parallel(columns * stripes, 1, threads, [&](int64_t begin, int64_t end) {
@@ -46,8 +46,8 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
             FloatRows mine = from_row(rows, row);
             mine.count = m * (stripe + 1) / stripes - row;
             FloatOutputs to = from_row(outputs, row);
-            to.first = blocks * column / columns * PANELS;
-            to.last = least(blocks * (column + 1) / columns * PANELS, outputs.last);
+            to.first = outputs.first + blocks * column / columns * PANELS;
+            to.last = least(outputs.first + blocks * (column + 1) / columns * PANELS, outputs.last);
             kernels.multiply(mine, to);
         }
     });
@@ -56,21 +56,20 @@ void multiply_block(const WeightOnlyKernels& kernels, const FloatRows& rows, con
 // The most memory that a kernel keeps for a row: bytes, or a flag in amx.cpp.
 int64_t bytes_of_row(const FloatRows& rows) { return rows.rounds ? words_of(rows.entries) * 64 : 1; }
 
-Status multiply(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads) {
+}  // namespace
+
+void proxconnect::multiply_by_signs(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
+                                    int32_t threads) {
     const bool suits_bytes = rows.entries <= MOST_AS_BYTES && outputs.then.output.group == 0;
     if (rows.rounds && rows.count >= kernels.weight_only->least_as_bytes && suits_bytes) {
-        multiply_as_bytes(kernels, rows, outputs, threads);
-        return DONE;
+        return multiply_as_bytes(kernels, rows, outputs, threads);
     }
     in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
         FloatRows mine = from_row(rows, begin);
         mine.count = end - begin;
         multiply_block(*kernels.weight_only, mine, from_row(outputs, begin), threads);
     });
-    return DONE;
 }
-
-}  // namespace
 
 int32_t px_weight_only_linear(int32_t isa, int32_t rounds, const float* x, int64_t m, int64_t entries, int64_t stride,
                               const uint64_t* panels, int64_t n, const Fused* fused, const float* const* others,
@@ -78,6 +77,7 @@ int32_t px_weight_only_linear(int32_t isa, int32_t rounds, const float* x, int64
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs then = outputs_of(*fused, n, others, y);
         const FloatOutputs outputs = {panels, 0, panels_of(n), n, then};
-        return multiply(kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
+        multiply_by_signs(kernels, {x, m, entries, stride, rounds != 0}, outputs, threads);
+        return DONE;
     });
 }

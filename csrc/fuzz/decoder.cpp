@@ -176,11 +176,13 @@ void check(const Layer& layer, const Cache& cache, int64_t sequence, const float
 void decoder_layer(Draws& draws) {
     const Machine machine(draws);
     const int64_t key_heads = draws.within(1, 3), sharing = draws.within(1, 3);
-    const Sizes n = {draws.size(150), draws.size(150), key_heads * sharing, key_heads, 2 * draws.size(40)};
+    const bool is_shared = draws.rarely();  // by threads
+    const auto size = [&] { return is_shared ? draws.within(400, 600) : draws.size(150); };
+    const Sizes n = {size(), size(), key_heads * sharing, key_heads, 2 * draws.size(40)};
     const int64_t batch = draws.rarely() ? 0 : draws.within(1, 3);
     const Layer layer(draws, n);
     Cache cache(draws, batch, n, draws.rarely() ? 0 : draws.size(70));
-    const bool rounds = draws.rarely();
+    const bool rounds = draws.below(4) == 0;
     const Decoder decoder = layer.described(rounds);
     const DecoderCache described = cache.described();
     const Guarded<float> x = floats(draws, batch * n.width, Mood::COMMON);
@@ -196,6 +198,11 @@ void decoder_layer(Draws& draws) {
         const bool is_new = i / n.head_width % cache.room == cache.tokens;
         const size_t at = static_cast<size_t>(i);
         require(is_new || (same(keys[at], cache.keys[i]) && same(values[at], cache.values[i])), "another token", i);
+    }
+    Guarded<float> alone(batch * n.width, false);
+    px_decoder_layer(machine.isa, x.data(), batch, cosine.data(), sine.data(), &described, &decoder, alone.data(), 1);
+    for (int64_t i = 0; i < y.size(); ++i) {
+        require(same(alone[i], y[i]), "threads give another answer", i, static_cast<double>(alone[i]), y[i]);
     }
     for (int64_t sequence = 0; sequence < batch && !rounds; ++sequence) {
         const int64_t angles = sequence * n.head_width, at = sequence * n.width;

@@ -34,7 +34,8 @@ struct Int8Product {
 
     // Multiply rows [begin, end).
     void run(int64_t begin, int64_t end, int32_t threads) const {
-        const int64_t m = end - begin, blocks = ceil_div(outputs.n, BLOCK);
+        const int64_t m = end - begin, first_block = outputs.first * PANEL / BLOCK;
+        const int64_t blocks = ceil_div(least(outputs.last * PANEL, outputs.n), BLOCK) - first_block;
         const ByteRows rows = rounded(begin, m, threads);
         const int64_t at_once = panels == nullptr ? m : 128;  // signs are spread once; bytes stay in the second cache
         const int64_t busy_by_rows = least(threads, ceil_div(m, BLOCK));
@@ -42,12 +43,12 @@ struct Int8Product {
         if (m >= 32 * threads || busy_by_rows > busy_by_outputs) {
             in_parallel(m, BLOCK, threads, [&](int64_t first, int64_t last) {
                 for (int64_t row = first; row < last; row += at_once) {
-                    multiply(rows, row, least(row + at_once, last), begin, 0, blocks);
+                    multiply(rows, row, least(row + at_once, last), begin, first_block, first_block + blocks);
                 }
             });
         } else {
             in_parallel(blocks, BLOCKS, threads, [&](int64_t first, int64_t last) {
-                multiply(rows, 0, m, begin, first, last);
+                multiply(rows, 0, m, begin, first_block + first, first_block + last);
             });
         }
     }
@@ -135,6 +136,6 @@ int32_t px_int8_linear(int32_t isa, const float* x, int64_t m, int64_t entries, 
                        int64_t n, const Fused* fused, const float* const* others, float* y, int32_t threads) {
     return status_of(isa, [&](const Kernels& kernels) {
         const Outputs then = outputs_of(*fused, n, others, y);
-        return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, 0, n, then}}, threads);
+        return multiply({kernels, {x, m, entries, stride, true}, panels, {nullptr, 0, panels_of(n), n, then}}, threads);
     });
 }

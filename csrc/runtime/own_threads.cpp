@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "runtime/pause.hpp"
 #include "runtime/posix.hpp"
 
 namespace proxconnect {
@@ -13,14 +14,6 @@ namespace {
 
 // How often a thread checks for work, or for its end, before it sleeps. Waking it costs more than a small product.
 constexpr int LOOKS = 20000;
-
-inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 // Workers that share one piece of work at a time. They are never joined: a process ends without them.
 class OwnThreads {

@@ -131,13 +131,29 @@ def test_rounds_the_inputs_of_products(group: int, instruction_set: str) -> None
     assert errors[0] < errors[1] / 3
 
 
-def test_threads_share_heads_and_outputs() -> None:
-    twin, threads = Twin(512, 1024, 8, 4, 64), torch.get_num_threads()
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("batch", [1, 40])  # of which the second is multiplied by bytes where it is rounded
+@pytest.mark.parametrize("group", [0, 64])
+def test_threads_share_heads_and_outputs(group: int, batch: int, rounds: bool) -> None:
+    """The answer is that of one thread to the bit, with more threads than processors and columns too."""
+    twin, tokens = Twin(384, 704, 6, 3, 64, group), 20
+    run = DecoderLayer(twin.weights, twin.norms, 64, EPS, SCALE, rounds)
+    x, (cosine, sine) = torch.randn(batch, 1, 384), torch.randn(2, batch, 1, 64)
+    cache, before = torch.randn(2, batch, 3, tokens + 1, 64), torch.get_num_threads()
+    answers, caches = [], []
     try:
-        torch.set_num_threads(3)
-        check(twin, 2, 300, atol=1e-4)
+        for threads in (1, 2, 3, 20):
+            torch.set_num_threads(threads)
+            caches.append(cache.clone())
+            answers.append(run(x, cosine, sine, *caches[-1], tokens))
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+    for answer, grown in zip(answers[1:], caches[1:], strict=True):
+        assert torch.equal(answer, answers[0])
+        assert torch.equal(grown, caches[0])
+    if not rounds:
+        expected = twin(x, cosine, sine, *cache[:, :, :, :tokens])[0]
+        torch.testing.assert_close(answers[0].double(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_nan_and_infinity_go_where_they_go_in_torch() -> None:
