@@ -7,6 +7,9 @@ from pathlib import Path
 
 from proxconnect.cli.command import main
 
+UNREAD = "|"
+"""Stands for a pipe whose reader has ended."""
+
 CASES = [
     ("check bnn+ --mu 2 --json >&-", 1),
     ("check bnn 2>&-", 0),
@@ -18,6 +21,8 @@ CASES = [
     ("--version >/dev/full 2>/dev/full", 2),
     ("--version >/dev/full", 2),
     ("check --help >/dev/full", 2),
+    (f"check bnn+ >{UNREAD}", 141),
+    (f"check bnn --json >{UNREAD}", 141),
 ]
 """Commands and their exit codes."""
 NAMES = ("stdin", "stdout", "stderr")
@@ -30,8 +35,16 @@ def redirect(word: str) -> None:
         os.close(number)
         setattr(sys, NAMES[number], None)
     else:
-        os.dup2(os.open(word.partition(">")[2], os.O_WRONLY), number)
+        os.dup2(_opened(word.partition(">")[2]), number)
         setattr(sys, NAMES[number], os.fdopen(number, "w", buffering=1 if number == 2 else -1, closefd=False))
+
+
+def _opened(target: str) -> int:
+    if target != UNREAD:
+        return os.open(target, os.O_WRONLY)
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
 
 
 def run(command: str, log: Path) -> int:

@@ -81,13 +81,13 @@ def test_ctrl_c_in_a_terminal_ends_workers_and_leaves_what_is_done(tmp_path):
         "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs ignore it
         "sys.exit(main(sys.argv[1:]))"
     )
-    options = ["demo", "--pairs", "bc", "--modes", "BW", "--seeds", "300", "--epochs", "1", "--workers", "2", "--out"]
+    options = ["demo", "--pairs", "bc", "--modes", "BW", "--seeds", "300", "--epochs", "1", "--workers", "1", "--out"]
     command = [sys.executable, "-c", code, *options, str(tmp_path)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        workers = _started_workers(process.pid, 2)
+        workers = _started_workers(process.pid, 1)
         while not (tmp_path / "results.json").exists() and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)

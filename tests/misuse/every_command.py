@@ -1,11 +1,14 @@
 """Every verb of the command in one process and a folder of its own, as small as it goes."""
 
 import json
+import multiprocessing
 import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
+from proxconnect._support import processes
 from proxconnect.cli.command import main
 
 MODULE = """
@@ -64,7 +67,14 @@ def prepare() -> None:
     torch.save(pc.binarize(small_net.net(), "bnn").state_dict(), "net.pt")
 
 
+def fork_workers() -> None:
+    """Fork the processes that commands start, instead of spawning them, since imports take seconds."""
+    forking = multiprocessing.get_context("fork")
+    processes.multiprocessing = SimpleNamespace(get_context=lambda _: forking)  # type: ignore[assignment]
+
+
 if __name__ == "__main__":
+    fork_workers()
     with TemporaryDirectory() as folder:
         os.chdir(folder)
         prepare()
