@@ -12,7 +12,6 @@ FEW = (
     "kernels/test_fused_layers.py",
     "kernels/test_int8.py",
     "deploy/fusion/test_int8_remainder.py",
-    "deploy/fusion/test_random_graphs.py",
 )
 
 

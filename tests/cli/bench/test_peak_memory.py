@@ -34,8 +34,11 @@ def test_float_weights_are_held_and_packed_ones_are_not(folder):
     assert found["packed"] < found["float"] - LAYER
 
 
-def test_a_process_that_fails_is_a_line(folder):
-    (folder / "theirs.py").write_text(THEIRS)
+def test_a_process_that_fails_is_a_line(folder, monkeypatch):
+    python = folder / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho 'FileNotFoundError: float.pt' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(peak_memory.sys, "executable", str(python))
     said = peak_memory.peaks("theirs:net", torch.randn(1, 2000), folder, threads=1)
     assert said.startswith("a fresh process failed: FileNotFoundError")
 
