@@ -27,8 +27,8 @@ PACKAGES = ("transformers.modeling_utils", "onnxscript.function_libs.torch_lib.o
 """Packages that several examples need and that take long to import."""
 
 
-COMPILED = ("export_program",)
-"""Examples that wait for a C++ compiler; tests/export/test_program.py exports programs without one."""
+COVERED = ("export_openvino", "export_program", "llama_cpp", "sentence_encoder")
+"""Examples that take long and do what tests of exports, of GGUF and of BERT do with smaller networks."""
 
 
 def make_networks_shallow() -> None:
@@ -87,7 +87,7 @@ def run() -> Iterator[Callable[[Path, Path], int]]:
 
 @pytest.mark.parametrize(
     "example",
-    [pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in COMPILED)) for path in EXAMPLES],
+    [pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in COVERED)) for path in EXAMPLES],
     ids=lambda path: path.stem,
 )
 def test_an_example_runs(run: Callable[[Path, Path], int], example: Path, tmp_path: Path) -> None:

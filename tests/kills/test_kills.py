@@ -14,8 +14,8 @@ from training.small_runs import differences, outcome, started
 KILLS = {"plain loop": 1, "Lightning": 1, "study": 1, "DDP": 1}
 """`make test-kills` does more."""
 
-SLOW = "study", "DDP"
-"""Stacks whose parts are killed in training/study/test_running.py, and in test_lost_ranks.py."""
+SLOW = "Lightning", "study", "DDP"
+"""Stacks that are killed below, in training/study/test_running.py, and in test_lost_ranks.py."""
 
 _save = torch.save
 
