@@ -44,7 +44,8 @@ def said(folder: Path, *arguments: str) -> tuple[list[str], str]:
     return run.stdout.splitlines(), asked.read_text()
 
 
-def test_import_and_the_short_flow_warn_of_nothing_and_no_command_asks_for_the_network(tmp_path, pytestconfig):
+def test_no_command_asks_for_the_network(tmp_path, pytestconfig):
+    """And imports, the short flow and a few commands warn of nothing."""
     slow = SLOW if pytestconfig.getoption("full") else []
     lines, asked = said(tmp_path, "-W", "error", str(HERE / "every_command.py"), *slow)
     expected = STRICT | dict.fromkeys([*COMMANDS, *slow], 0)
