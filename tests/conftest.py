@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from itertools import chain
 
@@ -67,11 +68,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(f"{name}: {value}")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_collections() -> None:
-    """Freeze what earlier files left behind: `pack` collects garbage, which otherwise takes seconds late in a run."""
-    gc.collect()
-    gc.freeze()
+frozen = {"file": "", "modules": 0}
+"""The file whose tests ran when garbage was last frozen, and how many modules there were."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Freeze what earlier files and imports left behind: `pack` and studies collect garbage, which else takes long."""
+    now = {"file": item.nodeid.partition("::")[0], "modules": len(sys.modules) // 50}
+    if now != frozen:
+        gc.collect()
+        gc.freeze()
+        frozen.update(now)
 
 
 @pytest.fixture(autouse=True)

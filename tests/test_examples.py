@@ -7,8 +7,10 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,27 @@ PACKAGES = ("transformers.modeling_utils", "onnxscript.function_libs.torch_lib.o
 """Packages that several examples need and that take long to import."""
 
 
+COVERED = ("export_openvino", "export_program", "llama_cpp", "sentence_encoder")
+"""Examples that take long and do what tests of exports, of GGUF and of BERT do with smaller networks."""
+
+
+def make_networks_shallow() -> None:
+    """Give the networks that examples take from libraries one block, or one block for each size of pictures."""
+    import torchvision
+    import transformers
+
+    from proxconnect.training.models import bireal
+
+    def one_layer(make: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **options: make(*arguments, **options | {"num_hidden_layers": 1})
+
+    one_each = partial(torchvision.models.resnet.ResNet, torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
+    torchvision.models.resnet18 = one_each
+    bireal.bireal_resnet18 = partial(bireal.BiRealNet, (1, 1, 1, 1))
+    transformers.LlamaConfig = one_layer(transformers.LlamaConfig)
+    transformers.BertModel.from_pretrained = one_layer(transformers.BertModel.from_pretrained)
+
+
 def be(example: Path, folder: Path) -> None:
     os.chdir(folder)
     sys.argv = [str(example), *SHORTER.get(example.stem, ())]
@@ -36,6 +59,7 @@ def serve(asked: Connection) -> None:
     torch.set_num_threads(1)
     for package in PACKAGES:
         importlib.import_module(package)
+    make_networks_shallow()
     gc.freeze()  # `pack` collects garbage, which else goes through all imports
     while arguments := asked.recv():
         process = multiprocessing.get_context("fork").Process(target=be, args=arguments)
@@ -61,7 +85,11 @@ def run() -> Iterator[Callable[[Path, Path], int]]:
     server.join()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(path, marks=[pytest.mark.thorough] * (path.stem in COVERED)) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_an_example_runs(run: Callable[[Path, Path], int], example: Path, tmp_path: Path) -> None:
     assert run(example, tmp_path) == 0
 

@@ -1,9 +1,9 @@
 """What was trained is what ships: train, pack, save, load in a fresh process, and get the same answers."""
 
-import os
-import subprocess
-import sys
+import gc
+import multiprocessing
 from collections.abc import Callable
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,8 @@ RUNS = [
     if mode not in OVERFLOWS or mode == OVERFLOWS[number % 2]
 ]
 
-IN_A_FRESH_PROCESS = """
-import gc, sys, torch
-torch.set_num_threads(1)
-torch.backends.mkldnn.enabled = sys.argv.pop(1) == "True"
-from test_ships import RUNS, SHIPPED, answer
-import proxconnect as pc
-gc.freeze()  # `load` collects garbage each time, which else goes through all imports
-for name, mode in RUNS:
-    path = f"{sys.argv[1]}/{name}/{mode}"
-    example = torch.load(f"{sys.argv[1]}/{name}/example.pt", weights_only=True)
-    model = pc.load(f"{path}.safetensors", SHIPPED[name][0]())
-    torch.save(answer(model, example), f"{path}.pt")
-"""
+FEW = [(name, list(MODES)[number % len(MODES)]) for number, name in enumerate(SHIPPED)]
+"""Each network in one mode, and each mode in two networks: what runs without `--full`."""
 
 
 @torch.no_grad()
@@ -98,17 +87,35 @@ def trained(name: str, mode: str, example: Any) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+forking = multiprocessing.get_context("fork")
+
+
+def answer_from_files(root: Path, runs: list[tuple[str, str]], has_saved: Event) -> None:
+    """In a process that was forked before there was a model: load each file, and write what it answers."""
+    gc.freeze()  # `load` collects garbage each time, which else goes through all imports
+    torch.set_num_threads(1)  # other threads do not survive a fork
+    has_saved.wait()
+    for name, mode in runs:
+        example = torch.load(root / name / "example.pt", weights_only=True)
+        model = pc.load(root / name / f"{mode}.safetensors", SHIPPED[name][0]())
+        torch.save(answer(model, example), root / name / f"{mode}.pt")
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every network and mode, saved, and the answers of a process that loaded them, by their names."""
+def folder(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """Every network and mode that is asked for, saved, and the answers of a process that loaded them."""
     root = tmp_path_factory.mktemp("shipped")
+    runs = RUNS if pytestconfig.getoption("full") else FEW
+    has_saved = forking.Event()
+    fresh = forking.Process(target=answer_from_files, args=(root, runs, has_saved), daemon=True)
+    fresh.start()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for name, (_, example_of) in SHIPPED.items():
             (root / name).mkdir()
             example = example_of()
             torch.save(example, root / name / "example.pt")
-            for mode in (mode for shipped, mode in RUNS if shipped == name):
+            for mode in (mode for shipped, mode in runs if shipped == name):
                 model = trained(name, mode, example)
                 packed, path = pc.pack(model), root / name / f"{mode}.safetensors"
                 pc.save(packed, path)
@@ -116,14 +123,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 prove(model, loaded, example)
                 answers = answer(model, example), answer(packed, example), answer(loaded, example)
                 torch.save(answers, root / name / f"{mode}.expected.pt")
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    onednn = str(torch.backends.mkldnn.enabled)
-    subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, onednn, str(root)], env=environment, check=True)
+    has_saved.set()
+    fresh.join()
+    assert fresh.exitcode == 0
     return root
 
 
-@pytest.mark.parametrize(("name", "mode"), RUNS)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [pytest.param(*run, marks=[pytest.mark.thorough] * (run not in FEW)) for run in RUNS],
+)
 def test_a_fresh_process_answers_as_the_hard_model(folder: Path, name: str, mode: str) -> None:
     """And as this one, to the bit; layers were proved, since a sign behind a float layer may turn by rounding."""
     hard, packed, loaded = torch.load(folder / name / f"{mode}.expected.pt", weights_only=True)

@@ -155,7 +155,9 @@ def test_help_suggests_networks_that_learn():
 
 
 @pytest.mark.usefixtures("without_engines")
-def test_json_has_everything(theirs, capsys):
+def test_json_has_everything(theirs, capsys, monkeypatch):
+    memory = {"float": 3000, "packed": 2000}
+    monkeypatch.setattr("proxconnect.cli.bench.peak_memory.peaks", lambda *_: memory)
     found = measured(capsys, "theirs:net", "--mode", "BWA", "--threads", "1", "--batch", "1", "2")
     assert (found["model"], found["mode"], found["weights"], found["keep"]) == ("theirs:net", "BWA", "bnn++", ["edges"])
     assert found["input_shapes"] == [[2, 3, 8, 8]]
@@ -169,7 +171,7 @@ def test_json_has_everything(theirs, capsys):
         assert set(one["throughput"]) == {"1", "2"}
         assert one["throughput"]["2"] == pytest.approx(2 / one["latency"]["median"])
         assert 0 < one["file"] < 100_000
-        assert one["peak_memory"] > 0
+        assert one["peak_memory"] == memory[one["name"]]
     assert float_one["speedup"]["median"] == 1
     assert packed["largest_difference"] <= 1e-4 * found["largest_answer"]
     assert 0 < found["binary_share_of_time"] < 1

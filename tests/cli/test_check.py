@@ -4,7 +4,6 @@ import functools
 import io
 import json
 import math
-import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -348,15 +347,6 @@ def test_errors_of_a_user_are_one_line(capsys, theirs, arguments, message):
     assert message.format(folder=theirs) in err
     assert err.count("\n") == 1
     assert out in ("", "noise of their module\n")
-
-
-@pytest.mark.parametrize("arguments", [["bnn+"], ["bnn", "--json"]])
-def test_output_that_nobody_reads_is_no_verdict(arguments):
-    command = [sys.executable, "-c", "import sys; from proxconnect.cli.command import main; sys.exit(main())", "check"]
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 141
 
 
 def test_what_an_encoding_lacks_is_a_question_mark(capsys, monkeypatch):

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from proxconnect._support import extras
 from proxconnect.cli.command import main
+from training.forks import processes
 
 
 def test_version_is_that_of_the_package(capsys):
@@ -76,32 +76,35 @@ def test_an_error_inside_an_installed_package_passes_through(monkeypatch, tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process group")
 def test_ctrl_c_in_a_terminal_ends_workers_and_leaves_what_is_done(tmp_path):
-    code = (
-        "import signal, sys; from proxconnect.cli.command import main; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs ignore it
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    options = ["demo", "--pairs", "bc", "--modes", "BW", "--seeds", "300", "--epochs", "1", "--workers", "2", "--out"]
-    command = [sys.executable, "-c", code, *options, str(tmp_path)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    options = ["demo", "--pairs", "bc", "--modes", "BW", "--seeds", "300", "--epochs", "1", "--workers", "1", "--out"]
+    process = processes.Process(target=in_a_terminal, args=(tmp_path / "said", [*options, str(tmp_path / "demo")]))
+    process.start()
     try:
-        workers = _started_workers(process.pid, 2)
-        while not (tmp_path / "results.json").exists() and process.poll() is None:
+        workers = _started_workers(process.pid, 1)
+        while not (tmp_path / "demo" / "results.json").exists() and process.is_alive():
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        process.join(60)
     finally:
-        if process.poll() is None:
+        if process.is_alive():
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert "of 900 runs are done" in " ".join(output.split())
-    assert "Traceback" not in output + errors
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert process.exitcode == 130
+    said = (tmp_path / "said").read_text()
+    assert "of 900 runs are done" in " ".join(said.split())
+    assert "Traceback" not in said
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert results["complete"] is False
     assert results["runs"]
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def in_a_terminal(said: Path, arguments: list[str]) -> None:
+    """Run the command as the leader of a session, in whose process group a terminal sends SIGINT."""
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    sys.exit(main(arguments))
 
 
 def _started_workers(parent: int, count: int) -> list[str]:

@@ -17,6 +17,7 @@ from rich.console import Console
 import proxconnect as pc
 from proxconnect.cli.answer import keeping_stdout, print_document
 from proxconnect.cli.command import main
+from training.forks import fork_workers
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 NOISE = """
@@ -113,6 +114,7 @@ def test_training_and_measuring(theirs, capfd):
 def test_the_demo_prints_its_results(theirs, capfd, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.demo.demo._draw", lambda _: None)
     monkeypatch.setattr("proxconnect.cli.demo.demo._ship", lambda _: 0)
+    fork_workers(monkeypatch)
     options = "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo --json"
     assert main(options.split()) == 0
     printed = capfd.readouterr()

@@ -91,7 +91,9 @@ OF_THEIRS = {"1 3 64 64": "1 3 8 8"}
 """The network of the tests takes smaller images."""
 
 
-@pytest.mark.parametrize("verb", ["check", "study", "pack", "summary", "export"])
+@pytest.mark.parametrize(
+    "verb", ["check", "study", "pack", "summary", pytest.param("export", marks=pytest.mark.thorough)]
+)
 def test_examples_that_cost_little_do_what_they_say(theirs, verb, request, capsys):
     if verb == "export":
         request.getfixturevalue("llama")

@@ -93,7 +93,7 @@ def on_ranks(folder, hook, number, rank):
     ("hook", "number", "rank", "steps"),
     [
         ("on_train_batch_start", 2, 1, 5),  # the last step before the one that validation follows
-        ("on_validation_batch_start", 1, 1, None),
+        pytest.param("on_validation_batch_start", 1, 1, None, marks=pytest.mark.thorough),
         ("on_validation_batch_start", 3, 0, 11),  # where the other waits for it
     ],
     ids=["training", "validation", "a batch more"],

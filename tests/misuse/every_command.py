@@ -1,11 +1,20 @@
-"""Every verb of the command in one process and a folder of its own, as small as it goes."""
+"""A user's short flow and every verb of the command in one process and a temporary folder, as small as they go.
+
+Python's option `-W error` holds for the imports, the flow and the commands `STRICT`. Arguments are further commands.
+"""
 
 import json
+import multiprocessing
 import os
 import sys
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
+from short_flow import flow
+
+from proxconnect._support import processes
 from proxconnect.cli.command import main
 
 MODULE = """
@@ -35,12 +44,16 @@ RECIPE = {
 }  # fmt: skip
 """Both JSON, which YAML can read."""
 
+STRICT = {"demo --help": 0, "check bnn+": 1, "check bnn++ --mu 2": 0}
+"""Commands that warn of nothing, and their exit status."""
+SLOW = ["bench small_net:net --rounds 1 --batch 1"]
+"""Commands that measure for seconds."""
 COMMANDS = [
     "check bnn", "completion bash", "fit --config recipe.yaml", "validate --config recipe.yaml --ckpt_path last",
     "test --config recipe.yaml --ckpt_path last", "summary run/last.ckpt", "summary run/network.safetensors",
     "study grid.yaml --workers 1", "discover search.yaml --workers 1 --folder found",
     "demo --pairs bnn --modes BW --starts E2E --seeds 1 --epochs 1 --workers 1 --out demo",
-    "bench small_net:net --rounds 1 --batch 1", "pack net.pt --model small_net:net -o net.safetensors",
+    "pack net.pt --model small_net:net -o net.safetensors",
     "export net.safetensors --model small_net:net --to onnx -o net.onnx",
     "export net.safetensors --model small_net:net --to qonnx -o net.q.onnx",
     "export net.safetensors --model small_net:net --to openvino -o net.xml",
@@ -64,9 +77,20 @@ def prepare() -> None:
     torch.save(pc.binarize(small_net.net(), "bnn").state_dict(), "net.pt")
 
 
+def fork_workers() -> None:
+    """Fork the processes that commands start, instead of spawning them, since imports take seconds."""
+    forking = multiprocessing.get_context("fork")
+    processes.multiprocessing = SimpleNamespace(get_context=lambda _: forking)  # type: ignore[assignment]
+
+
 if __name__ == "__main__":
+    fork_workers()
     with TemporaryDirectory() as folder:
         os.chdir(folder)
+        flow(Path(folder))
+        for command in STRICT:
+            print("exit status", main(command.split()), "of", command, flush=True)
+        warnings.resetwarnings()
         prepare()
-        for command in COMMANDS:
+        for command in [*COMMANDS, *sys.argv[1:]]:
             print("exit status", main(command.split()), "of", command, flush=True)

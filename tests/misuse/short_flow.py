@@ -1,14 +1,11 @@
-"""A user's short flow, as a program of its own: import, binarize, train, pack, save, load, summarise; then commands."""
+"""A user's short flow: binarize, train, pack, save, load, summarise."""
 
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
 import proxconnect as pc
-from proxconnect.cli.command import main
 
 
 def network() -> nn.Module:
@@ -29,10 +26,3 @@ def flow(folder: Path) -> None:
     packed = pc.load(folder / "network.safetensors", network())
     torch.testing.assert_close(packed(example), model.eval()(example))
     print(pc.summary(packed, example))
-
-
-if __name__ == "__main__":
-    with TemporaryDirectory() as folder:
-        flow(Path(folder))
-    for arguments in sys.argv[1:]:
-        print("exit status", main(arguments.split()))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from every_command import COMMANDS
+from every_command import COMMANDS, SLOW, STRICT
 
 from proxconnect.cli.command import _parser
 
@@ -44,25 +44,19 @@ def said(folder: Path, *arguments: str) -> tuple[list[str], str]:
     return run.stdout.splitlines(), asked.read_text()
 
 
-def test_import_the_short_flow_and_commands_warn_of_nothing_and_ask_for_no_network(tmp_path):
-    flow = str(HERE / "short_flow.py")
-    lines, asked = said(tmp_path, "-W", "error", flow, "demo --help", "check bnn+", "check bnn++ --mu 2")
-    assert [line for line in lines if line.startswith("exit status")] == [
-        "exit status 0", "exit status 1", "exit status 0"
-    ]  # fmt: skip
-    assert asked == ""
-
-
-def test_no_command_asks_for_the_network(tmp_path):
-    lines, asked = said(tmp_path, str(HERE / "every_command.py"))
-    expected = [f"exit status 0 of {command}" for command in COMMANDS]
-    assert [line for line in lines if line.startswith("exit status")] == expected
+def test_no_command_asks_for_the_network(tmp_path, pytestconfig):
+    """And imports, the short flow and a few commands warn of nothing."""
+    slow = SLOW if pytestconfig.getoption("full") else []
+    lines, asked = said(tmp_path, "-W", "error", str(HERE / "every_command.py"), *slow)
+    expected = STRICT | dict.fromkeys([*COMMANDS, *slow], 0)
+    found = [line for line in lines if line.startswith("exit status")]
+    assert found == [f"exit status {status} of {command}" for command, status in expected.items()]
     assert asked == ""
 
 
 def test_every_verb_is_among_these_commands():
     (verbs,) = (action.choices for action in _parser()._actions if action.metavar == "COMMAND")
-    assert {command.split()[0] for command in COMMANDS} == set(verbs)
+    assert {command.split()[0] for command in [*COMMANDS, *SLOW]} == set(verbs)
 
 
 def test_the_api_and_every_verb_without_extras_need_the_core_alone(tmp_path):

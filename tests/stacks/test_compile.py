@@ -54,6 +54,7 @@ def test_losses_are_those_of_eager_training(backend, make):
     assert counter.frame_count == 1
 
 
+@pytest.mark.covering(strength=1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("activations", [None, "poly+"])
 def test_nothing_is_compiled_again_while_mu_moves(dtype, activations):

@@ -61,7 +61,7 @@ def test_steps_that_grad_scaler_skips_are_as_if_they_had_not_been(rule, fused):
     assert distance(state(model), state(twin)) == 0
 
 
-@every_rule
+@pytest.mark.parametrize("rule", ["proxquant", *(pytest.param(r, marks=pytest.mark.thorough) for r in list(RULES)[1:])])
 def test_compiled_training_is_eager_training_and_eval_is_hard(rule):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")

@@ -1,5 +1,6 @@
 """Two processes that train together over gloo; a test module runs them once and reads what they return."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def results_of(job: Callable[[Path], Any], folder: Path) -> list[Any]:
 
 
 def _run(rank: int, job: Callable[[Path], Any], folder: Path) -> None:
+    gc.freeze()  # `pack` collects garbage, which else goes through all imports
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
     try:

@@ -1,6 +1,11 @@
 """Processes that are forked from one that has imported what a run needs, and nothing else."""
 
 import multiprocessing
+from types import SimpleNamespace
+
+import pytest
+
+from proxconnect._support import processes as support
 
 METHOD = "forkserver"
 processes = multiprocessing.get_context(METHOD)
@@ -12,3 +17,8 @@ processes.set_forkserver_preload(
         "torch._dynamo",
     ]
 )
+
+
+def fork_workers(patch: pytest.MonkeyPatch) -> None:
+    """Fork the workers that the library starts, too: each that is spawned imports for seconds."""
+    patch.setattr(support, "multiprocessing", SimpleNamespace(get_context=lambda _: processes))

@@ -1,5 +1,6 @@
 """Processes that train together, as torchrun would start them."""
 
+import gc
 import os
 import socket
 from multiprocessing.connection import wait
@@ -32,6 +33,7 @@ def start_ranks(job, *arguments):
 
 
 def _run(rank, port, job, arguments):
+    gc.freeze()  # `pack` collects garbage, which else goes through all imports
     torch.set_num_threads(1)
     os.environ |= {
         "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank),

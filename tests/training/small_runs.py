@@ -1,5 +1,7 @@
 """Runs of a second on generated pictures, and in what two of them differ."""
 
+import gc
+
 import torch
 
 from proxconnect.training.checkpoints import LAST
@@ -45,6 +47,7 @@ def started(work, *arguments):
 
 
 def _work(work, arguments):
+    gc.freeze()  # `pack` collects garbage, which else goes through all imports
     torch.set_num_threads(1)
     work(*arguments)
 

@@ -91,6 +91,9 @@ ALIKE = {
 }
 """Recipes that say other names and numbers alone, so that what may go over one may go over the other."""
 
+LARGER = ("resnet20_cifar10", "deit_t_imagenet")
+"""Recipes of which others have the layers, only more of them or wider ones."""
+
 
 def classes(recipe):
     """Those of the parts of the model that overlays may change."""
@@ -138,7 +141,11 @@ def test_every_overlay_goes_over_some_recipe():
     assert {name for recipe in RECIPES for overlays in chains(recipe) for name in overlays} == set(OVERLAYS)
 
 
-WHOLE = [(recipe, overlays) for recipe in RECIPES for overlays in [(), modes(recipe)[0]]]
+WHOLE = [
+    pytest.param(recipe, overlays, marks=[pytest.mark.thorough] * (ALIKE.get(recipe) in LARGER))
+    for recipe in RECIPES
+    for overlays in [(), modes(recipe)[0]]
+]
 
 
 @pytest.mark.parametrize(("recipe", "overlays"), [*WHOLE, ("resnet18_imagenet", ("react_resnet18",))])
@@ -214,17 +221,28 @@ def shipped(folder):
     return torch.load(folder / "last.ckpt", weights_only=True)["global_step"], (folder / "network.safetensors").exists()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(recipe, marks=[pytest.mark.thorough] * (recipe in ALIKE)) for recipe in RECIPES]
+)
 def test_runs(recipe, pictures, tmp_path, small_torchvision):
     run(recipe, (), pictures, tmp_path)
     assert shipped(tmp_path) == (3, True)
 
 
 OWN_NETWORKS = [
-    (f"resnet{depth}_{data}", (f"bwa_resnet{depth}",))
-    for depth, data in [(18, "imagenet"), (20, "cifar10"), (50, "imagenet"), (56, "cifar10")]
+    pytest.param(f"resnet{depth}_{data}", (f"bwa_resnet{depth}",), marks=marks)
+    for depth, data, marks in [
+        (18, "imagenet", ()), (20, "cifar10", ()), (50, "imagenet", pytest.mark.thorough),
+        (56, "cifar10", pytest.mark.thorough),
+    ]
+]  # fmt: skip
+REPEATED = ("bwa", "bwaa", "thresholds"), ("bwa", "ft"), ("ft", "teacher")
+"""Overlays of the transformer that run with other ones, or with another recipe, too."""
+
+TRANSFORMER = [
+    pytest.param("small_vit_fashion_mnist", overlays, marks=[pytest.mark.thorough] * (overlays in REPEATED))
+    for overlays in longest("small_vit_fashion_mnist")
 ]
-TRANSFORMER = [("small_vit_fashion_mnist", overlays) for overlays in longest("small_vit_fashion_mnist")]
 BATCH_NORM = [("small_cnn_digits", overlays) for overlays in [("bwa", "bwaa", "thresholds"), ("unscaled",), ("bop",)]]
 
 

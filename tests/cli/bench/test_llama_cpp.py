@@ -113,7 +113,7 @@ def doubled(model: Any) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("damage", [exchanged, doubled])
+@pytest.mark.parametrize("damage", [exchanged, pytest.param(doubled, marks=pytest.mark.thorough)])
 def test_a_file_of_another_network_is_no_rival(damage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to_gguf = llama_cpp.to_gguf
 

@@ -15,18 +15,18 @@ import torch
 from torch import nn
 
 def net():
-    model = nn.Sequential(*[nn.Linear(2000, 2000, bias=False) for _ in range(5)])
+    model = nn.Sequential(*[nn.Linear(1500, 1500, bias=False) for _ in range(5)])
     model[0].register_buffer("shift", torch.arange(5.0), persistent=False)
     return model
 """
 
-LAYER = 4 * 2000 * 2000
+LAYER = 4 * 1500 * 1500
 
 
 @pytest.mark.skipif(own_peak() is None, reason="this system does not say")
 def test_float_weights_are_held_and_packed_ones_are_not(folder):
     (folder / "theirs.py").write_text(THEIRS)
-    model, example = nn.Sequential(*[nn.Linear(2000, 2000, bias=False) for _ in range(5)]), torch.randn(1, 2000)
+    model, example = nn.Sequential(*[nn.Linear(1500, 1500, bias=False) for _ in range(5)]), torch.randn(1, 1500)
     torch.save(model.state_dict(), folder / "float.pt")
     save(pack(binarize(copy.deepcopy(model), "bc", keep=None)), folder / "packed.safetensors")
     found = peak_memory.peaks("theirs:net", example, folder, threads=1)
@@ -34,9 +34,12 @@ def test_float_weights_are_held_and_packed_ones_are_not(folder):
     assert found["packed"] < found["float"] - LAYER
 
 
-def test_a_process_that_fails_is_a_line(folder):
-    (folder / "theirs.py").write_text(THEIRS)
-    said = peak_memory.peaks("theirs:net", torch.randn(1, 2000), folder, threads=1)
+def test_a_process_that_fails_is_a_line(folder, monkeypatch):
+    python = folder / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho 'FileNotFoundError: float.pt' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(peak_memory.sys, "executable", str(python))
+    said = peak_memory.peaks("theirs:net", torch.randn(1, 1500), folder, threads=1)
     assert said.startswith("a fresh process failed: FileNotFoundError")
 
 

@@ -102,6 +102,7 @@ def test_an_engine_that_takes_other_networks_says_which(tmp_path, monkeypatch):
     assert run(tmp_path)["absent"] == {"Engine": "it is for others"}
 
 
+@pytest.mark.covering(strength=1)
 @pytest.mark.parametrize("name", [rival.name for rival in RIVALS if rival.runs == "float"])
 @pytest.mark.parametrize(
     ("build", "shape", "is_convolutional", "has_attention"),

@@ -23,6 +23,7 @@ from proxconnect.layers import Accumulator
 from proxconnect.training import data
 from proxconnect.training.models.residual import small_cnn
 from proxconnect.training.study.ledger import Entry
+from training.forks import fork_workers
 from training.study.grids import InTurn
 
 FILES = {"results.json", "curves.png", "weights.png", "pairs.png", "best.safetensors"}
@@ -51,6 +52,7 @@ def digits_tested_whole():
 def here(dataset):
     """Runs in this process, on these pictures."""
     with pytest.MonkeyPatch.context() as patch:
+        fork_workers(patch)
         patch.setattr(module, "Processes", lambda _: InTurn())
         patch.setattr(data, "load", lambda *_: dataset)
         yield

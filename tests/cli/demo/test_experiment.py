@@ -12,6 +12,7 @@ from proxconnect.deploy.hardening import hard_state_dict
 from proxconnect.layers import Accumulator, BinaryLayer
 from proxconnect.training.study.rows import CHECKPOINT, Workplace
 from proxconnect.training.study.running import Order, Processes, Progressed
+from training.forks import fork_workers
 from training.study.grids import InTurn
 
 RECIPE = replace(RECIPES["digits"], epochs=2, batch_size=32)
@@ -77,7 +78,8 @@ def test_too_few_images_for_a_batch(digits):
         train(Run("fp", "float", "E2E", 0), replace(RECIPE, batch_size=129), digits)
 
 
-def test_a_worker_process_gives_what_this_process_gives(tmp_path):
+def test_a_worker_process_gives_what_this_process_gives(tmp_path, monkeypatch):
+    fork_workers(monkeypatch)
     options = Options(pairs=("bnn",), modes=("BWAA",), starts=("FT",), seeds=1, epochs=1)
     places = {"here": InTurn(), "there": Processes(1)}
     found = {}

@@ -165,7 +165,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_before_there_is_room_f
 
 
 def test_a_picture_in_many_rows_is_held_once(tmp_path):
-    picture = generated._jpeg(0, 0) + bytes(100_000)  # what follows a picture's end is not looked at
+    picture = generated._jpeg(0, 0) + bytes(20_000)  # what follows a picture's end is not looked at
     path = tmp_path / "train-0.parquet"
     image = pa.array([{"bytes": picture, "path": None}] * 2000)
     parquet.write_table(pa.table({"image": image, "label": pa.array([0] * 2000)}), path)

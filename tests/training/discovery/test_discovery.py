@@ -132,7 +132,9 @@ def test_it_says_how_long_it_takes(found):
     assert f"24 rows to run; about {rest // 60} h {rest % 60:02} min left" in text
 
 
-@pytest.mark.parametrize("last", [1, 20, 50, 100])
+@pytest.mark.parametrize(
+    "last", [pytest.param(1, marks=pytest.mark.thorough), 20, pytest.param(50, marks=pytest.mark.thorough), 100]
+)
 def test_a_stopped_search_goes_on_to_the_same_ledger(found, tmp_path, last):
     with pytest.raises(KeyboardInterrupt):
         discovery(tmp_path / "search").run(lambda: StopsAt(last), 1)

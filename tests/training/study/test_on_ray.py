@@ -1,6 +1,8 @@
-"""Rows on a Ray cluster of two workers are those of this machine."""
+"""Rows on Ray are those of this machine: by default on a stand-in of a few lines, with `--full` on two workers."""
 
 import os
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from grids import GRID, InTurn
@@ -20,7 +22,69 @@ def cluster():
     ray.shutdown()
 
 
-def test_four_rows_are_the_same_and_a_fifth_fails_alone(tmp_path, cluster):
+class SimpleTask:
+    def __init__(self, result):
+        self.result = result
+
+
+class StandIn(ModuleType):
+    """What `RayCluster` calls of Ray: tasks run at once, in this process, and are given back one after the other."""
+
+    exceptions = SimpleNamespace(RayError=ArithmeticError)
+
+    class Queue(list):
+        def __init__(self, actor_options):
+            assert actor_options == {"num_cpus": 0}
+
+        put, size = list.append, list.__len__
+
+        def get_nowait_batch(self, count):
+            first, self[:count] = self[:count], []
+            return first
+
+        def shutdown(self, force):
+            assert force
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": 2.0}
+
+    def remote(self, function):
+        def run(order, *arguments):
+            result = function(order, *arguments)
+            return SimpleTask(self.exceptions.RayError("out of memory") if order.row.labels["pair"] == "pc" else result)
+
+        return SimpleNamespace(options=lambda num_cpus, max_retries: SimpleNamespace(remote=run))
+
+    def wait(self, tasks, num_returns, timeout):
+        return tasks[:num_returns], tasks[num_returns:]
+
+    def get(self, task):
+        if isinstance(task.result, self.exceptions.RayError):
+            raise task.result
+        return task.result
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    ray = StandIn("ray")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.util.queue", ray)
+    return ray
+
+
+def test_a_task_that_ray_ends_is_a_row_that_failed(tmp_path, stand_in):
+    pairs = GRID["axes"]["pair"] | {"pc": {}}
+    study = study_of(tmp_path, axes=GRID["axes"] | {"pair": pairs}, blocks=[{"pair": "pc", "seed": 0, "start": "E2E"}])
+    _, printed = run(study, lambda: RayCluster(None, threads=1))
+    assert "failed: its Ray task ended: out of memory" in printed
+
+
+@pytest.mark.parametrize("place", ["stand_in", pytest.param("cluster", marks=pytest.mark.thorough)])
+def test_four_rows_are_the_same_and_a_fifth_fails_alone(tmp_path, place, request):
+    request.getfixturevalue(place)
     pairs = GRID["axes"]["pair"] | {"bc": {"fails": True}}
     blocks = [*GRID["blocks"], {"pair": "bc", "mode": "BW", "start": "E2E"}]
     changes = {"axes": GRID["axes"] | {"pair": pairs}, "blocks": blocks}

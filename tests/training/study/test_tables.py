@@ -83,13 +83,15 @@ def test_intervals_hold_what_they_say():
     """Of normal values, 95 % of means, and of next values by the spread of three settings, lie within."""
     random = numpy.random.default_rng(0)
     means, nexts, trials = 0, 0, 2000
-    for sample in random.normal(size=(trials, 10)):
-        settings = sample[:9].reshape(3, 3)
-        cells = DataFrame({"seeds": 3, "mean": settings.mean(1), "sd": settings.std(1, ddof=1)})
-        first = mean_intervals(cells).iloc[0]
+    samples = random.normal(size=(trials, 10))
+    settings = samples[:, :9].reshape(3 * trials, 3)
+    all_cells = mean_intervals(DataFrame({"seeds": 3, "mean": settings.mean(1), "sd": settings.std(1, ddof=1)}))
+    for trial, following in enumerate(samples[:, 9]):
+        cells = all_cells[3 * trial : 3 * trial + 3]
+        first = cells.iloc[0]
         means += first["low"] <= 0 <= first["high"]
-        low, high = next_interval(cells.iloc[0], cells)
-        nexts += low <= sample[9] <= high
+        low, high = next_interval(first, cells)
+        nexts += low <= following <= high
     for share in (means / trials, nexts / trials):
         assert share == pytest.approx(0.95, abs=4 * (0.05 * 0.95 / trials) ** 0.5)
 
