@@ -34,9 +34,8 @@ CHOSEN = {
 }  # fmt: skip
 NETWORKS = [(library, name, mode) for (library, mode), names in CHOSEN.items() for name in names]
 FAST = {
-    ("timm", "convnext_atto_rms", "BW"), ("timm", "dla46x_c", "BW"), ("timm", "nf_resnet26", "BW"),
-    ("timm", "vit_tiny_patch16_dinov3_qkvb", "BW"), ("timm", "pit_ti_distilled_224", "BWA"),
-    ("timm", "resnetv2_18", "BWA"), ("timm", "starnet_s050", "BWA"),
+    ("timm", "nf_resnet26", "BW"), ("timm", "vit_tiny_patch16_dinov3_qkvb", "BW"),
+    ("timm", "pit_ti_distilled_224", "BWA"), ("timm", "starnet_s050", "BWA"),
     ("torchvision", "fasterrcnn_mobilenet_v3_large_320_fpn", "BW"), ("torchvision", "lraspp_mobilenet_v3_large", "BW"),
     ("torchvision", "shufflenet_v2_x0_5", "BWA"), ("transformers", "Mamba", "BW"),
     ("transformers", "DeBERTa-v2", "BWA"), ("transformers", "wav2vec 2", "BWA"),

@@ -35,7 +35,7 @@ def test_code_of_other_packages_runs_where_they_are_installed(tmp_path):
         tmp_path, ("python torch", "print(1)"), ("text", "2"), ("python not_there", "1 / 0"), ("text", "what it prints")
     )
     assert [block.needs for block in blocks(path)] == [("torch",), (), ("not_there",), ()]
-    (fault,) = code_blocks.faults(tmp_path)
+    (fault,) = code_blocks.run_page(path)
     assert "the code above prints something else" in fault
     assert code_blocks.of_others(tmp_path) == [(path, "not_there"), (path, "torch")]
 
@@ -58,11 +58,6 @@ def test_code_that_fails_or_prints_something_else_is_found(tmp_path, parts, word
     (fault,) = code_blocks.run_page(page(tmp_path, *parts))
     assert words in fault
     assert "page.md:" in fault
-
-
-def test_code_that_ends_its_process_is_found(tmp_path):
-    (fault,) = code_blocks.run_apart(page(tmp_path, ("python", "import os; os._exit(3)")))
-    assert "ended the process (3)" in fault
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page):
     assert code_blocks.run_apart(page) == []
 
 
+def test_code_that_ends_its_process_is_found(tmp_path):
+    """Here, since the processes of this file have imported already what takes long."""
+    path = tmp_path / "page.md"
+    path.write_text("<!-- python\nimport os; os._exit(3)\n-->\n")
+    (fault,) = code_blocks.run_apart(path)
+    assert "ended the process (3)" in fault
+
+
 def test_the_code_of_each_pair_s_page_runs(tmp_path):
     """All in one process, since it is one line for each name."""
     for number, name in enumerate(PAIRS):

@@ -52,7 +52,7 @@ def prompt_of(tokenizer: Any) -> list[int]:
 
 
 FAST = "mistral", "wide heads", "biases", "tied", "llama3", "linear qwen2", "eps"
-"""Of each architecture and each part of a file one."""
+"""Every architecture, and every part of a file that variants have."""
 
 
 @pytest.mark.parametrize("variant", thorough_but(FAST, VARIANTS))
