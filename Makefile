@@ -23,11 +23,15 @@ test: $(VENV)/ready
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-tests: $(VENV)/ready
+tests: $(VENV)/ready build/tests-cpp/ready
 	$(PYTEST)
 
+# The tests build these as well, on one processor; if they do not compile, the tests say why.
+build/tests-cpp/ready: $(VENV)/ready tests/kernels/programs.py CMakeLists.txt $(wildcard csrc/* csrc/*/*)
+	-cd tests && ../$(BIN)/python -m kernels.programs && touch ../$@
+
 # Every case of the tests that otherwise run covering sets of their parameters, and more changed files.
-test-full: $(VENV)/ready
+test-full: $(VENV)/ready build/tests-cpp/ready
 	$(PYTEST) --full
 
 check: $(VENV)/ready

@@ -22,6 +22,9 @@ MODES: dict[str, dict[str, Any]] = {
 }
 ACCUMULATED = (("ViT", "BWAA"), ("R3D-18", "BWAA"))
 RUNS = (*((name, mode) for name in NETWORKS for mode in ("BW", "BWA")), *ACCUMULATED)
+IN_TURN = {name: ("BW", "BWA")[place % 2] for place, name in enumerate(NETWORKS) if name != "Mixtral, batched"}
+"""The mode of each network in a fast run; another test compares the three codes of Mixtral."""
+FAST = {*IN_TURN.items(), *ACCUMULATED}
 MIXTRALS = tuple(name for name in NETWORKS if name.startswith("Mixtral"))
 
 
@@ -80,7 +83,10 @@ def size_of(model: nn.Module) -> int:
     return sum({tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}.values())
 
 
-@pytest.fixture(scope="module", params=RUNS, ids=", ".join)
+CASES = [pytest.param(run, marks=() if run in FAST else pytest.mark.thorough, id=", ".join(run)) for run in RUNS]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def run(request):
     with torch.random.fork_rng(devices=[]):
         return stepped(*request.param)

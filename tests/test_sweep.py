@@ -1,4 +1,7 @@
-"""A tenth of the networks, what went wrong once and one of most kinds, in one mode each; `make test-sweep` runs all."""
+"""A tenth of the networks, what went wrong once and one of most kinds, in one mode each; `make test-sweep` runs all.
+
+A fast run takes those with parts that no other test has.
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from sweep.flow import go_through, started
 from sweep.run import LIBRARIES, subjects
 from sweep.torchvision_models import MODELS as TORCHVISION
 from sweep.torchvision_models import module_names
+from thorough import thorough_but
 
 CHOSEN = {
     ("timm", "BW"): (
@@ -29,9 +33,17 @@ CHOSEN = {
     ("transformers", "BWA"): ("DeBERTa-v2", "GPT-2", "Mixtral", "Swin", "wav2vec 2"),
 }  # fmt: skip
 NETWORKS = [(library, name, mode) for (library, mode), names in CHOSEN.items() for name in names]
+FAST = {
+    ("timm", "nf_resnet26", "BW"), ("timm", "vit_tiny_patch16_dinov3_qkvb", "BW"),
+    ("timm", "pit_ti_distilled_224", "BWA"), ("timm", "starnet_s050", "BWA"),
+    ("torchvision", "fasterrcnn_mobilenet_v3_large_320_fpn", "BW"), ("torchvision", "lraspp_mobilenet_v3_large", "BW"),
+    ("torchvision", "shufflenet_v2_x0_5", "BWA"), ("transformers", "Mamba", "BW"),
+    ("transformers", "DeBERTa-v2", "BWA"), ("transformers", "wav2vec 2", "BWA"),
+}  # fmt: skip
+"""Detection, segmentation, recurrences, sound, convolutions that stay float, layers that other code calls."""
 
 
-@pytest.mark.parametrize(("library", "name", "mode"), NETWORKS)
+@pytest.mark.parametrize(("library", "name", "mode"), thorough_but(FAST, NETWORKS))
 def test_a_network_goes_all_the_way(library: str, name: str, mode: str, tmp_path: Path) -> None:
     if library == "timm" and not timm.is_model(name):
         pytest.skip(f"timm {timm.__version__} has no {name}")

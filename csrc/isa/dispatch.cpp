@@ -28,6 +28,7 @@ bool has_avx2() {
            __builtin_cpu_supports("popcnt") && has_f16c();
 }
 
+#if !defined(PROXCONNECT_WITHOUT_AVX512)
 bool has_avx512_vnni() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -38,6 +39,7 @@ bool has_avx512() {
     return has_avx512_vnni() && __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg") &&
            __builtin_cpu_supports("avx512vbmi");
 }
+#endif
 #elif defined(PROXCONNECT_DOT_PRODUCTS) && defined(__linux__)
 bool has_dot_products() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 #elif defined(PROXCONNECT_DOT_PRODUCTS)
@@ -51,10 +53,12 @@ const Kernels* kernels_of(int32_t isa) {
         case PORTABLE: return &portable_kernels;
 #if defined(__x86_64__)
         case AVX2: return has_avx2() ? &avx2_kernels : nullptr;
+#if !defined(PROXCONNECT_WITHOUT_AVX512)
         case AVX512_VNNI: return has_avx512_vnni() ? &avx512_vnni_kernels : nullptr;
         case AVX512: return has_avx512() ? &avx512_kernels : nullptr;
 #if defined(PROXCONNECT_TILES)
         case AMX: return has_avx512() && has_amx() ? amx_kernels() : nullptr;
+#endif
 #endif
 #elif defined(__aarch64__)
 #if defined(PROXCONNECT_DOT_PRODUCTS)

@@ -95,19 +95,21 @@ bool scales_groups(int32_t isa, const Drawn& d, int64_t group, bool rounds, int3
     if (d.multiply(isa, rounds, fused, y, threads)) return false;
     fused.output.group_scale = nullptr, fused.output.half_group_scale = scales.halves.data();
     if (d.multiply(isa, rounds, fused, by_halves, threads) || y != by_halves) return false;
-    for (int64_t i = 0; i < d.m * d.n; ++i) {
-        const int64_t r = i / d.n, channel = i % d.n;
+    for (int64_t r = 0; r < d.m; ++r) {
         float most = 0x1p-100f;
         for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
         const float inverse = 127.0f / most, step = most / 127.0f;
-        double sum = d.bias[static_cast<size_t>(channel)], size = std::fabs(sum);
-        for (int64_t k = 0; k < d.entries; ++k) {
-            const float whole = std::rint(d.row(r)[k] * inverse) * step, x = rounds ? whole : d.row(r)[k];
-            const float by = scales.floats[scales.place(channel, k / group)];
-            sum += static_cast<double>(x) * by * d.sign(channel, k), size += std::fabs(x * by);
+        std::vector<float> x(d.row(r), d.row(r) + d.entries);
+        for (float& value : x) value = rounds ? std::rint(value * inverse) * step : value;
+        for (int64_t channel = 0; channel < d.n; ++channel) {
+            double sum = d.bias[static_cast<size_t>(channel)], size = std::fabs(sum);
+            for (int64_t k = 0; k < d.entries; ++k) {
+                const float by = scales.floats[scales.place(channel, k / group)], value = x[static_cast<size_t>(k)];
+                sum += static_cast<double>(value) * by * d.sign(channel, k), size += std::fabs(value * by);
+            }
+            const double slack = size * static_cast<double>(d.entries + 8) * 0x1p-24;
+            if (!(std::fabs(y[static_cast<size_t>(r * d.n + channel)] - sum) <= slack)) return false;
         }
-        const double slack = size * static_cast<double>(d.entries + 8) * 0x1p-24;
-        if (!(std::fabs(y[static_cast<size_t>(i)] - sum) <= slack)) return false;
     }
     return true;
 }

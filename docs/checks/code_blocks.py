@@ -78,7 +78,7 @@ def _answer(page: Path, results: "multiprocessing.SimpleQueue[list[str]]") -> No
     results.put(run_page(page))
 
 
-PACKAGES = ["torchvision", "transformers.modeling_utils", "lightning.pytorch", "sphinx.cmd.build"]
+PACKAGES = ["torchvision", "transformers.modeling_utils", "lightning.pytorch", "sphinx.cmd.build", "onnxscript"]
 """Packages that several pages need and that take long to import."""
 
 

@@ -10,7 +10,9 @@ import pytest
 import sphinx.cmd.build
 
 from checks import code_blocks, docstrings, links, public_names
-from checks.pages import ROOT
+from checks.pages import ROOT, blocks
+from extensions.gallery import pages
+from proxconnect.pairs import PAIRS
 
 
 def build(folder, said):
@@ -19,14 +21,16 @@ def build(folder, said):
     gc.freeze()
     gc.set_threshold(100_000)  # by the usual 700, looking for garbage takes a third of the time
     options = ["--fail-on-warning", "--keep-going", "--quiet", "--builder", "html"]
-    defined = ["--define", "nb_execution_mode=off", "--define", "gallery_saved=bnn,bnn+"]
+    # A quarter of the time goes into the lists of pages that the theme puts on every page.
+    values = ["nb_execution_mode=off", "gallery_saved=bnn,bnn+,pc", "html_theme=basic"]
+    defined = [word for value in values for word in ("--define", value)]
     with said.open("w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(file):
         sys.exit(sphinx.cmd.build.main([*options, *defined, "docs", str(folder)]))
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of the site, which has the figures of all pairs made and those of two saved."""
+    """The folder of the site, which has the figures of three pairs: sharp, heuristic and moving with μ."""
     folder, said = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("said") / "warnings"
     process = code_blocks.fresh_processes().Process(target=build, args=(folder, said))
     process.start()
@@ -51,12 +55,30 @@ def test_every_block_is_run_or_is_output():
     assert code_blocks.unmarked() == []
 
 
-PAGES = code_blocks.with_code()
+OF_PAIRS = ROOT / "docs" / "gallery" / "pairs"
+PAGES = [page for page in code_blocks.with_code() if page.parent != OF_PAIRS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page):
     assert code_blocks.run_apart(page) == []
+
+
+def test_code_that_ends_its_process_is_found(tmp_path):
+    """Here, since the processes of this file have imported already what takes long."""
+    path = tmp_path / "page.md"
+    path.write_text("<!-- python\nimport os; os._exit(3)\n-->\n")
+    (fault,) = code_blocks.run_apart(path)
+    assert "ended the process (3)" in fault
+
+
+def test_the_code_of_each_pair_s_page_runs(tmp_path):
+    """All in one process, since it is one line for each name."""
+    for number, name in enumerate(PAIRS):
+        path = tmp_path / f"{number}.md"
+        path.write_text(pages.page(name))
+        assert any(block.kind == "python" for block in blocks(path))
+        assert code_blocks.run_page(path) == []
 
 
 OF_OTHERS = code_blocks.of_others()

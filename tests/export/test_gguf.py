@@ -116,6 +116,7 @@ def test_a_tied_head_and_a_pack_in_8_bits(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "net.gguf")["output.weight"], packed.lm_head.weight.half().float().numpy())
 
 
+@pytest.mark.covering(strength=1)
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("group_size", [None, 128])
 def test_a_binary_embedding_and_head_are_blocks_of_signs(tied: bool, group_size: int | None, tmp_path: Path) -> None:

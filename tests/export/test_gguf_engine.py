@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 import proxconnect as pc
 from gguf_files import SENTENCES, SPLITS, Engine, binary, byte_level, language_model, sentence_pieces, trained
 from proxconnect.export import to_gguf
+from thorough import thorough_but
 
 pytest.importorskip("gguf", reason="gguf is in the extra `gguf`")
 pytest.importorskip("xllamacpp", reason="xllamacpp, llama.cpp for Python, is in the extra `test`")
@@ -50,7 +51,11 @@ def prompt_of(tokenizer: Any) -> list[int]:
     return tokenizer(SENTENCES[0]).input_ids
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+FAST = "mistral", "wide heads", "biases", "tied", "llama3", "linear qwen2", "eps"
+"""Every architecture, and every part of a file that variants have."""
+
+
+@pytest.mark.parametrize("variant", thorough_but(FAST, VARIANTS))
 def test_logits_are_those_of_the_packed_model_up_to_8_bit_inputs(variant: str, tmp_path: Path) -> None:
     tokenizer, (kind, changes) = byte_level(), VARIANTS[variant]
     model = pc.pack(binary(language_model(kind, len(tokenizer), **changes)))
@@ -58,7 +63,7 @@ def test_logits_are_those_of_the_packed_model_up_to_8_bit_inputs(variant: str, t
     assert distance(model, Engine(tmp_path / "net.gguf"), prompt_of(tokenizer)) < ROUNDING
 
 
-@pytest.mark.parametrize("scale", ["channel", "learned"])
+@pytest.mark.parametrize("scale", thorough_but(["learned"], ["channel", "learned"]))
 def test_logits_of_a_model_with_scales_of_groups(scale: str, tmp_path: Path) -> None:
     """Without the groups of its second matrix the logits would be far off: see the assertion before the last."""
     tokenizer = byte_level()
@@ -74,7 +79,7 @@ def test_logits_of_a_model_with_scales_of_groups(scale: str, tmp_path: Path) -> 
     assert distance(model, engine, prompt_of(tokenizer)) < ROUNDING
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", thorough_but([True], [False, True]))
 def test_logits_of_a_model_whose_matrices_are_all_binary(tied: bool, tmp_path: Path) -> None:
     """Rows of the embedding have two blocks of other scales; with one scale a row the logits would be far off."""
     tokenizer = byte_level()
@@ -89,7 +94,7 @@ def test_logits_of_a_model_whose_matrices_are_all_binary(tied: bool, tmp_path: P
     assert distance(model, engine, prompt_of(tokenizer)) < ROUNDING
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", thorough_but(["qwen3"], ["llama", "qwen2", "qwen3"]))
 def test_it_writes_the_same_text(kind: str, tmp_path: Path) -> None:
     tokenizer = byte_level()
     model = trained(kind, tokenizer)

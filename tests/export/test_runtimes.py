@@ -21,6 +21,7 @@ from proxconnect.export import to_onnx, to_openvino, to_qonnx
 from proxconnect.export.formats import FORMATS, by_onnx_runtime, by_openvino, by_qonnx
 from proxconnect.export.onnx import OPSET
 from proxconnect.training.models.bireal import BiRealNet
+from thorough import thorough_but
 
 BOTH = {"activations": "bnn"}
 OVERFLOWS = {"plain.0": "wrap", "grouped": "saturate", "up": "cyclic", "head.0": "wrap"}
@@ -69,7 +70,7 @@ class Tied(nn.Module):
         return self.head(self.norm(self.body(self.words(ids))))
 
 
-@pytest.mark.covering
+@pytest.mark.covering(together=("name dim",))
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "gguf"])
 @pytest.mark.parametrize("dim", [16, 12])
 @pytest.mark.parametrize("options", [{}, {"group_size": 4}, {"scale": "tensor"}, {"scale": None}], ids=str)
@@ -161,7 +162,10 @@ def near(model: nn.Module, example: Any, answers: list[Tensor]) -> None:
     assert difference(expected, answers) <= TOLERANCE * size
 
 
-@pytest.mark.parametrize("name", NOT_AS_RESNET)
+OF_ONNX = "BWA padded by signs", "BWAA", "8-bit remainder", "8-bit embedding", "BERT", "Wave"
+
+
+@pytest.mark.parametrize("name", thorough_but(OF_ONNX, NOT_AS_RESNET))
 def test_onnx_runtime_answers_alike_for_any_batch(name: str, packed_of: Any, tmp_path: Path) -> None:
     packed, example = packed_of(name)
     to_onnx(packed, with_batch(example, 1), tmp_path / "net.onnx")
@@ -178,7 +182,10 @@ def require_standard_operators(model: onnx.ModelProto) -> None:
     assert not model.functions
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("8-bit remainder", "BERT", "DeiT, BWA")])
+OF_QONNX = [name for name in CASES if name not in ("8-bit remainder", "BERT", "DeiT, BWA")]
+
+
+@pytest.mark.parametrize("name", thorough_but(("BW without scale", "BWAA"), OF_QONNX))
 def test_qonnx_answers_alike(name: str, packed_of: Any, tmp_path: Path) -> None:
     packed, example = packed_of(name)
     to_qonnx(packed, example, tmp_path / "net.onnx")
@@ -188,7 +195,10 @@ def test_qonnx_answers_alike(name: str, packed_of: Any, tmp_path: Path) -> None:
     assert counts["BipolarQuant"] == layers * (2 if "activations" in CASES[name].mode else 1)
 
 
-@pytest.mark.parametrize("name", NOT_AS_RESNET)
+OF_OPENVINO = "BW without scale", "BWA padded by signs", "BWAA", "8-bit remainder", "DeiT, BWA"
+
+
+@pytest.mark.parametrize("name", thorough_but(OF_OPENVINO, NOT_AS_RESNET))
 def test_openvino_answers_alike(name: str, packed_of: Any, tmp_path: Path) -> None:
     packed, example = packed_of(name)
     to_openvino(packed, example, tmp_path / "net.xml")

@@ -349,10 +349,10 @@ def test_a_decoder_with_binary_inputs_calls_every_layer() -> None:
 @pytest.mark.parametrize(
     ("backend", "options", "training"),
     [
-        ("eager", {}, True),
+        pytest.param("eager", {}, True, marks=pytest.mark.thorough),
         ("eager", {"activations": "bnn"}, False),
         ("aot_eager", {"activations": "bnn"}, True),
-        ("aot_eager", {"kdim": EMBED, "vdim": 6}, False),
+        pytest.param("aot_eager", {"kdim": EMBED, "vdim": 6}, False, marks=pytest.mark.thorough),
     ],
 )
 def test_it_compiles_to_one_graph(backend: str, options: dict[str, Any], training: bool) -> None:

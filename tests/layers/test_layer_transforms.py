@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from proxconnect import PAIRS, BinaryConv2d, BinaryLinear, hard
+from thorough import thorough_but
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 
@@ -32,7 +33,10 @@ def same(ours: list[Tensor], theirs: list[Tensor], tolerance: float = 1e-12) -> 
 SETTINGS = [(name, "channel", None) for name in PAIRS] + [("bnn++", "tensor", "bnn"), ("bnn", None, "poly")]
 
 
-@pytest.mark.parametrize(("name", "scale", "activations"), SETTINGS)
+FAST = [setting for setting in SETTINGS if setting[1] != "channel" or setting[0] in ("pc", "bnn++", "erf", "clip+")]
+
+
+@pytest.mark.parametrize(("name", "scale", "activations"), thorough_but(FAST, SETTINGS))
 def test_compiles_to_one_graph_while_mu_moves(name: str, scale: Any, activations: str | None) -> None:
     testing = importlib.import_module("torch._dynamo.testing")
     torch._dynamo.reset()

@@ -39,6 +39,7 @@ def test_a_composition_is_the_chain_rule(name: str, outer: str) -> None:
     assert made.name == f"{type(T).__name__}∘{name}"
 
 
+@pytest.mark.covering(strength=1)
 @every_pair
 @pytest.mark.parametrize("outer", TRANSFORMS)
 def test_a_composition_is_legitimate(name: str, outer: str) -> None:

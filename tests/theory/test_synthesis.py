@@ -225,7 +225,7 @@ def test_what_is_no_callable_is_a_type_error(T: object, P: object) -> None:
 steps = st.lists(st.tuples(st.floats(-2, 2), st.floats(0.1, 1.0)), max_size=3)  # place and height of jumps of P
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(steps, st.floats(0.2, 2.0), st.floats(-0.9, 2.0))
 def test_whatever_is_synthesised_is_legitimate_and_p_comes_back(
     jumps: list[tuple[float, float]], slope: float, bend: float

@@ -51,8 +51,8 @@ def card(pair: AnyPair) -> "Figure":
 def draw(folder: Path, saved: Collection[str] = ()) -> list[Path]:
     """Draw three pictures of each pair, write them as SVG files, and return their paths.
 
-    Keep a picture that is newer than all code that draws. If `saved` names pairs, write blank pictures for the others:
-    their time is 0, so the next build replaces them.
+    Keep a picture that is newer than all code that draws. If `saved` names pairs, draw only those and write blank
+    pictures for the others: their time is 0, so the next build replaces them.
     """
     age = max(
         path.stat().st_mtime for code in (plots.__file__, __file__) for path in Path(code).parents[1].rglob("*.py")
@@ -67,9 +67,8 @@ def draw(folder: Path, saved: Collection[str] = ()) -> list[Path]:
             paths.append(folder / f"{page_of(name)}-{what}.svg")
             if paths[-1].exists() and paths[-1].stat().st_mtime >= age:
                 continue
-            figure = make()
             if name in (saved or PAIRS):
-                plots.save(figure, paths[-1])
+                plots.save(make(), paths[-1])
             else:
                 paths[-1].write_text(BLANK)
                 os.utime(paths[-1], (0, 0))

@@ -1,6 +1,7 @@
 """Decoder layers in one call for each new token: the same text as their modules write, whatever happens between."""
 
 import copy
+import itertools
 import pickle
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
 from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
+from thorough import thorough_but
 
 MODELS = {
     "Llama": {}, "Mistral": {"sliding_window": None}, "Qwen2": {"rope_theta": 1e4}, "Qwen3": {"head_dim": 48},
@@ -73,21 +75,25 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", MODELS)
-def test_writes_what_its_modules_write(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = count_answers(None, monkeypatch)
-    for options, lengths in (({}, (7,)), ({"group_size": 64}, (5, 9)), ({"inputs": "int8"}, (6,))):
-        model, given = packed(kind, **options), prompt(*lengths)
-        kept = {"output_logits": True, "return_dict_in_generate": True}
-        expected, found = by_modules(model, **given, **NEW, **kept), model.generate(**given, **NEW, **kept)
-        assert answers[0] == 2 * NEW["max_new_tokens"] - 2
-        answers[0] = 0
-        torch.testing.assert_close(found.sequences, expected.sequences)
-        atol = 0.03 if "inputs" in options else 1e-4
-        torch.testing.assert_close(torch.stack(found.logits), torch.stack(expected.logits), rtol=1e-4, atol=atol)
+WAYS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "plain": ({}, (7,)), "groups": ({"group_size": 64}, (5, 9)), "int8": ({"inputs": "int8"}, (6,)),
+}  # fmt: skip
+ONE_OF_EACH = {("Llama", "int8"), ("Mistral", "plain"), ("Qwen2", "groups"), ("Qwen3", "plain")}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("kind", "way"), thorough_but(ONE_OF_EACH, itertools.product(MODELS, WAYS)))
+def test_writes_what_its_modules_write(kind: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, (options, lengths) = count_answers(None, monkeypatch), WAYS[way]
+    model, given = packed(kind, **options), prompt(*lengths)
+    kept = {"output_logits": True, "return_dict_in_generate": True}
+    expected, found = by_modules(model, **given, **NEW, **kept), model.generate(**given, **NEW, **kept)
+    assert answers[0] == 2 * NEW["max_new_tokens"] - 2
+    torch.testing.assert_close(found.sequences, expected.sequences)
+    atol = 0.03 if way == "int8" else 1e-4
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(expected.logits), rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("case", thorough_but([case for case in CASES if case != "greedy"], CASES))
 def test_every_way_to_generate(case: str) -> None:
     model, given = packed(), prompt(8)
     if case == "assisted":
