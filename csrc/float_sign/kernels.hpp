@@ -82,8 +82,8 @@ void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& output
 constexpr int64_t MOST_AS_BYTES = 1 << 17;  // entries whose sums of bytes 32 bits hold
 void multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
-// Multiply rows by panels of a binary weight, the first of them a multiple of eight, by the fastest kernels for so many
-// rows.
+// Multiply rows by panels of a binary weight with the kernels that suit so many rows. The first panel is a multiple of
+// eight.
 void multiply_by_signs(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
 // In an unnamed namespace, here and in the files that include this, so that each instruction set keeps its own copy.
