@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the covering sets without thorough tests, and put the longest files in front; others stay in their order."""
     if not config.getoption("full"):
-        out = left_out(items) + [item for item in items if item.get_closest_marker("thorough")]
+        out = [*{*left_out(items), *(item for item in items if item.get_closest_marker("thorough"))}]
         config.hook.pytest_deselected(items=out)
         kept = set(items) - set(out)
         items[:] = [item for item in items if item in kept]

@@ -82,8 +82,7 @@ void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& output
 constexpr int64_t MOST_AS_BYTES = 1 << 17;  // entries whose sums of bytes 32 bits hold
 void multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
-// Multiply rows by panels of a binary weight with the kernels that suit so many rows. The first panel is a multiple of
-// eight.
+// Multiply rows by panels of a binary weight, of which the first is a multiple of eight.
 void multiply_by_signs(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
 // In an unnamed namespace, here and in the files that include this, so that each instruction set keeps its own copy.

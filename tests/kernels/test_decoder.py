@@ -132,7 +132,7 @@ def test_rounds_the_inputs_of_products(group: int, instruction_set: str) -> None
 
 
 @pytest.mark.parametrize("rounds", [False, True])
-@pytest.mark.parametrize("batch", [1, 40])  # of which the second is multiplied by bytes where it is rounded
+@pytest.mark.parametrize("batch", [1, 40])  # rounded, the second is multiplied by bytes with AVX-512
 @pytest.mark.parametrize("group", [0, 64])
 def test_threads_share_heads_and_outputs(group: int, batch: int, rounds: bool) -> None:
     """The answer is that of one thread to the bit, with more threads than processors and columns too."""

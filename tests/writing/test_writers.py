@@ -20,7 +20,7 @@ OTHERWISE = {
     "_support/atomic.py": "the replacing itself",
     "cli/bench/benchmark.py": "a folder of its own that is deleted",
     "cli/bench/peak_memory.py": "a folder of its own that is deleted",
-    "cli/bench/rivals/llama_cpp.py": "the log of a process, in a folder of its own that is deleted",
+    "cli/bench/rivals/llama_cpp.py": "the log of a process, in a temporary folder",
     "cli/bench/rivals/llama_cpp_process.py": "the pipe of its answers",
     "cli/streams.py": "the null device",
     "deploy/packed/file/tensor_file.py": "the file that a caller replaces",
