@@ -73,6 +73,7 @@ def test_the_best_settings_are_written_beside_the_grid(grid, folder, capsys):
         (["nowhere.yaml"], "cannot read nowhere.yaml"),
         (["grid.yaml", "--only", "pear=fp"], "unknown axis in --only 'pear': did you mean 'pair'?"),
         (["grid.yaml", "--only", "pair"], "'pair' is no AXIS=LABEL"),
+        (["grid.yaml", "--only", "pair=bnn,mode=BW"], "names two axes: put a space between them"),
         (["grid.yaml", "--on", "slurm"], "not 'slurm'"),
         (["grid.yaml", "--tables"], "has no rows yet: run the grid first"),
         (["grid.yaml", "--verify"], "none of these rows is in"),

@@ -92,6 +92,8 @@ def _selection(text: str) -> tuple[str, tuple[str, ...]]:
     axis, _, labels = text.partition("=")
     if not axis or not labels:
         raise argparse.ArgumentTypeError(f"{text!r} is no AXIS=LABEL, as pair=bnn++ or seed=0,1")
+    if "=" in labels:
+        raise argparse.ArgumentTypeError(f"{text!r} names two axes: put a space between them, as pair=bnn++ seed=0,1")
     return axis, tuple(labels.split(","))
 
 
