@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from proxconnect._support.text import some
@@ -100,8 +101,9 @@ def _proof(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
 
 
 def load(
-    path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact", floats: Floats | None = None
-) -> nn.Module:
+    path: str | os.PathLike[str], float_model: nn.Module, *, inputs: Inputs = "exact", floats: Floats | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:  # fmt: skip
     """Load a packed model that `save` wrote.
 
     Args:
@@ -109,9 +111,10 @@ def load(
         float_model: the float architecture. It is not changed, and may be on the meta device, because its parameters
             are not copied. Buffers that are not persistent are copied, so they need values.
         inputs, floats: as for `pack`; no file keeps them.
+        device: where the packed model shall be, such as "cuda".
 
     Returns:
-        a new packed model in `eval()` on the CPU, with fixed graphs fused.
+        a new packed model in `eval()` on `device`. On the CPU fixed graphs are fused.
 
     Raises:
         PackedFileError: for a damaged, foreign or newer file, and for a model that is not float or does not fit it.
@@ -126,6 +129,6 @@ def load(
         >>> x = torch.randn(3, 4)
         >>> torch.testing.assert_close(pc.load("model.safetensors", model)(x), packed(x))
     """
-    packed = load_layers(path, float_model, inputs=inputs)
+    packed = load_layers(path, float_model, inputs=inputs).to(device)
     vars(packed)["packing"] = Packing(fuse(packed, floats), None)
     return packed

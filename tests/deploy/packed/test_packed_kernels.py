@@ -171,6 +171,14 @@ def test_they_are_for_the_cpu_alone(image: Tensor) -> None:
     assert torch.equal(back(image), packed(image))
 
 
+def test_load_moves_the_model_to_a_device_where_it_runs_by_layers(image: Tensor, tmp_path: Path) -> None:
+    pc.save(pc.pack(binary()), tmp_path / "net.safetensors")
+    elsewhere = pc.load(tmp_path / "net.safetensors", Net(), device="meta")
+    assert {tensor.device.type for tensor in elsewhere.state_dict().values()} == {"meta"}
+    assert str(elsewhere.packing).startswith("layer by layer")
+    assert elsewhere(image.to("meta")).shape == (2, 5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_they_unpack(image: Tensor) -> None:
     packed = pc.pack(binary())
