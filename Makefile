@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test tests test-full test-lowest test-core docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
+.PHONY: demo test tests test-full test-gpu test-lowest test-core docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
   wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
@@ -33,6 +33,11 @@ build/tests-cpp/ready: $(VENV)/ready tests/kernels/programs.py CMakeLists.txt $(
 # Every case of the tests that otherwise run covering sets of their parameters, and more changed files.
 test-full: $(VENV)/ready build/tests-cpp/ready
 	$(PYTEST) --full
+
+# What needs a CUDA device, in one process: the tests that otherwise skip themselves.
+test-gpu: $(VENV)/ready
+	@$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('torch finds no CUDA device')"
+	$(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

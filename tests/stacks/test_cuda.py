@@ -1,5 +1,6 @@
 """On a CUDA device: float16 with GradScaler, fused optimizers, compiled graphs, NCCL."""
 
+import copy
 import math
 
 import pytest
@@ -14,7 +15,9 @@ from stacks.nets import STEPS, batches, distance, float_net, net, scheduled, sha
 
 DEVICE, COLLECTIVES = "cuda", "nccl"
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+]  # fmt: skip
 
 
 def scheduled_net(fused=False, wrap=lambda model: model):
@@ -80,6 +83,51 @@ def test_compiled_training_is_eager_training_and_compiles_once(mode):
         losses = train(torch.compile(model, mode=mode, fullgraph=True), optimizer, on_device(batches()))
     assert losses == pytest.approx(expected, rel=1e-3)
     assert sharpnesses(model) == pytest.approx([scheduled(5)] * 2)
+
+
+def pass_of(model, batch):
+    loss = cross_entropy(model(batch[0]), batch[1])
+    loss.backward()
+    return loss
+
+
+def test_a_captured_pass_sees_the_latents_and_the_mu_that_steps_move():
+    model, optimizer, _ = scheduled_net()
+    [batch] = on_device(batches(1))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # what a first pass allocates and looks at must not be captured
+        for _ in range(3):
+            pass_of(model, batch)
+    torch.cuda.current_stream().wait_stream(stream)
+    optimizer.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = pass_of(model, batch)
+    for _ in range(STEPS):
+        eager = copy.deepcopy(model)
+        eager.zero_grad(set_to_none=True)
+        expected = pass_of(eager, batch)
+        graph.replay()
+        torch.testing.assert_close(loss, expected)
+        for ours, theirs in zip(model.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
+        optimizer.step()
+    assert sharpnesses(model) == pytest.approx([scheduled(STEPS)] * 2)
+
+
+def test_a_step_never_waits():
+    model, optimizer, _ = scheduled_net(fused=True)
+    data = on_device(batches())
+    train(model, optimizer, data[:2])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in data[2:]:
+            pass_of(model, batch)
+            optimizer.step()
+            optimizer.zero_grad()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def sharded(model):

@@ -179,6 +179,7 @@ def test_load_moves_the_model_to_a_device_where_it_runs_by_layers(image: Tensor,
     assert elsewhere(image.to("meta")).shape == (2, 5)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_they_unpack(image: Tensor) -> None:
     packed = pc.pack(binary())
