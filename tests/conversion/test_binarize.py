@@ -287,7 +287,7 @@ def test_the_record_is_plain_data():
 @pytest.mark.parametrize("model", [net(), swin(), torchvision.models.resnet18()])
 def test_the_table_has_80_columns_and_every_layer(model):
     result = plan(model, activations="poly")
-    lines = str(result).split("\n")
+    lines = repr(result).split("\n")
     assert max(map(len, lines)) <= 80
     assert lines[0] == f"{len(result.binary)} of {len(result.rows)} layers binary, scale channel"
     kinds = {row.kind[:13] for row in result.rows}

@@ -76,6 +76,10 @@ def train(model: nn.Module, steps: int, meters: Meters | None = None) -> list[di
     return log
 
 
+def test_they_show_how_many_layers_they_measure():
+    assert repr(Meters(net())) == f"<Meters of {len(layers_of(net()))} binary layers>"
+
+
 @pytest.mark.parametrize("scale", ["channel", "tensor", "learned", None])
 @pytest.mark.parametrize("pair", ["bnn++", "poly+", "bnn", "pc"])
 def test_softness_dead_share_and_histogram_are_those_of_brute_force(pair, scale):

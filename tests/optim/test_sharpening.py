@@ -55,6 +55,21 @@ def test_shape_equals_its_closed_form_and_holds_its_end(shape):
         step(model, optimizer)
 
 
+def test_it_shows_itself_and_tells_the_least_mu():
+    model, optimizer = network_and_sgd(weights="bnn++", activations="bnn+")
+    sharpening = Sharpening(optimizer, model, steps=10, start=1.0, end=10.0, part="both")
+    step(model, optimizer, times=5)
+    assert sharpening.mu == mu(model) == pytest.approx(10**0.5)
+    assert repr(sharpening) == "<Sharpening of both: exponential, step 5 of 10, μ = 3.16>"
+    with torch.no_grad():
+        model[1].input_quantizer.mu.fill_(2.0)
+    assert sharpening.mu == 2.0
+    model, optimizer = network_and_sgd(weights="bc")
+    sharpening = Sharpening(optimizer, model, steps=3)
+    assert sharpening.mu is None
+    assert repr(sharpening) == "<Sharpening of weights: exponential, step 0 of 3>"
+
+
 def test_constant_stays_at_its_start():
     model, optimizer = network_and_sgd()
     Sharpening(optimizer, model, start=4.0, shape="constant")

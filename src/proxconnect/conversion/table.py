@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan that `binarize` follows, as plain data; `str()` and rich print it as a table."""
+    """The plan that `binarize` follows, as plain data; it shows itself as a table."""
 
     rows: tuple[Row, ...]
     """One row per module with a weight of two dimensions or more, except norms, in order of registration."""
@@ -69,6 +69,8 @@ class Plan:
 
     def __str__(self) -> str:
         return plain(self._table(name_width=34))
+
+    __repr__ = __str__
 
     def __rich__(self) -> "Table":
         return self._table(name_width=120)

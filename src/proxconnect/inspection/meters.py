@@ -104,6 +104,9 @@ class Meters:
         self._gauges = {name: _Gauge(layer) for name, layer in layers.items()}
         self._layers: dict[str, LayerHealth] = {}
 
+    def __repr__(self) -> str:
+        return f"<Meters of {len(self._gauges)} binary layer{'s' * (len(self._gauges) > 1)}>"
+
     def read(self) -> dict[str, float]:
         """Measure the layers with weights on this rank now, and return all numbers by name: those of layers and means.
 

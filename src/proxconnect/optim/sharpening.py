@@ -125,6 +125,16 @@ class Sharpening:
         """The completed share of `steps - hold`, in [0, 1]; 0 without `steps`."""
         return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
 
+    @property
+    def mu(self) -> float | None:
+        """The sharpness μ now, read from its device; of several that differ the least; None if no pair has one."""
+        return min((float(course.quantizer.mu) for course in self._courses), default=None)
+
+    def __repr__(self) -> str:
+        length = "" if self.steps is None else f" of {self.steps}"
+        mu = "" if self.mu is None else f", μ = {self.mu:.3g}"
+        return f"<Sharpening of {self.part}: {self.shape}, step {self.step_count}{length}{mu}>"
+
     def remove(self) -> None:
         """Stop moving μ, which keeps its value, and delete the step count from the optimizer's groups."""
         for hook in self._hooks:
