@@ -52,7 +52,7 @@ def tried(grid, labels, axes):
 def test_each_pair_of_a_network_has_the_same_number_of_trials(grids):
     rows, _ = grids
     from_scratch = {"resnet": 16, "bireal": 12, "vit": 12}  # the first has one rate more
-    for name, numbers, start in (("trials", from_scratch, "E2E"), ("finetuning", {"resnet": 3, "bireal": 3}, "FT")):
+    for name, numbers, start in (("trials", from_scratch, "E2E"), ("finetuning", {"resnet": 4, "bireal": 4}, "FT")):
         for model, number in numbers.items():
             chosen = (row.labels for row in rows[name] if (row.labels["model"], row.labels["start"]) == (model, start))
             counts = Counter(choice(labels) for labels in chosen)
