@@ -20,6 +20,10 @@ TILE = 1024
 """The entries of an elementwise program, and the fewest of one with short rows: 8 in each of 128 threads."""
 
 
+UNFUSED = {"enable_fp_fusion": False}
+"""Kernels name the operations that round once, so that bits and speed do not depend on Triton's default."""
+
+
 def quantize(
     latent: Tensor, curve: int, fixed: float | None, mu: Tensor | None, rows: int, is_unit: bool,
     inside: Tensor | None, statistics: Tensor | None,
@@ -41,13 +45,13 @@ def quantize(
     with torch.cuda.device_of(latent):
         if not rows:
             kernels.quantize_entries[(_blocks(columns, TILE),)](
-                latent, value, inside, statistics, mu, fixed, columns, CURVE=curve, BLOCK=TILE, num_warps=4
+                latent, value, inside, statistics, mu, fixed, columns, CURVE=curve, BLOCK=TILE, num_warps=4, **UNFUSED
             )
         elif columns <= WIDEST:
             height, width = _tile(columns, WIDEST)
             kernels.quantize_rows[(_blocks(rows, height),)](
                 latent, value, inside, statistics, mu, fixed, rows, columns, CURVE=curve, IS_UNIT=is_unit,
-                ROWS=height, COLUMNS=width, num_warps=min(16, max(4, height * width // 512)),
+                ROWS=height, COLUMNS=width, num_warps=min(16, max(4, height * width // 512)), **UNFUSED,
             )  # fmt: skip
         else:
             _quantize_long(latent, value, curve, fixed, mu, rows, is_unit, inside, statistics)
@@ -64,7 +68,7 @@ def _quantize_long(
     parts = _blocks(columns, per_part)
     programs = rows * parts
     sums = latent.new_empty(3 * programs, dtype=torch.float32)
-    shape = {"BLOCK": STEP, "num_warps": 8}
+    shape = {"BLOCK": STEP, "num_warps": 8, **UNFUSED}
     kernels.sum_magnitudes[(programs,)](latent, sums, columns, per_part, parts, **shape)
     if curve != kernels.SIGN.value:
         kernels.correlate[(programs,)](
@@ -95,7 +99,7 @@ def multiply(
     with torch.cuda.device_of(gradient):
         kernels.multiply[(_blocks(max(rows, 1), height) * _blocks(columns, width),)](
             latent, gradient, inside, statistics, product, fixed, max(rows, 1), columns, CURVE=curve,
-            IS_SCALED=rows > 0, ROWS=height, COLUMNS=width, num_warps=4,
+            IS_SCALED=rows > 0, ROWS=height, COLUMNS=width, num_warps=4, **UNFUSED,
         )  # fmt: skip
     return product
 

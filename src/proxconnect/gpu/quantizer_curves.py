@@ -25,14 +25,16 @@ FAR = tl.constexpr(80.0)
 def constants(mu, CURVE: tl.constexpr):
     """Return inner, gain and jump of F(x) = gain·C(inner·x), where C jumps at 0 by `jump` to each side."""
     inner, gain, jump = 1.0, 1.0, 0.0
-    if CURVE == CLIP or CURVE == POLYNOMIAL or CURVE == TANH or CURVE == ERROR_DECAY or CURVE == SIGN_SWISH:
-        inner = mu
-    if CURVE == ERROR_DECAY:
-        gain = tl.div_rn(1.0, at_most(mu, 1.0))
-    if CURVE == PROXCONNECT or CURVE == BINARYRELAX:
+    if CURVE == PROXCONNECT:
         jump = 1.0 - tl.div_rn(1.0, mu)
-    if CURVE == BINARYRELAX:
+    elif CURVE == BINARYRELAX:
         inner = tl.div_rn(1.0, mu)
+        jump = 1.0 - inner
+    elif CURVE == ERROR_DECAY:
+        inner = mu
+        gain = tl.div_rn(1.0, at_most(mu, 1.0))
+    elif CURVE != SIGN:
+        inner = mu
     return inner, gain, jump
 
 
@@ -44,14 +46,14 @@ def curve(u, jump, CURVE: tl.constexpr):
     elif CURVE == POLYNOMIAL:
         size = at_most(tl.abs(u), 1.0)
         value = with_sign(size * (2.0 - size), u)
-    elif CURVE == TANH or CURVE == ERROR_DECAY:
+    elif CURVE == TANH or CURVE == ERROR_DECAY:  # noqa: SIM109  # Triton knows no `in`
         _, less_one = exponential(at_most(2.0 * tl.abs(u), FAR))
         value = with_sign(less_one / (2.0 + less_one), u)
     elif CURVE == SIGN_SWISH:  # h + (a/2)·q with a = |u|, h = tanh(a/2), q = 1 - h²
         a = at_most(tl.abs(u), FAR)
         power, less_one = exponential(a)
         share = 1.0 / (2.0 + less_one)
-        value = with_sign(share * (2.0 * a * power * share - less_one), u)
+        value = with_sign(share * tl.fma(2.0 * a * power, share, -less_one), u)
     elif CURVE == PROXCONNECT:
         size = at_most(tl.abs(u) + jump, 1.0)
         value = tl.where(u < 0.0, -size, size)
@@ -74,7 +76,7 @@ def slope(u, CURVE: tl.constexpr):
         a = at_most(a, FAR)
         power, less_one = exponential(a)
         share = 1.0 / (2.0 + less_one)
-        rate = 4.0 * power * share * share * (0.5 * a * share * less_one + 1.0)
+        rate = 4.0 * power * share * share * tl.fma(0.5 * a * share, less_one, 1.0)
     else:  # of tanh: 4t(1 - t) with t = σ(-2|u|)
         power, less_one = exponential(at_most(2.0 * a, FAR))
         share = 1.0 / (2.0 + less_one)
@@ -91,16 +93,16 @@ def signs(u):
 @triton.jit
 def exponential(a):
     """Return e^-a and e^-a - 1 for 0 ≤ a ≤ 80, both to an ulp or two: e^-a = 2^n·e^r with |r| ≤ ln(2)/2."""
-    shifted = a * -1.44269504 + 12582912.0  # 1.5·2^23: the sum has an integer in its low bits
+    shifted = tl.fma(a, -1.44269504, 12582912.0)  # 1.5·2^23: the sum has an integer in its low bits
     n = shifted - 12582912.0
-    r = n * 2.12194440e-4 + (n * -0.693359375 - a)  # ln 2 in two parts
+    r = tl.fma(n, 2.12194440e-4, tl.fma(n, -0.693359375, -a))  # ln 2 in two parts
     power = ((shifted.to(tl.int32, bitcast=True) << 23) + 0x3F800000).to(tl.float32, bitcast=True)
-    q = r * 1.3882984e-3 + 8.366548e-3  # (e^r - 1 - r)/r², for the least relative error of e^r - 1, which is 1.7e-8
-    q = r * q + 4.1667193e-2
-    q = r * q + 0.16666543
-    q = r * q + 0.49999997
-    rest = r * r * q + r
-    return power * rest + power, power * rest + (power - 1.0)
+    q = tl.fma(r, 1.3882984e-3, 8.366548e-3)  # (e^r - 1 - r)/r², for the least relative error of e^r - 1: 1.7e-8
+    q = tl.fma(r, q, 4.1667193e-2)
+    q = tl.fma(r, q, 0.16666543)
+    q = tl.fma(r, q, 0.49999997)
+    rest = tl.fma(r * r, q, r)
+    return tl.fma(power, rest, power), tl.fma(power, rest, power - 1.0)
 
 
 @triton.jit

@@ -68,8 +68,8 @@ def correlate(x, sums, mu, fixed, programs, columns, per_part, parts, CURVE: tl.
         at = begin + tl.arange(0, BLOCK)
         scaled = tl.load(x + start + at, mask=at < count, other=0.0).to(tl.float32) * lift * inverse
         f = tl.where(at < count, curve(inner * scaled, jump, CURVE), 0.0)
-        products += scaled * f
-        squares += f * f
+        products = tl.fma(scaled, f, products)
+        squares = tl.fma(f, f, squares)
     program = tl.program_id(0)
     tl.store(sums + programs + program, tl.sum(products, axis=0))
     tl.store(sums + 2 * programs + program, tl.sum(squares, axis=0))
@@ -207,6 +207,5 @@ def _keep(statistics, row, rows, divisor, ratio, mask, IS_UNIT: tl.constexpr):
 @triton.jit
 def _keep_sharpness(statistics, mu, rows):
     """Write the μ of this pass behind the statistics, because the buffer may move before the backward pass."""
-    if mu is not None:
-        if statistics is not None:
-            tl.store(statistics + 2 * rows, tl.load(mu).to(tl.float32), mask=tl.program_id(0) == 0)
+    if (mu is not None) and (statistics is not None):
+        tl.store(statistics + 2 * rows, tl.load(mu).to(tl.float32), mask=tl.program_id(0) == 0)

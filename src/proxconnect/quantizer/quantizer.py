@@ -17,7 +17,8 @@ from proxconnect._support.arguments import positive
 from proxconnect.pairs import AnyPair, Sharpness, resolve
 from proxconnect.pairs.probing import require_sound
 from proxconnect.pairs.prox import sign
-from proxconnect.quantizer import compiled
+from proxconnect.quantizer.by_kernels import quantised
+from proxconnect.quantizer.forms import SHARPNESSES, Form, form_of
 from proxconnect.quantizer.scales import Scale, Scales, Sharing, least_squares, signed, wide
 from proxconnect.quantizer.surrogate import Surrogate
 
@@ -104,7 +105,7 @@ class Quantizer(nn.Module):
         self.register_parameter("alpha", None)
         self.override = None
         self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
-        self._form = compiled.form_of(pair)
+        self._form = form_of(pair)
 
     @property
     def is_hard(self) -> bool:
@@ -125,7 +126,7 @@ class Quantizer(nn.Module):
         dimensions, RuntimeError if the scale is learned and `start_scale` was not called.
         """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
-            value = self._compiled(latent, self._form)
+            value = self._by_kernels(latent, self._form)
             if value is not None:
                 return value
         self._begin(latent)
@@ -166,7 +167,7 @@ class Quantizer(nn.Module):
     def require_mu(self, mu: float, owner: str) -> float:
         """Return μ as a float; ValueError outside the pair's domain or that of the kernels, TypeError for no number."""
         mu = (self.sharpness or Sharpness()).require(mu, owner)
-        if not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
+        if not SHARPNESSES[0] <= mu <= SHARPNESSES[1]:
             raise ValueError(f"{owner} has a sharpness μ = {mu:g}, not one from 1e-6 to 1e9")
         return mu
 
@@ -248,9 +249,12 @@ class Quantizer(nn.Module):
         if not isinstance(latent, Tensor) or latent.dtype not in FLOAT_TYPES:
             got = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
             raise TypeError(f"a Quantizer takes a float tensor; got {got}")
-        if torch.compiler.is_compiling() or not self.training:
-            return
-        if torch.is_grad_enabled() and not self.trains_latent:
+        if self.training and not torch.compiler.is_compiling():
+            self._note_training()
+
+    def _note_training(self) -> None:
+        """Note that a pass in `train()` uses μ, and quantises a float weight if there was one."""
+        if not self.trained and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
         if self.float_sample is not None and not self.is_float:
             self.float_sample = None
@@ -273,22 +277,15 @@ class Quantizer(nn.Module):
             state_dict[prefix + "mu"] = self.mu
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _compiled(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
+    def _by_kernels(self, latent: Tensor, form: Form) -> Tensor | None:
         """Run `forward` of `train()` and `soft` by kernels; return None if they do not take this case."""
         is_soft = self.training if self.override is None else self.override == "soft"
-        if not is_soft or self.trains_latent or not compiled.is_plain(latent):
+        if not is_soft or self.trains_latent or form.pair is not self.pair:
             return None
-        rows, mu = compiled.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
-        if rows is None or form.pair is not self.pair or not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
-            return None
-        if self.training:
-            if not self.trained and torch.is_grad_enabled():
-                self.trained = True
-            if self.float_sample is not None:
-                self.float_sample = None
-        is_learned = self.scale == "learned"
-        value = compiled.quantise(latent, form, rows, mu, is_learned)
-        return (self._learned(latent) * value).to(latent.dtype) if is_learned else value
+        value = quantised(latent, form, self.scale, self.channel_dims, self.mu)
+        if value is not None and self.training:
+            self._note_training()
+        return value if value is None or self.scale != "learned" else (self._learned(latent) * value).to(latent.dtype)
 
     @property
     def _gives_signs(self) -> bool:
