@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from proxconnect.gpu import quantizer_kernels as kernels
+from proxconnect.gpu.quantizer_curves import SIGN
 
 WIDEST = 16384
 """The most entries of a row that one program keeps: 32 in each of 512 threads."""
@@ -70,7 +71,7 @@ def _quantize_long(
     sums = latent.new_empty(3 * programs, dtype=torch.float32)
     shape = {"BLOCK": STEP, "num_warps": 8, **UNFUSED}
     kernels.sum_magnitudes[(programs,)](latent, sums, columns, per_part, parts, **shape)
-    if curve != kernels.SIGN.value:
+    if curve != SIGN.value:
         kernels.correlate[(programs,)](
             latent, sums, mu, fixed, programs, columns, per_part, parts, CURVE=curve, **shape
         )  # fmt: skip

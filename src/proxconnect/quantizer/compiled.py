@@ -57,11 +57,11 @@ class CompiledSurrogate(torch.autograd.Function):
         saved = ctx.saved_tensors
         if not saved:
             return gradient, None, None, None, None
-        form, rows, mu = ctx.work
+        (latent, inside, statistics), (form, rows, mu) = saved, ctx.work
         if torch.is_grad_enabled() or not is_plain(gradient):
-            product = multiplied_in_rows(gradient, *saved, form, rows, torch.tensor(mu))
+            product = multiplied_in_rows(gradient, latent, inside, statistics, form, rows, torch.tensor(mu))
         else:
-            product = _multiplied(gradient, *saved, form, rows, mu)
+            product = _multiplied(gradient, latent, inside, statistics, form, rows, mu)
         return product, None, None, None, None
 
 
