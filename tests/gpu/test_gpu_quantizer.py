@@ -106,14 +106,19 @@ def test_values_and_gradients_are_those_of_the_twin_and_of_torch(name: str) -> N
         require_agreement(drawn(*shape, dtype=dtype), name, scale, mu)
 
 
-@looped(name=["bc", "bnn", "bnn++"])
-def test_parts_of_rows_are_added(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of up to four parts, of which the last is shorter, and parts of several steps."""
+@pytest.fixture
+def short_rows_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of more than 16 entries go by up to four parts."""
     launches = on_gpu._kernels()
-    monkeypatch.setattr(launches, "WIDEST", 64)
+    monkeypatch.setattr(launches, "WIDEST", 16)
     monkeypatch.setattr(launches, "STEP", 16)
     monkeypatch.setattr(launches.kernels, "MOST_PARTS", type(launches.kernels.MOST_PARTS)(4))
-    for shape, scale in (((2, 150), "channel"), ((2, 65), "tensor")):
+
+
+@looped(name=["bc", "bnn", "bnn++", "pc"])
+def test_parts_of_rows_are_added(name: str, short_rows_are_long: None) -> None:
+    """Parts of several steps, and a last part that is shorter."""
+    for shape, scale in (((2, 70), "channel"), ((2, 33), "tensor")):
         require_agreement(drawn(*shape), name, scale, 2.0)
 
 
@@ -123,7 +128,7 @@ def test_a_row_that_no_program_can_keep() -> None:
 
 
 def special_rows() -> Tensor:
-    rows = drawn(9, 21)
+    rows = drawn(10, 21)
     rows[1, 20], rows[2, 3], rows[3, 4] = torch.nan, torch.inf, -torch.inf
     rows[4] = 0.0
     rows[4, 5] = -0.0
@@ -131,23 +136,32 @@ def special_rows() -> Tensor:
     rows[6] *= 2.0**-110
     rows[7] *= 2.0**-128  # denormal
     rows[8] *= 2.0**100
+    rows[9] = torch.tensor([0.5, -0.5, 0.5]).repeat(7)  # |x| = 1, where the B of bnn is still 1
     return rows
 
 
-@every_name
-@looped(scale=["channel", "learned", None])
-def test_special_values_are_as_by_torch(name: str, scale: Any) -> None:
-    """Each row has its own: NaN, ±∞, zeros only, zeros of both signs, and the smallest and largest magnitudes."""
-    latent, quantizer = special_rows(), Quantizer(name, scale, mu=2.0)
-    quantizer.start_scale(torch.ones(9, 21, requires_grad=True))
-    g = torch.randn(9, 21)
+def require_as_by_torch(latent: Tensor, name: str, scale: Any) -> None:
+    quantizer, g = Quantizer(name, scale, mu=2.0), torch.randn(latent.shape)
+    quantizer.start_scale(torch.ones_like(latent).requires_grad_())
     ours, theirs = answers(latent, quantizer, g), answers(latent, quantizer, g, by_torch=True)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one.isnan(), other.isnan())
         absolute = 0 if one is ours[0] and scale else 1e-5  # torch's F and B cancel terms
         assert torch.allclose(one, other, rtol=2e-5, atol=absolute, equal_nan=True)
-    if scale == "channel":
-        assert (ours[0][4] == 0).all()
+
+
+@every_name
+@looped(scale=["channel", "learned", None])
+def test_special_values_are_as_by_torch(name: str, scale: Any) -> None:
+    """Each row has its own: NaN, ±∞, zeros alone, zeros of both signs, extreme magnitudes, |x| = 1."""
+    require_as_by_torch(special_rows(), name, scale)
+
+
+@looped(name=["bc", "bnn", "bnn++", "pc"])
+def test_special_values_of_parts_are_as_by_torch(name: str, short_rows_are_long: None) -> None:
+    require_as_by_torch(special_rows()[[1, 2, 4, 6, 9]], name, "learned")
+    value, _ = answers(torch.zeros(1, 21), Quantizer(name, "channel"), torch.ones(1, 21))
+    assert (value == 0).all()
 
 
 @every_name

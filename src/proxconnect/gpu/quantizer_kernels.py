@@ -158,7 +158,7 @@ def _part(columns, per_part, parts):
     """Return the offset of the part of a row that this program has, and its number of entries."""
     program = tl.program_id(0).to(tl.int64)
     before = program % parts * per_part
-    return program // parts * columns + before, tl.minimum(columns - before, per_part)
+    return program // parts * columns + before, tl.minimum(columns - before, per_part).to(tl.int32)
 
 
 @triton.jit
