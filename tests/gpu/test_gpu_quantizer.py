@@ -315,3 +315,13 @@ def test_tensors_that_are_not_on_a_gpu_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.undo()
     assert not on_gpu.is_plain(drawn(4, 6))
     assert not on_gpu.is_beside(torch.ones(()), drawn(4, 6).to("meta"))
+
+
+def test_without_triton_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no GPU to ask for its capability; else Ampere is the first that Triton supports."""
+    for has_triton, capability, runs in ((False, None, False), (True, (7, 5), False), (True, (8, 0), True)):
+        monkeypatch.setattr(on_gpu, "has_triton", lambda has=has_triton: has)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        on_gpu._runs_triton.cache_clear()
+        assert on_gpu._runs_triton(0) is runs
+    on_gpu._runs_triton.cache_clear()
