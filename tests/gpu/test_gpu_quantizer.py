@@ -1,54 +1,22 @@
 """The quantizer's Triton kernels, against a twin in float64 and against the quantizer by torch."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
+from stand_in import KNOWN, answers, as_on_a_gpu, drawn  # noqa: F401  # a fixture
 from torch import Tensor
 
 from looped import looped
-from proxconnect import PAIRS, Quantizer, Sharpening, binarize
+from proxconnect import PAIRS, Quantizer, binarize
 from proxconnect.pairs import SURROGATES
-from proxconnect.quantizer import compiled, on_gpu
-from proxconnect.quantizer.forms import form_of
-from proxconnect.quantizer.rows import is_readable
+from proxconnect.quantizer import on_gpu
 
-KNOWN = [name for name, pair in PAIRS.items() if form_of(pair) is not None]
 every_name = looped(name=KNOWN)
 EDGES = {"bnn": lambda mu: 1.0, "clip+": lambda mu: 1 / mu}
 """Where B jumps, so that rounding decides."""
 
-Answers = tuple[Tensor, ...]
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy on inf - inf and 0/0
-
-
-@pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Quantizers take CPU tensors for tensors of a GPU."""
-    monkeypatch.setattr(compiled, "is_plain", lambda _: False)
-    monkeypatch.setattr(on_gpu, "is_plain", lambda tensor: tensor.dtype in on_gpu._DTYPES and is_readable(tensor))
-    on_gpu._kernels.cache_clear()
-    yield
-    on_gpu._kernels.cache_clear()
-
-
-def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return (0.3 * torch.randn(shape)).to(dtype)
-
-
-def answers(latent: Tensor, quantizer: Quantizer, g: Tensor, by_torch: bool = False) -> Answers:
-    """Value, gradient and, if the scale is learned, its gradient, after a check of the way that they took."""
-    latent = latent.detach().requires_grad_()
-    with pytest.MonkeyPatch.context() as patch:
-        if by_torch:
-            patch.setattr(on_gpu, "is_plain", lambda _: False)
-        value = quantizer(latent)
-        if quantizer.alpha is None:
-            assert type(value.grad_fn).__name__ == ("SurrogateBackward" if by_torch else "GpuSurrogateBackward")
-        asked = (latent,) if quantizer.alpha is None else (latent, quantizer.alpha)
-        gradients = torch.autograd.grad(value, asked, g)
-    return value.detach(), *gradients
 
 
 def twin(latent: Tensor, name: str, scale: str | None, mu: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -247,81 +215,3 @@ def test_fixed_sharpnesses_are_not_those_of_the_buffer() -> None:
         assert all(torch.equal(a, b) for a, b in zip(answers(latent, fixed, g), answers(latent, free, g), strict=True))
     _, gradient = answers(latent, Quantizer(SURROGATES["rectangle"], mu=0.5), torch.ones(3, 33))
     assert torch.equal(gradient, 0.5 * (latent / latent.abs().mean(1, keepdim=True)).abs().le(2))
-
-
-def test_no_step_reads_a_tensor_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading would wait for the device, and break the capture of a graph."""
-    layer = binarize(torch.nn.Sequential(torch.nn.Linear(33, 3)), "bnn++", keep=None)[0]
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, foreach=False)
-    Sharpening(optimizer, torch.nn.Sequential(layer), steps=4)
-
-    def refused(*_: Any) -> NoReturn:
-        raise AssertionError("a tensor was read on the host")
-
-    for method in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy"):
-        monkeypatch.setattr(Tensor, method, refused)
-    for _ in range(2):
-        layer.weight.sum().backward()
-        optimizer.step()
-
-
-@every_name
-@looped(scale=["channel", None])
-def test_derivatives_of_the_gradient_are_torch_s(name: str, scale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the latent and by the gradient, and of a stack of gradients."""
-    latent, g, v = drawn(3, 7).requires_grad_(), torch.randn(3, 7).requires_grad_(), torch.randn(3, 7)
-    found = []
-    with monkeypatch.context() as patch:
-        for _ in range(2):
-            value = Quantizer(name, scale, mu=2.0)(latent)
-            (gradient,) = torch.autograd.grad(value, latent, g, create_graph=True)
-            second = torch.autograd.grad((gradient * v).sum(), (g, latent), allow_unused=True)
-            stack = torch.autograd.grad(value, latent, torch.stack([g, v]).detach(), is_grads_batched=True)
-            found.append([torch.zeros(3, 7) if t is None else t for t in (*second, *stack)])
-            patch.setattr(on_gpu, "is_plain", lambda _: False)
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found, strict=True))
-
-
-def test_what_is_remembered_may_come_back_in_another_layout() -> None:
-    latent, g = drawn(4, 3, 3, 3), torch.randn(4, 3, 3, 3)
-    for name in ("bnn", "bnn++"):
-        expected = answers(latent, Quantizer(name, mu=2.0), g)
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: t.detach().clone(), lambda t: t.to(memory_format=torch.channels_last) if t.dim() == 4 else t
-        ):
-            again = answers(latent, Quantizer(name, mu=2.0), g)
-        assert all(torch.equal(a, b) for a, b in zip(again, expected, strict=True))
-
-
-def ways() -> Iterator[tuple[str, Callable[[], tuple[Quantizer, Tensor]]]]:
-    """Quantizers and latents that do not go by kernels."""
-    yield "no form", lambda: (Quantizer("erf+"), drawn(4, 6))
-    yield "float64", lambda: (Quantizer("bnn++").double(), drawn(4, 6).double())
-    yield "hard", lambda: (Quantizer("bnn++").eval(), drawn(4, 6))
-    yield "columns are rows", lambda: (Quantizer("bnn++"), drawn(4, 6).t())
-    yield "gaps", lambda: (Quantizer("bnn++"), drawn(4, 6)[:, ::2])
-    yield "one entry", lambda: (Quantizer("bnn++"), drawn(1, 1))
-    yield "empty", lambda: (Quantizer("bnn++", None), drawn(0, 3))
-    yield "μ elsewhere", lambda: (Quantizer("bnn++"), drawn(4, 6).to("meta"))
-
-
-@looped(way=[name for name, _ in ways()])
-def test_the_rest_goes_by_torch(way: str) -> None:
-    quantizer, latent = dict(ways())[way]()
-    assert type(quantizer(latent.detach().requires_grad_()).grad_fn).__name__ != "GpuSurrogateBackward"
-
-
-def test_tensors_that_are_not_on_a_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert not on_gpu.is_plain(drawn(4, 6))
-    assert not on_gpu.is_beside(torch.ones(()), drawn(4, 6).to("meta"))
-
-
-def test_without_triton_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where there is no GPU to ask for its capability; else Ampere is the first that Triton supports."""
-    for has_triton, capability, runs in ((False, None, False), (True, (7, 5), False), (True, (8, 0), True)):
-        monkeypatch.setattr(on_gpu, "has_triton", lambda has=has_triton: has)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
-        on_gpu._runs_triton.cache_clear()
-        assert on_gpu._runs_triton(0) is runs
-    on_gpu._runs_triton.cache_clear()
