@@ -21,10 +21,12 @@ from proxconnect.kernels import library
 from proxconnect.pairs import SURROGATES, transform
 from proxconnect.pairs.transform import SignSwish
 from proxconnect.quantizer import compiled
+from proxconnect.quantizer.forms import form_of
+from proxconnect.quantizer.rows import rows_of
 
 pytestmark = pytest.mark.skipif(not kernels.is_built(), reason="the kernels were not built")
 
-COMPILED = [name for name, pair in PAIRS.items() if compiled.form_of(pair) is not None]
+COMPILED = [name for name, pair in PAIRS.items() if form_of(pair) is not None]
 every_name = looped(name=COMPILED)
 one_name = pytest.mark.parametrize("name", COMPILED)
 SCALES = ("channel", "tensor", None)
@@ -240,7 +242,7 @@ def test_any_layout(instruction_set: str, name: str, scale: Any) -> None:
 def test_what_makes_rows(
     shape: tuple[int, ...], strides: tuple[int, ...], scale: str | None, dims: tuple[int, ...], scales: int | None
 ) -> None:
-    rows = compiled.rows_of(shape, strides, scale, dims)
+    rows = rows_of(shape, strides, scale, dims)
     assert (rows and rows.scales) == scales
 
 

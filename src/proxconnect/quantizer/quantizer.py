@@ -5,20 +5,21 @@ constant within a step, so the backward factor is (α/ᾱ)·B_μ(x). A learned s
 w = s·(α/ᾱ)·F_μ(x). The ratio α/ᾱ brings a soft F to the magnitude of a hard one.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from proxconnect._support.arguments import positive
-from proxconnect.pairs import AnyPair, Sharpness, resolve
+from proxconnect.pairs import AnyPair, resolve
 from proxconnect.pairs.probing import require_sound
 from proxconnect.pairs.prox import sign
-from proxconnect.quantizer import compiled
+from proxconnect.quantizer.by_kernels import quantised
+from proxconnect.quantizer.forms import Form, form_of
 from proxconnect.quantizer.scales import Scale, Scales, Sharing, least_squares, signed, wide
+from proxconnect.quantizer.sharpened import Sharpened
 from proxconnect.quantizer.surrogate import Surrogate
 
 Override = Literal["hard", "soft", "full_precision"] | None
@@ -30,7 +31,7 @@ UNSCALED_MAGNITUDE = 0.1
 """The assumed mean magnitude of latents without a scale, which sets their usual range of μ: a convention."""
 
 
-class Quantizer(nn.Module):
+class Quantizer(Sharpened):
     """A forward-backward pair with a scale: forward α·F_μ(w*/ᾱ), backward (α/ᾱ)·B_μ(w*/ᾱ).
 
     In `train()` F is the pair's. In `eval()` weights are hard, ᾱ·sign(w*) or, with a learned scale s, s·sign(w*), so
@@ -58,13 +59,6 @@ class Quantizer(nn.Module):
                 [ 2.0000,  2.0000]])
     """
 
-    mu: Tensor
-    """The sharpness, a 0-dim buffer of the state dict. A float network's state dict lacks it and leaves it as it is; a
-    value that the pair does not allow is refused."""
-    scheduled: bool
-    """True if a `Sharpening` moves μ."""
-    trained: bool
-    """True if training used this μ: a pass in `train()` with gradients, or an update rule that takes prox points."""
     alpha: nn.Parameter | None
     """The learned scale s, with the sizes of the channel dims as shape and the latent's dtype; None without one."""
     override: Override
@@ -91,20 +85,14 @@ class Quantizer(nn.Module):
         if scale == "learned" and pair.is_identity:
             raise ValueError(f"pair {pair.name!r} is float in train() and learns no scale: take scale='channel'")
         magnitude = positive(magnitude, "magnitude")
-        super().__init__()
         domain = pair.sharpness
-        self.pair, self.sharpness = pair, domain.for_magnitude(magnitude) if domain and scale is None else domain
-        if mu is None:
-            mu = self.sharpness.unmoved if self.sharpness else 1.0
-        mu = self.require_mu(mu, f"pair {pair.name!r}")
-        with torch.inference_mode(False):  # so that a schedule can move it
-            self.register_buffer("mu", torch.tensor(mu))
-        self.scheduled = self.trained = self.ruled = self.trains_latent = False
+        super().__init__(pair, domain.for_magnitude(magnitude) if domain and scale is None else domain, mu)
+        self.ruled = self.trains_latent = False
         self.sharing, self.scale, self.channel_dims = sharing, sharing.scale, sharing.channel_dims
         self.register_parameter("alpha", None)
         self.override = None
         self._stays_float, self._is_sign, self._slope = pair.is_identity, pair.is_sign, pair.slope
-        self._form = compiled.form_of(pair)
+        self._form = form_of(pair)
 
     @property
     def is_hard(self) -> bool:
@@ -125,7 +113,7 @@ class Quantizer(nn.Module):
         dimensions, RuntimeError if the scale is learned and `start_scale` was not called.
         """
         if self._form is not None and not torch.compiler.is_compiling():  # torch.compile makes its own kernels
-            value = self._compiled(latent, self._form)
+            value = self._by_kernels(latent, self._form)
             if value is not None:
                 return value
         self._begin(latent)
@@ -144,41 +132,6 @@ class Quantizer(nn.Module):
             return self._surrogate(latent, (alpha * quantised).to(latent.dtype), scales, ratio)
         unit = self._surrogate(latent, (ratio * quantised).to(latent.dtype), scales, ratio * scales.inverse())
         return (self._learned(latent) * unit).to(latent.dtype)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode and return self as torch does; ValueError for a μ outside the pair's domain or [1e-6, 1e9].
-
-        Such a μ was probably never initialised. A μ on the meta device is not checked.
-        """
-        self.require_plausible_mu()
-        return super().train(mode)
-
-    def is_soft_and_unmoved(self) -> bool:
-        """Return True if training used a soft F, with μ as it was at first and no schedule: `eval()` changes F then."""
-        return (
-            self.trained
-            and self.sharpness is not None
-            and not self.scheduled
-            and math.isclose(float(self.mu), self.sharpness.unmoved, rel_tol=1e-2)  # the buffer may be bfloat16
-            and self.pair.is_soft()
-        )
-
-    def require_mu(self, mu: float, owner: str) -> float:
-        """Return μ as a float; ValueError outside the pair's domain or that of the kernels, TypeError for no number."""
-        mu = (self.sharpness or Sharpness()).require(mu, owner)
-        if not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
-            raise ValueError(f"{owner} has a sharpness μ = {mu:g}, not one from 1e-6 to 1e9")
-        return mu
-
-    def require_plausible_mu(self) -> None:
-        """Raise ValueError for a μ that `require_mu` refuses, as an uninitialised one; skip a meta μ."""
-        if self.mu.is_meta:
-            return
-        if fault := self._fault(float(self.mu), f"pair {self.pair.name!r}"):
-            raise ValueError(
-                f"{fault}, which no schedule makes: it was probably never initialised. Load the weights into the float "
-                "network first and call binarize() after"
-            )
 
     def factors(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return (F(x), scale), whose product is the quantised tensor; (latent, None) if it stays float.
@@ -248,47 +201,25 @@ class Quantizer(nn.Module):
         if not isinstance(latent, Tensor) or latent.dtype not in FLOAT_TYPES:
             got = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
             raise TypeError(f"a Quantizer takes a float tensor; got {got}")
-        if torch.compiler.is_compiling() or not self.training:
-            return
-        if torch.is_grad_enabled() and not self.trains_latent:
+        if self.training and not torch.compiler.is_compiling():
+            self._note_training()
+
+    def _note_training(self) -> None:
+        """Note that a pass in `train()` uses μ, and quantises a float weight if there was one."""
+        if not self.trained and torch.is_grad_enabled() and not self.trains_latent:
             self.trained = True
         if self.float_sample is not None and not self.is_float:
             self.float_sample = None
 
-    def _fault(self, mu: float, owner: str) -> str:
-        """Describe why `owner` cannot have this μ; empty if it can."""
-        try:
-            self.require_mu(mu, owner)
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        start = torch.tensor(self.sharpness.unmoved if self.sharpness else 1.0, dtype=self.mu.dtype)
-        has_value = not self.mu.is_meta and not self._fault(float(self.mu), "μ")
-        loaded = state_dict.setdefault(prefix + "mu", self.mu if has_value else start)
-        is_number = isinstance(loaded, Tensor) and not loaded.is_meta and loaded.numel() == 1
-        if is_number and (fault := self._fault(float(loaded), f"{prefix}mu, of pair {self.pair.name!r},")):
-            args[-1].append(fault)  # the errors that `load_state_dict` raises together
-            state_dict[prefix + "mu"] = self.mu
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _compiled(self, latent: Tensor, form: compiled.Form) -> Tensor | None:
+    def _by_kernels(self, latent: Tensor, form: Form) -> Tensor | None:
         """Run `forward` of `train()` and `soft` by kernels; return None if they do not take this case."""
         is_soft = self.training if self.override is None else self.override == "soft"
-        if not is_soft or self.trains_latent or not compiled.is_plain(latent):
+        if not is_soft or self.trains_latent or form.pair is not self.pair:
             return None
-        rows, mu = compiled.rows_of(latent.shape, latent.stride(), self.scale, self.channel_dims), self.mu.item()
-        if rows is None or form.pair is not self.pair or not compiled.SHARPNESSES[0] <= mu <= compiled.SHARPNESSES[1]:
-            return None
-        if self.training:
-            if not self.trained and torch.is_grad_enabled():
-                self.trained = True
-            if self.float_sample is not None:
-                self.float_sample = None
-        is_learned = self.scale == "learned"
-        value = compiled.quantise(latent, form, rows, mu, is_learned)
-        return (self._learned(latent) * value).to(latent.dtype) if is_learned else value
+        value = quantised(latent, form, self.scale, self.channel_dims, self.mu)
+        if value is not None and self.training:
+            self._note_training()
+        return value if value is None or self.scale != "learned" else (self._learned(latent) * value).to(latent.dtype)
 
     @property
     def _gives_signs(self) -> bool:

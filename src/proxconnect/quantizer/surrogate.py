@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from proxconnect.pairs import AnyPair
+from proxconnect.quantizer.forms import Form
+from proxconnect.quantizer.rows import Rows
 
 
 class Surrogate(torch.autograd.Function):
@@ -46,6 +48,24 @@ def multiplied(gradient: Tensor, slope: Tensor | None, factor: Tensor | None) ->
     if factor is not None:
         slope = factor if slope is None else slope * factor  # float32 or wider, rounded once below
     return gradient if slope is None else (gradient * slope).to(gradient.dtype)
+
+
+def multiplied_in_rows(
+    gradient: Tensor, latent: Tensor | None, inside: Tensor | None, statistics: Tensor | None, form: Form, rows: Rows,
+    mu: Tensor,
+) -> Tensor:  # fmt: skip
+    """Compute factor·B·g of a form by operations that torch can differentiate, transform and trace.
+
+    `statistics` are the divisors and factors of the rows, (2, rows). `latent` is None unless B can be anything; then
+    `inside` holds a B of 0 and 1.
+    """
+    divisor = factor = None
+    if statistics is not None:
+        divisor, factor = (part.view(rows.sizes) for part in statistics)
+    slope = inside
+    if latent is not None:
+        slope = form.pair.backward(latent if divisor is None else latent / divisor, mu)
+    return multiplied(gradient, slope, factor)
 
 
 # torch binds the inputs to the signature at every call; this saves making it each time.

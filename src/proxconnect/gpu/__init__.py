@@ -1,0 +1,1 @@
+"""Kernels for GPUs, written in Triton. They know numbers and tensors, not layers."""
