@@ -1,0 +1,55 @@
+"""Choose the sizes of the tiles of a kernel by the sizes of the product."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+
+_ROW_PROGRAMS, _TILE_PROGRAMS = 1024, 256
+"""The number of programs to reach by splits: eight for each of the 132 multiprocessors of an H100, or two large ones.
+
+The number is fixed, and not that of the GPU at hand, so that sums are added in the same order on every GPU.
+"""
+
+_MOST_SPLITS = 64
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The sizes of the tile of a program, the number of programs that share the columns of a tile, and their warps."""
+
+    rows: int
+    outputs: int
+    words: int
+    splits: int
+    warps: int
+
+
+@lru_cache(maxsize=4096)
+def blocks_of(rows: int, outputs: int, words: int, group_words: int = 0, *, is_wide: bool = False) -> Blocks:
+    """Return the blocks of a product of `rows` rows by a weight of so many outputs and words of 64 columns.
+
+    A tile by tensor cores lies within a group of `group_words` words, if there are groups. `is_wide` says that inputs
+    are float32, of which fewer rows fit the registers.
+    """
+    tile = _ROW if rows == 1 else _tile(rows, is_wide)
+    across, down, deep, warps = tile
+    if rows > 1 and group_words:
+        deep = gcd(deep, group_words)
+    tiles, steps = -(-outputs // across) * -(-rows // down), -(-words // deep)
+    wanted = -(-(_ROW_PROGRAMS if rows == 1 else _TILE_PROGRAMS) // tiles)
+    return Blocks(down, across, deep, max(1, min(wanted, steps // 2, _MOST_SPLITS)), warps)
+
+
+_ROW = 32, 1, 8, 4
+"""Outputs, rows, words and warps for one row: 2 KB of bits are loaded at once."""
+
+
+def _tile(rows: int, is_wide: bool) -> tuple[int, int, int, int]:
+    """Return outputs, rows, words and warps of a tile for tensor cores, which take at least 16 of the first two."""
+    if rows <= 16:
+        return 64, 16, 2, 4
+    if rows <= 32:
+        return 64, 32, 2, 4
+    if rows <= 512 or is_wide:
+        return 128, 64, 1, 4
+    return 128, 128, 1, 8
