@@ -28,11 +28,10 @@ class Blocks:
 def blocks_of(rows: int, outputs: int, words: int, group_words: int = 0, *, is_wide: bool = False) -> Blocks:
     """Return the blocks of a product of `rows` rows by a weight of so many outputs and words of 64 columns.
 
-    A tile by tensor cores lies within a group of `group_words` words, if there are groups. `is_wide` says that inputs
-    are float32, of which fewer rows fit the registers.
+    A tile for tensor cores lies within a group of `group_words` words, if there are groups. `is_wide` says that inputs
+    take more registers, because they are float32 or have an address each, as pixels have.
     """
-    tile = _ROW if rows == 1 else _tile(rows, is_wide)
-    across, down, deep, warps = tile
+    across, down, deep, warps = _ROW if rows == 1 else _tile(rows, is_wide)
     if rows > 1 and group_words:
         deep = gcd(deep, group_words)
     tiles, steps = -(-outputs // across) * -(-rows // down), -(-words // deep)
@@ -49,7 +48,7 @@ def _tile(rows: int, is_wide: bool) -> tuple[int, int, int, int]:
     if rows <= 16:
         return 64, 16, 2, 4
     if rows <= 32:
-        return 64, 32, 2, 4
-    if rows <= 512 or is_wide:
-        return 128, 64, 1, 4
-    return 128, 128, 1, 8
+        return 64, 32, 1 if is_wide else 2, 4
+    if is_wide:
+        return 128, 64, 1, 8
+    return (128, 64, 1, 4) if rows <= 512 else (128, 128, 1, 8)

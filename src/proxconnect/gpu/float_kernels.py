@@ -41,21 +41,21 @@ def row_kernel(
     """Multiply a single row in each program, BLOCK_ROWS = 1, by additions: a lane has the same bit of many words."""
     rows, outputs = tile_of(output_count, BLOCK_ROWS, BLOCK_OUTPUTS)
     lanes = tl.arange(0, 32)
-    place = tl.full([32], 1, tl.int32) << lanes
     sums = tl.zeros([BLOCK_OUTPUTS, 32], tl.float32)
     for step in range(tl.program_id(1), tl.cdiv(word_count, BLOCK_WORDS), SPLITS):
         words = step * BLOCK_WORDS + tl.arange(0, BLOCK_WORDS)
-        word = word_tile(panels, outputs, words, panel_count, word_count)
+        word = word_tile(panels, outputs[None, :], words[:, None], panel_count, word_count)
         for half in tl.static_range(2):
             columns = (words * 64 + 32 * half)[:, None] + lanes[None, :]
             row = rows.to(tl.int64)[:, None] * row_step
             entries = tl.load(x + row + columns, mask=columns < column_count, other=0.0).to(tl.float32)
-            bits = (word >> (32 * half)).to(tl.int32)[:, :, None] & place[None, None, :]
-            signed = tl.where(bits != 0, entries[None, :, :], -entries[None, :, :])
+            # A bit of 1 turns the sign of -x. Masks would need more predicates than a thread has.
+            turned = ((word >> (32 * half)).to(tl.int32)[:, :, None] << (31 - lanes)[None, None, :]) & (-(2**31))
+            signed = ((-entries).to(tl.int32, bitcast=True)[:, None, :] ^ turned).to(tl.float32, bitcast=True)
             if group_scale is not None:
                 groups = tl.minimum(words // group_words, group_count - 1)  # words beyond the last one are no group's
-                signed *= scale_tile(group_scale, groups[None, :], outputs[:, None], output_count, group_count)[:, :, None]
-            sums += tl.sum(signed, 1)
+                signed *= scale_tile(group_scale, groups[:, None], outputs[None, :], output_count, group_count)[:, :, None]
+            sums += tl.sum(signed, 0)
     total = tl.sum(sums, 1)[:, None]
     if SPLITS > 1:
         store_part(output, total, rows, outputs, row_count, output_count)

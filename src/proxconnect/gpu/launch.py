@@ -69,7 +69,8 @@ def multiply(rows: Tensor, weight: Weight) -> Tensor:
     """Return float rows (rows, columns), contiguous each, times the weight, as (rows, outputs) in their dtype."""
     groups = weight.scale.shape[1] if weight.has_groups and weight.scale is not None else 0
     group_words = weight.columns // groups // 64 if groups else 0
-    blocks = _blocks(len(rows), weight, rows.dtype, group_words)
+    words, is_wide = weight.panels.shape[1], rows.dtype is torch.float32
+    blocks = blocks_of(max(len(rows), 1), weight.outputs, words, group_words, is_wide=is_wide)
     kernel = float_kernels.row_kernel if blocks.rows == 1 else float_kernels.rows_kernel
     output = rows.new_empty(len(rows), weight.outputs)
     input = rows, rows.stride(0), weight.scale if groups else None, group_words, groups
@@ -79,7 +80,7 @@ def multiply(rows: Tensor, weight: Weight) -> Tensor:
 
 def multiply_signs(rows: Tensor, weight: Weight, held: Held) -> Tensor:
     """Return the signs of rows (rows, columns), contiguous each, times the weight, as (rows, outputs) in their dtype."""
-    blocks = _blocks(len(rows), weight, torch.int8)
+    blocks = blocks_of(max(len(rows), 1), weight.outputs, weight.panels.shape[1])
     kernel = sign_kernels.row_kernel if blocks.rows == 1 else sign_kernels.rows_kernel
     output = rows.new_empty(len(rows), weight.outputs)
     _signs(kernel, output, len(rows), weight, blocks, held, _ONE_PIXEL, (rows, rows.stride(0)))
@@ -90,7 +91,7 @@ def convolve(image: Tensor, weight: Weight, geometry: Geometry) -> Tensor:
     """Return the convolution of float images (N, in, H, W) with the weight, channels_last, in their dtype."""
     output, layout, size = _images(image, geometry, has_planes=False)
     rows = output.numel() // weight.outputs
-    blocks = _blocks(rows, weight, image.dtype, is_image=True)
+    blocks = _image_blocks(rows, weight)
     _floats(float_kernels.patches_kernel, output, rows, weight, blocks, layout, geometry.arguments(image, size))
     return output
 
@@ -99,7 +100,7 @@ def convolve_signs(image: Tensor, weight: Weight, held: Held, geometry: Geometry
     """Return the convolution of the signs of images (N, in, H, W) with the weight, in their dtype and format."""
     output, layout, size = _images(image, geometry, has_planes=image.is_contiguous())
     rows = output.numel() // weight.outputs
-    blocks = _blocks(rows, weight, torch.int8, is_image=True)
+    blocks = _image_blocks(rows, weight)
     input = *geometry.arguments(image, size), padding_value
     _signs(sign_kernels.patches_kernel, output, rows, weight, blocks, held, layout, input)
     return output
@@ -114,11 +115,9 @@ def _images(image: Tensor, geometry: Geometry, *, has_planes: bool) -> tuple[Ten
     return output, (height * width, 1, height * width) if has_planes else _ONE_PIXEL, (height, width)
 
 
-def _blocks(
-    rows: int, weight: Weight, dtype: torch.dtype, group_words: int = 0, *, is_image: bool = False
-) -> Blocks:  # fmt: skip
-    words, least = weight.panels.shape[1], 2 if is_image else 1  # there is no kernel for a single patch
-    return blocks_of(max(rows, least), weight.outputs, words, group_words, is_wide=dtype is torch.float32)
+def _image_blocks(rows: int, weight: Weight) -> Blocks:
+    """Return the blocks of a convolution; no kernel is for a single patch."""
+    return blocks_of(max(rows, 2), weight.outputs, weight.panels.shape[1], is_wide=True)
 
 
 def _floats(

@@ -53,12 +53,12 @@ def row_kernel(
     """Multiply a single row in each program, BLOCK_ROWS = 1, by counting the bits in which it differs."""
     rows, outputs = tile_of(output_count, BLOCK_ROWS, BLOCK_OUTPUTS)
     lanes = tl.arange(0, 32)
-    different = tl.zeros([BLOCK_OUTPUTS, BLOCK_WORDS], tl.int32)
+    different = tl.zeros([BLOCK_WORDS, BLOCK_OUTPUTS], tl.int32)
     nan = tl.zeros([BLOCK_WORDS, 32], tl.int32)
     seen = tl.zeros([BLOCK_WORDS, 32], tl.int32)
     for step in range(tl.program_id(1), tl.cdiv(word_count, BLOCK_WORDS), SPLITS):
         words = step * BLOCK_WORDS + tl.arange(0, BLOCK_WORDS)
-        word = word_tile(panels, outputs, words, panel_count, word_count)
+        word = word_tile(panels, outputs[None, :], words[:, None], panel_count, word_count)
         for half in tl.static_range(2):
             columns = (words * 64 + 32 * half)[:, None] + lanes[None, :]
             known = columns < column_count
@@ -68,8 +68,8 @@ def row_kernel(
             nan += (entries != entries).to(tl.int32)
             seen += known.to(tl.int32)
             bits = tl.sum((entries >= 0).to(tl.int32) << lanes[None, :], 1)
-            different += bit_count((word >> (32 * half)).to(tl.int32) ^ bits[None, :])
-    sums = (tl.sum(tl.sum(seen, 1), 0) - 2 * tl.sum(different, 1))[:, None]
+            different += bit_count((word >> (32 * half)).to(tl.int32) ^ bits[:, None])
+    sums = (tl.sum(tl.sum(seen, 1), 0) - 2 * tl.sum(different, 0))[:, None]
     sums = marked(sums, tl.sum(tl.sum(nan, 1), 0) + tl.zeros([BLOCK_ROWS], tl.int32))
     if SPLITS > 1:
         store_part(output, sums, rows, outputs, row_count, output_count)

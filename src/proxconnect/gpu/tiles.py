@@ -20,17 +20,16 @@ def tile_of(output_count, BLOCK_ROWS: tl.constexpr, BLOCK_OUTPUTS: tl.constexpr)
 
 @triton.jit
 def word_tile(panels, outputs, words, panel_count, word_count):
-    """Load 64 signs of each output for each word: int64 (outputs, words), and 0 beyond the prepacked weight."""
+    """Load 64 signs of an output for each word, int64, and 0 beyond the prepacked weight; both arguments broadcast."""
     start = (outputs // 8).to(tl.int64) * word_count * 8 + outputs % 8
     # Panels, and not outputs, are compared, so that adjacent words of a panel are loaded together.
-    known = (outputs // 8 < panel_count)[:, None] & (words < word_count)[None, :]
-    return tl.load(panels + start[:, None] + (words * 8)[None, :], mask=known, other=0)
+    return tl.load(panels + start + words * 8, mask=(outputs // 8 < panel_count) & (words < word_count), other=0)
 
 
 @triton.jit
 def sign_tile(panels, outputs, words, panel_count, word_count, FACTOR: tl.constexpr):
     """Unpack the signs (outputs, 64·words) to ±1 of the dtype FACTOR."""
-    word = word_tile(panels, outputs, words, panel_count, word_count)
+    word = word_tile(panels, outputs[:, None], words[None, :], panel_count, word_count)
     halves = tl.join(word.to(tl.int32), (word >> 32).to(tl.int32))
     bits = (halves[:, :, :, None] >> tl.arange(0, 32)[None, None, None, :]) & 1
     one = tl.full([1], 1, FACTOR)
