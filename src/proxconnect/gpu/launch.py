@@ -15,6 +15,13 @@ from proxconnect.gpu.blocks import Blocks, blocks_of
 from proxconnect.kernels.geometry import out_size
 
 _ONE_PIXEL = 1, 0, 1
+"""The pixels of an image whose outputs are a matrix, and the distances of pixels and of channels."""
+
+_SUMMED = 64
+"""The outputs of a program that adds the sums of splits."""
+
+_ROUNDS_TWICE = {"enable_fp_fusion": False}
+"""An output is rounded after its scale and after its bias, as on CPUs, so that products of signs are the same there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +161,11 @@ def _launch(
     tiles = triton.cdiv(rows, blocks.rows) * triton.cdiv(weight.outputs, blocks.outputs)
     kernel[tiles, splits](
         made, weight.panels, *sizes, *finish, *input, **own_constants, SPLITS=splits, BLOCK_ROWS=blocks.rows,
-        BLOCK_OUTPUTS=blocks.outputs, BLOCK_WORDS=blocks.words, num_warps=blocks.warps,
+        BLOCK_OUTPUTS=blocks.outputs, BLOCK_WORDS=blocks.words, num_warps=blocks.warps, **_ROUNDS_TWICE,
     )  # fmt: skip
     if splits > 1:
         tiles = triton.cdiv(rows, blocks.rows) * triton.cdiv(weight.outputs, _SUMMED)
         sum_kernel[tiles,](
             output, made, rows, weight.outputs, *finish, **constants, SPLITS=splits, BLOCK_ROWS=blocks.rows,
-            BLOCK_OUTPUTS=_SUMMED,
+            BLOCK_OUTPUTS=_SUMMED, **_ROUNDS_TWICE,
         )  # fmt: skip
-
-
-_SUMMED = 64
-"""The outputs of a program that adds the sums of splits."""
