@@ -224,13 +224,16 @@ def group_scales(scale: Tensor) -> Tensor:
     """Lay out scales (out, groups) of every input group of a weight-only linear layer for kernels.
 
     The groups divide the inputs evenly, into multiples of 64. The result is (⌈out/32⌉, groups, 32), contiguous on the
-    CPU. It is float16 if that holds every scale exactly, else float32. While torch compiles or exports, the values are
-    not known yet, and it is float32. Products are the same bit by bit.
+    device of the scales. On the CPU it is float16 if that holds every scale exactly, else float32. Elsewhere it is
+    float16 for scales in float16, because a look at values would wait for the device. While torch compiles or exports,
+    the values are not known yet, and it is float32. Products are the same bit by bit.
     """
-    scale = pad(scale.detach().to(CPU, torch.float32), (0, 0, 0, -scale.shape[0] % SCALED))
+    dtype, scale = scale.dtype, pad(scale.detach().float(), (0, 0, 0, -scale.shape[0] % SCALED))
     made: Tensor = scale.unflatten(0, (-1, SCALED)).transpose(1, 2).contiguous()
     if torch.compiler.is_compiling():
         return made
+    if made.device != CPU:
+        return made.half() if dtype is torch.float16 else made
     halves = made.half()
     same = (halves.float().view(torch.int32) == made.view(torch.int32)) | made.isnan()  # zeros of both signs, too
     return halves if same.all() else made

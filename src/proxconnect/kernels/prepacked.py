@@ -28,7 +28,7 @@ def panels(bits: Tensor, rows: int, columns: int) -> Tensor:
     """Prepack the signs of a (rows, columns) weight, from `pack_bits`, as int64 words (⌈rows/8⌉, ⌈columns/64⌉, 8).
 
     Entry [p, j, i] holds columns 64j to 64j + 63 of row 8p + i, the first in the lowest bit. Bits beyond the last row
-    or column are 0. ValueError for other bits.
+    or column are 0. The result is on the device of `bits`. ValueError for other bits.
     """
     return _panels(bits, (rows, columns, 1, 1), 1)
 
@@ -77,13 +77,24 @@ def _is_thin(shape: Sequence[int], groups: int) -> bool:
 def _panels(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
     """Return the `patch_panels` of a weight whose shape fits `groups`."""
     require_bits(bits, prod(shape))
+    if bits.device != CPU:
+        return _panels_by_torch(bits, shape, groups)
     kernels, number = loaded(None)
     outputs, channels, taps = shape[0] // groups, shape[1], prod(shape[2:])
-    bits = bits.to(CPU).contiguous()
+    bits = bits.contiguous()
     made = bits.new_empty(panels_shape(outputs, channels * taps, groups), dtype=torch.int64)
     if made.untyped_storage().device == CPU:  # else it is fake
         sizes = groups, outputs, channels, taps
         kernels.px_prepack_signs(number, bits.data_ptr(), *sizes, made.data_ptr(), torch.get_num_threads())
+    return made
+
+
+def _panels_by_torch(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
+    """Return the same as `_panels` with operations of torch, on any device."""
+    outputs = shape[0] // groups
+    rows = unpack_bits(bits, shape, torch.int8).flatten(2).mT.reshape(groups, outputs, -1)
+    words = _words(functional.pad(rows, (0, 0, 0, -outputs % PANEL)))
+    made: Tensor = words.unflatten(1, (-1, PANEL)).transpose(2, 3).flatten(0, 1).contiguous()
     return made
 
 

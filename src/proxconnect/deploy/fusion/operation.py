@@ -121,10 +121,10 @@ class Operation:
 
 
 def has_kernels(layer: CompactLayer) -> bool:
-    """Prepack a changed compact layer again; return True if it is prepacked, and its scale and bias are float32."""
+    """Prepack a changed compact layer again; return True if it is prepacked for CPUs, with float32 scale and bias."""
     layer.prepack_if_changed()
     dtypes = {layer.scale.dtype, torch.float32 if layer.bias is None else layer.bias.dtype}
-    return layer.prepacked is not None and dtypes == {torch.float32}
+    return layer.prepacked is not None and layer.prepacked.is_cpu and dtypes == {torch.float32}
 
 
 @dataclass(frozen=True)

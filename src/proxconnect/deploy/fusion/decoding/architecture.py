@@ -62,7 +62,7 @@ def _weight(layer: nn.Module) -> BinaryWeight | None:
     if not isinstance(layer, KernelLinear) or layer.has_binary_input or layer.scale.dtype is not torch.float32:
         return None
     layer.prepack_if_changed()
-    if layer.prepacked is None:
+    if layer.prepacked is None or not layer.prepacked.is_cpu:
         return None
     shape = layer.spec.shape
     sizes = layer.input_channels(shape), layer.output_channels(shape)

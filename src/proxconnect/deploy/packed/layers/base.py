@@ -76,7 +76,7 @@ class CompactLayer(Product):
     def prepack(self) -> None:
         """Set `prepacked` to the weight in the layout of the kernels, or to None if torch must compute the layer."""
         held = self._held()
-        self.prepacked = self._prepacked() if held.device.type == "cpu" and kernels.is_built() else None
+        self.prepacked = self._prepacked() if self._has_kernels(held.device) else None
         self._made = self.prepacked, held, version_of(held)
 
     def prepack_if_changed(self) -> None:
@@ -89,23 +89,29 @@ class CompactLayer(Product):
     def kernels_can(self, input: Tensor, bias: Tensor | None) -> bool:
         """Return True if the kernels can compute the layer's output for this input, and prepack a changed weight.
 
-        They take CPU tensors in float32, bfloat16 or float16, if neither the input nor `bias` needs a gradient now.
+        They take tensors in float32, bfloat16 or float16, on the device of the prepacked weight, if neither the input
+        nor `bias` needs a gradient now.
         """
         if forward_ad._current_level >= 0 or not isinstance(input, Tensor):  # tangents do not show in requires_grad
             return False
-        if self.prepacked is None or input.device.type != "cpu" or input.dtype not in _INPUT_DTYPES:
+        prepacked = self.prepacked
+        if prepacked is None or input.device != prepacked.device or input.dtype not in _INPUT_DTYPES:
             return False
         if not torch.compiler.is_compiling():
             self.prepack_if_changed()
         return not torch.is_grad_enabled() or not (input.requires_grad or (bias is not None and bias.requires_grad))
 
     def kernel_scale(self) -> Tensor | None:
-        """Return the scale in float32, for the kernels; None for a layer without one."""
-        return None if self._spec.scale is None else self.scale.float()
+        """Return the scale for the kernels, in float32 on the CPU; None for a layer without one."""
+        return None if self._spec.scale is None else for_kernels(self.scale)
 
     def kernel_bias(self) -> Tensor | None:
-        """Return the bias of a linear or convolution layer in float32, for the kernels; None if it has none."""
-        return None if self.bias is None else self.bias.float()
+        """Return the bias of a linear or convolution layer for the kernels, in float32 on the CPU; None if none."""
+        return None if self.bias is None else for_kernels(self.bias)
+
+    def _has_kernels(self, device: torch.device) -> bool:
+        """Return True if kernels for this kind of layer can run on a device: here, those for CPUs."""
+        return device.type == "cpu" and kernels.is_built()
 
     def _prepacked(self) -> Tensor | None:
         """Lay the weight out, or return None if no kernel can compute this layer."""
@@ -154,10 +160,16 @@ class CompactLayer(Product):
         self.prepack()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self._held().device
         super()._apply(fn, recurse)
-        if (self.prepacked is None) == (self._held().device.type == "cpu"):  # the kernels run on the CPU alone
+        if self._held().device != before:  # each device has kernels for other layers
             self.prepack()
         return self
+
+
+def for_kernels(values: Tensor) -> Tensor:
+    """Return floats in a dtype that kernels take: float32 on the CPU, and any that they compute in elsewhere."""
+    return values.float() if values.is_cpu else values
 
 
 def version_of(tensor: Tensor) -> int | None:

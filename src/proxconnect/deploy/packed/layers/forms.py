@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec, geometry_of
-from proxconnect.deploy.packed.layers.base import CompactLayer
+from proxconnect.deploy.packed.layers.base import CompactLayer, for_kernels
 from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Embedding, Int8Layer, Int8Linear
 from proxconnect.deploy.packed.layers.one_bit import KernelConv, KernelLinear, PackedLayer
 from proxconnect.kernels.bits import unpack_bits
@@ -141,9 +141,9 @@ class PackedProjection(KernelLinear, PackedParameter, products.ProjectionProduct
             return self.project(tuple(map(self.prepare_input, inputs)), *self.weight_factors(), bias)
         assert self.prepacked is not None
         scales = (scale,) * blocks if scale is None or scale.numel() == 1 else scale.chunk(blocks)
-        biases = (None,) * blocks if bias is None else bias.float().chunk(blocks)
+        biases = (None,) * blocks if bias is None else for_kernels(bias).chunk(blocks)
         return tuple(
-            self.linear(x.float(), block, rows, s, b).to(x.dtype)
+            self.linear(for_kernels(x), block, rows, s, b).to(x.dtype)
             for x, block, s, b in zip(inputs, self.prepacked.chunk(blocks), scales, biases, strict=True)
         )
 

@@ -13,7 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec
-from proxconnect.deploy.packed.layers.base import CompactLayer, version_of
+from proxconnect.deploy.packed.layers.base import CompactLayer, for_kernels, version_of
+from proxconnect.gpu.operators import runs_on
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.layers import Accumulator
@@ -113,7 +114,10 @@ class PackedLayer(CompactLayer):
 
 
 class KernelLayer(PackedLayer):
-    """Mixin over a packed layer that runs with the kernels if `is_by_kernels` is True, and else with torch."""
+    """Mixin over a packed layer that runs with the kernels if `is_by_kernels` is True, and else with torch.
+
+    On a GPU these are those of `proxconnect.gpu`. They have no rounded inputs, so `inputs` has no effect there.
+    """
 
     inputs: Inputs = "exact"
 
@@ -121,31 +125,35 @@ class KernelLayer(PackedLayer):
         """Run the layer on an input to which `input_shift` is already added, with the kernels if `is_by_kernels`."""
         if not self.is_by_kernels(input, self.bias):
             return super().of_shifted(input, *args)
-        return self.by_kernels(input.float()).to(input.dtype)
+        return self.by_kernels(for_kernels(input)).to(input.dtype)
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Return True if the kernels compute this input: they can, and no CPU autocast applies to a float input."""
-        if not self._spec.binary_input and torch.is_autocast_enabled("cpu"):
+        """Return True if the kernels compute this input: they can, and no autocast applies to a float input."""
+        if not self.kernels_can(input, bias):
             return False
-        return self.kernels_can(input, bias)
+        return self._spec.binary_input or not torch.is_autocast_enabled(input.device.type)
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """Compute the layer's output with the kernels, for a float32 input that is already shifted."""
+        """Compute the layer's output with the kernels, for an input from `for_kernels` that is already shifted."""
         raise NotImplementedError
 
     def linear(self, input: Tensor, prepacked: Tensor, rows: int, scale: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Multiply a float32 input (…, in), already shifted, to (…, rows) with the kernels.
+        """Multiply an input (…, in), already shifted, to (…, rows) with the kernels.
 
-        `prepacked` is the prepacked weight, or its part for some rows. `scale` and `bias` are those of these rows, in
-        float32, or None. ValueError if the last dimension of the input is not `in`.
+        `prepacked` is the prepacked weight, or its part for some rows. `scale` and `bias` are those of these rows, or
+        None. These and the input are from `for_kernels`. ValueError if the last dimension of the input is not `in`.
         """
         columns = self.input_channels(self._spec.shape)
         if input.shape[-1:] != (columns,):  # the prepacked weight knows it only up to the next multiple of 64
             raise ValueError(f"input must be (…, {columns}); got {tuple(input.shape)}")
         if self._spec.binary_input:
             return kernels.binary_linear(input, prepacked, rows, scale, bias, self.accumulator)
-        multiply = kernels.dynamic_int8_linear if self.inputs == "int8" else kernels.weight_only_linear
+        is_rounded = self.inputs == "int8" and input.is_cpu
+        multiply = kernels.dynamic_int8_linear if is_rounded else kernels.weight_only_linear
         return multiply(input, prepacked, rows, scale, bias)
+
+    def _has_kernels(self, device: torch.device) -> bool:
+        return super()._has_kernels(device) or runs_on(device)
 
 
 class KernelLinear(KernelLayer, RowProduct):
@@ -155,13 +163,13 @@ class KernelLinear(KernelLayer, RowProduct):
     """The scale of groups that was last laid out for kernels, its version then, and the result."""
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """Multiply a float32 input (…, in), already shifted, to (…, out) with the kernels."""
+        """Multiply an input (…, in), from `for_kernels` and already shifted, to (…, out) with the kernels."""
         assert self.prepacked is not None
         out = self.output_channels(self._spec.shape)
         return self.linear(input, self.prepacked, out, self.kernel_scale(), self.kernel_bias())
 
     def kernel_scale(self) -> Tensor | None:
-        """Return the scale for the kernels: float32, or laid out by `group_scales` if the layer has groups."""
+        """Return the scale for the kernels, laid out by `group_scales` if the layer has groups."""
         if self.group_size is None:
             return super().kernel_scale()
         before, version = self._laid_out, None if torch.compiler.is_compiling() else version_of(self.scale)
@@ -188,16 +196,16 @@ class KernelConv(KernelLayer, _ConvNd):
     padding_value: int
 
     def is_by_kernels(self, input: Tensor, bias: Tensor | None) -> bool:
-        """Return True if the kernels compute this input; for a float input, only if they should beat torch."""
+        """Return True if the kernels compute this input; for a float input on a CPU, only if they should beat torch."""
         if not super().is_by_kernels(input, bias):
             return False
-        if self._spec.binary_input or self.is_worth_tables():
+        if self._spec.binary_input or self.is_worth_tables() or not input.is_cpu:
             return True
         pixels = input.numel() // self._spec.shape[1]  # one group, since more have no prepacked weight
         return pixels * self._spec.entries < WORTH_UNPACKING
 
     def by_kernels(self, input: Tensor) -> Tensor:
-        """Convolve a float32 input (N, in, *size), or without N, to (N, out, *size_out) in the input's layout."""
+        """Convolve an input (N, in, *size), or without N, to (N, out, *size_out) in its layout; from `for_kernels`."""
         dims, pad = len(self.kernel_size), self._reversed_padding_repeated_twice
         has_planes = input.is_contiguous() or input.dim() <= dims or input.stride(-1 - dims) != 1  # torch's own test
         if self.padding_mode != "zeros":  # padding the input or its signs gives the same
@@ -211,8 +219,10 @@ class KernelConv(KernelLayer, _ConvNd):
                 image, self.prepacked, *geometry, self.padding_value, scale, bias, self.accumulator
             )
         else:
-            image = image.contiguous(memory_format=torch.channels_last)  # a patch has the fewest pieces there
-            convolve = kernels.dynamic_int8_conv2d if self.inputs == "int8" else kernels.weight_only_conv2d
+            convolve = kernels.weight_only_conv2d
+            if image.is_cpu:
+                image = image.contiguous(memory_format=torch.channels_last)  # a patch has the fewest pieces there
+                convolve = kernels.dynamic_int8_conv2d if self.inputs == "int8" else convolve
             output = convolve(image, self.prepacked, *geometry, scale, bias)
         output = output if dims == 2 else output.squeeze(2)
         output = output if batch is input else output[0]
@@ -222,6 +232,8 @@ class KernelConv(KernelLayer, _ConvNd):
         pad = self._reversed_padding_repeated_twice
         is_even = pad[::2] == pad[1::2]  # "same" may pad more at the end
         if not is_even and self.padding_mode == "zeros":
+            return None
+        if self.groups > 1 and not self.bits.is_cpu:  # kernels for GPUs have one group
             return None
         if self._spec.binary_input:
             return kernels.conv_panels(self.bits, self._kernel_shape(), self.groups)
