@@ -71,4 +71,5 @@ def test_the_core_imports_none_of_the_heavy_libraries():
         "timm",
         "transformers",
         "matplotlib",
+        "triton",
     }
