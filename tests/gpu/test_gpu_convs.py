@@ -67,9 +67,11 @@ def test_of_signs(case, form: str, border: int) -> None:
 
 
 def test_programs_share_the_columns() -> None:
+    from proxconnect.gpu.blocks import blocks_of
     from proxconnect.gpu.launch import Geometry, convolve, convolve_signs
 
-    image, (signs, rows) = torch.randn(1, 70, 3, 3), drawn_weight(9, 70, (3, 3))
+    image, (signs, rows) = torch.randn(1, 230, 3, 3), drawn_weight(9, 230, (3, 3))
+    assert blocks_of(9, 9, rows.shape[1] // 64, is_wide=True).splits > 1
     geometry, how = Geometry(tuple(signs.shape), (1, 1), (1, 1), (1, 1)), ((1, 1), (1, 1), (1, 1))
     assert_close(convolve(image, weight_of(rows), geometry), of_patches(image.double(), signs, *how), image)
     image[0, 3, 1, 2] = torch.nan

@@ -18,7 +18,7 @@ def multiply(x: Tensor, signs: Tensor, scale: Tensor | None = None, bias: Tensor
 
 @pytest.mark.covering
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows", [0, 1, 2, 17, 33])
+@pytest.mark.parametrize("rows", [0, 1, 2, 33])
 @pytest.mark.parametrize("columns", [1, 63, 64, 65])
 @pytest.mark.parametrize("outputs", [1, 7, 9, 33])
 def test_of_all_sizes(rows: int, columns: int, outputs: int, dtype: torch.dtype) -> None:

@@ -24,7 +24,7 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.covering
-@pytest.mark.parametrize("rows", [0, 1, 2, 17, 33])
+@pytest.mark.parametrize("rows", [0, 1, 2, 33])
 @pytest.mark.parametrize("columns", [1, 63, 64, 65])
 @pytest.mark.parametrize("outputs", [1, 7, 9, 33])
 def test_of_all_sizes(rows: int, columns: int, outputs: int) -> None:
@@ -58,10 +58,10 @@ def test_accumulators_overflow_as_on_cpus(accumulator: Accumulator | None, rows:
     ("accumulator", "columns"), [(None, 70), (None, 2600), *((accumulator, 70) for accumulator in ACCUMULATORS[1:4])]
 )
 def test_a_row_with_nan_becomes_nan(accumulator: Accumulator | None, columns: int) -> None:
-    x, signs = torch.randn(4, columns), drawn(9, columns)
+    x, signs = torch.randn(3, columns), drawn(9, columns)
     x[0, 3], x[1, -1], x[2, 0], x[2, 1] = torch.nan, torch.nan, torch.inf, -torch.inf
     expected = of_signs(x, signs, None, None, accumulator)
-    assert expected.isnan().all(1).tolist() == [True, True, False, False]
+    assert expected.isnan().all(1).tolist() == [True, True, False]
     assert_equal(multiply(x, signs, None, None, accumulator), expected)
     assert_equal(torch.cat([multiply(row, signs, None, None, accumulator) for row in x.split(1)]), expected)
 

@@ -35,8 +35,8 @@ def blocks_of(rows: int, outputs: int, words: int, group_words: int = 0, *, is_w
     if rows > 1 and group_words:
         deep = gcd(deep, group_words)
     tiles, steps = -(-outputs // across) * -(-rows // down), -(-words // deep)
-    wanted = -(-(_ROW_PROGRAMS if rows == 1 else _TILE_PROGRAMS) // tiles)
-    return Blocks(down, across, deep, max(1, min(wanted, steps // 2, _MOST_SPLITS)), warps)
+    programs, least = (_ROW_PROGRAMS, 2) if rows == 1 else (_TILE_PROGRAMS, 8)  # fewer steps do not pay for their sums
+    return Blocks(down, across, deep, max(1, min(-(-programs // tiles), steps // least, _MOST_SPLITS)), warps)
 
 
 _ROW = 32, 1, 8, 4
