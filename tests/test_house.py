@@ -10,7 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src"
 MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): SOURCE / path
            for path in (found.relative_to(SOURCE) for found in SOURCE.rglob("*.py"))}  # fmt: skip
 ROOMS = (
-    "_support cli conversion deploy export gpu huggingface inspection kernels layers optim pairs quantizer theory training"
+    "_support cli conversion deploy export gpu huggingface inspection kernels layers optim pairs quantizer theory "
+    "training"
 )
 
 

@@ -26,7 +26,9 @@ TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
 def compiled(kernel, *args, grid, warmup, **named) -> None:
     """Compile a kernel for these arguments, as a launch does: whole numbers that are 1, and None, are constants."""
-    arguments = dict(zip(kernel.arg_names, args, strict=False)) | {k: v for k, v in named.items() if k in kernel.arg_names}
+    arguments = dict(zip(kernel.arg_names, args, strict=False)) | {
+        k: v for k, v in named.items() if k in kernel.arg_names
+    }
     signature, constants, divisible = {}, {}, {}
     for place, (name, value) in enumerate(arguments.items()):
         is_constant = value is None or name.isupper() or (isinstance(value, int) and value == 1 and name != "row_count")

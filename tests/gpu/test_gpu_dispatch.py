@@ -54,7 +54,8 @@ def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
     of_torch = Tensor.__getitem__
 
     def copied(self: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-        return self if self.is_contiguous(memory_format=memory_format) else self.clone(memory_format=memory_format)
+        is_so = self.is_contiguous(memory_format=memory_format)
+        return self if is_so else self.clone(memory_format=memory_format)
 
     def part(self: Tensor, place):
         is_start = isinstance(place, slice) and place.start is None and place.step is None and place.stop is not None
@@ -86,10 +87,14 @@ def input_of(model: nn.Module, *shape: int) -> Tensor:
 
 
 def runs_operators(model: nn.Module, input: Tensor) -> list[str]:
-    """The operators of this package in the exported program of a model, which may ask for no entry of a tensor."""
+    """The operators of this package in the exported program of a model, which may ask for no entry of a tensor.
+
+    Each must answer in the dtype of the model's input.
+    """
     program = torch.export.export(model, (input,), strict=False)
-    targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    return [target.split(".")[1] for target in targets if target.startswith("proxconnect.")]
+    nodes = [node for node in program.graph.nodes if str(node.target).startswith("proxconnect.")]
+    assert {node.meta["val"].dtype for node in nodes} <= {input.dtype}
+    return [str(node.target).split(".")[1] for node in nodes]
 
 
 def test_operators_have_an_implementation_for_cuda() -> None:
@@ -142,7 +147,7 @@ def test_without_triton_layers_on_a_gpu_unpack(monkeypatch: pytest.MonkeyPatch) 
     assert moved[0].prepacked is None
     assert runs_operators(moved, input_of(moved, 3, 130)) == []
     with pytest.raises(RuntimeError, match="pip install triton"):
-        gpu._launch()
+        gpu._require_triton()
 
 
 @pytest.mark.parametrize("activations", [None, "poly"])
@@ -201,7 +206,7 @@ def test_packed_layers_give_the_same_by_kernels_for_gpus(make, shape: tuple[int,
     model, x = make(), torch.randn(shape)
     found = model(x)
     assert by_interpreter
-    with mock.patch.object(one_bit.KernelLayer, "kernels_can", lambda *_: False):
+    with mock.patch.object(one_bit.KernelLayer, "kernels_can", return_value=False):
         expected = model(x)
     torch.testing.assert_close(found, expected)
     assert found.stride() == expected.stride()

@@ -77,9 +77,9 @@ def test_rows_of_any_distance(rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 2])
 def test_float32_is_multiplied_exactly(rows: int) -> None:
     largest, payload = torch.finfo(torch.float32).max, torch.tensor(0x7F800001, dtype=torch.int32).view(torch.float32)
-    values = torch.cat([torch.randn(5), torch.tensor([largest, -largest, torch.inf, -torch.inf, torch.nan, 0, payload])])
+    special = torch.tensor([largest, -largest, torch.inf, -torch.inf, torch.nan, 0, payload])
     signs = drawn(9, 1)
-    for value in values:
+    for value in torch.cat([torch.randn(5), special]):
         x = value.repeat(rows, 1)
         assert torch.equal(multiply(x, signs).nan_to_num(nan=7), (x * signs.T).nan_to_num(nan=7))
 

@@ -28,7 +28,8 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("columns", [1, 63, 64, 65])
 @pytest.mark.parametrize("outputs", [1, 7, 9, 33])
 def test_of_all_sizes(rows: int, columns: int, outputs: int) -> None:
-    x, signs, scale, bias = torch.randn(rows, columns), drawn(outputs, columns), torch.rand(outputs), torch.randn(outputs)
+    x, signs = torch.randn(rows, columns), drawn(outputs, columns)
+    scale, bias = torch.rand(outputs), torch.randn(outputs)
     x[:, ::5] = 0.0
     x[:, ::10] = -0.0
     assert_equal(multiply(x, signs, scale, bias), of_signs(x, signs, scale, bias, None))

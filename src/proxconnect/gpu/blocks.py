@@ -4,12 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
-_ROW_PROGRAMS, _TILE_PROGRAMS = 1024, 256
-"""The number of programs to reach by splits: eight for each of the 132 multiprocessors of an H100, or two large ones.
-
-The number is fixed, and not that of the GPU at hand, so that sums are added in the same order on every GPU.
-"""
-
 _MOST_SPLITS = 64
 
 
@@ -31,16 +25,23 @@ def blocks_of(rows: int, outputs: int, words: int, group_words: int = 0, *, is_w
     A tile for tensor cores lies within a group of `group_words` words, if there are groups. `is_wide` says that inputs
     take more registers, because they are float32 or have an address each, as pixels have.
     """
-    across, down, deep, warps = _ROW if rows == 1 else _tile(rows, is_wide)
+    across, down, deep, warps = (32, 1, 8, 4) if rows == 1 else _tile(rows, is_wide)
     if rows > 1 and group_words:
         deep = gcd(deep, group_words)
     tiles, steps = -(-outputs // across) * -(-rows // down), -(-words // deep)
-    programs, least = (_ROW_PROGRAMS, 2) if rows == 1 else (_TILE_PROGRAMS, 8)  # fewer steps do not pay for their sums
+    programs, least = _programs(rows)
     return Blocks(down, across, deep, max(1, min(-(-programs // tiles), steps // least, _MOST_SPLITS)), warps)
 
 
-_ROW = 32, 1, 8, 4
-"""Outputs, rows, words and warps for one row: 2 KB of bits are loaded at once."""
+def _programs(rows: int) -> tuple[int, int]:
+    """Return the number of programs to reach by splits, and the fewest steps of each, whose sums must pay.
+
+    The first is for the 132 multiprocessors of an H100, on which bits of few rows should arrive by many programs at
+    once. It is fixed, and not that of the GPU at hand, so that sums are added in the same order on every GPU.
+    """
+    if rows == 1:
+        return 1024, 2
+    return (512 if rows <= 32 else 256), 8
 
 
 def _tile(rows: int, is_wide: bool) -> tuple[int, int, int, int]:

@@ -54,7 +54,9 @@ def row_kernel(
             signed = ((-entries).to(tl.int32, bitcast=True)[:, None, :] ^ turned).to(tl.float32, bitcast=True)
             if group_scale is not None:
                 groups = tl.minimum(words // group_words, group_count - 1)  # words beyond the last one are no group's
-                signed *= scale_tile(group_scale, groups[:, None], outputs[None, :], output_count, group_count)[:, :, None]
+                signed *= scale_tile(group_scale, groups[:, None], outputs[None, :], output_count, group_count)[
+                    :, :, None
+                ]
             sums += tl.sum(signed, 0)
     total = tl.sum(sums, 1)[:, None]
     if SPLITS > 1:
@@ -139,4 +141,6 @@ def sum_kernel(
     sums = tl.zeros([BLOCK_OUTPUTS, BLOCK_ROWS], tl.float32)
     for split in range(SPLITS):
         sums += load_part(parts, tl.cast(split, tl.int64), rows, outputs, row_count, output_count)
-    store(output, sums, rows, outputs, row_count, output_count, pixels, pixel_step, channel_step, scale, scale_step, bias)
+    store(
+        output, sums, rows, outputs, row_count, output_count, pixels, pixel_step, channel_step, scale, scale_step, bias
+    )

@@ -86,7 +86,7 @@ def multiply(rows: Tensor, weight: Weight) -> Tensor:
 
 
 def multiply_signs(rows: Tensor, weight: Weight, held: Held) -> Tensor:
-    """Return the signs of rows (rows, columns), contiguous each, times the weight, as (rows, outputs) in their dtype."""
+    """Return sign(rows) for rows as in `multiply`, times the weight, as (rows, outputs) in their dtype."""
     blocks = blocks_of(max(len(rows), 1), weight.outputs, weight.panels.shape[1])
     kernel = sign_kernels.row_kernel if blocks.rows == 1 else sign_kernels.rows_kernel
     output = rows.new_empty(len(rows), weight.outputs)

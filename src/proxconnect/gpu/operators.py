@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.library import Library
 
 from proxconnect.gpu.availability import has_triton
-from proxconnect.kernels.arguments import SIGNS, as_rows, contiguous, is_of_groups, require_entries
+from proxconnect.kernels.arguments import as_rows, contiguous, is_of_groups, require_entries
 from proxconnect.kernels.geometry import out_size, require_convolvable
 from proxconnect.kernels.operators import OPERATORS
 from proxconnect.kernels.prepacked import panels_shape
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from proxconnect.gpu import launch
 
 _DTYPES = torch.float32, torch.float16, torch.bfloat16
-_MOST_ROWS = 2**31 - 256
-"""The most rows or output pixels, which kernels count in 32 bits."""
+_MOST = 2**31 - 1024
+"""The most rows, output pixels or columns, which kernels count in 32 bits, up to the end of a tile."""
 
 _OLDEST = 8, 0
 """The oldest compute capability whose tensor cores multiply bfloat16."""
@@ -43,32 +43,41 @@ def _weight_only_linear(
     input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None,
     instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    rows = _rows(input, None)
+    _require_triton()
+    from proxconnect.gpu import launch
+
+    rows = _rows(input)
     weight = _weight(input, panels, out_features, rows.shape[1], scale, bias, instruction_set, takes_groups=True)
     with torch.cuda.device(input.device):
-        return _launch().multiply(rows, weight).view(*input.shape[:-1], out_features)
+        return launch.multiply(rows, weight).view(*input.shape[:-1], out_features)
 
 
 def _binary_linear(
     input: Tensor, panels: Tensor, out_features: int, scale: Tensor | None, bias: Tensor | None, overflow: int,
     bits: int, slope: float, instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
-    rows = _rows(input, SIGNS)
+    _require_triton()
+    from proxconnect.gpu import launch
+
+    rows = _rows(input)
     weight = _weight(input, panels, out_features, rows.shape[1], scale, bias, instruction_set)
-    held = _launch().Held(overflow, bits, slope)
+    held = launch.Held(overflow, bits, slope)
     with torch.cuda.device(input.device):
-        return _launch().multiply_signs(rows, weight, held).view(*input.shape[:-1], out_features)
+        return launch.multiply_signs(rows, weight, held).view(*input.shape[:-1], out_features)
 
 
 def _weight_only_conv2d(
     input: Tensor, panels: Tensor, weight_shape: list[int], stride: list[int], padding: list[int], dilation: list[int],
     groups: int, scale: Tensor | None, bias: Tensor | None, instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
+    _require_triton()
+    from proxconnect.gpu import launch
+
     geometry = _geometry(input, (weight_shape, stride, padding, dilation, groups, 0))
     columns = prod(weight_shape[1:])
     weight = _weight(input, panels, weight_shape[0], columns, scale, bias, instruction_set)
     with torch.cuda.device(input.device):
-        return _launch().convolve(input, weight, geometry)
+        return launch.convolve(input, weight, geometry)
 
 
 def _binary_conv2d(
@@ -76,30 +85,29 @@ def _binary_conv2d(
     groups: int, padding_value: int, scale: Tensor | None, bias: Tensor | None, overflow: int, bits: int, slope: float,
     instruction_set: str | None,
 ) -> Tensor:  # fmt: skip
+    _require_triton()
+    from proxconnect.gpu import launch
+
     geometry = _geometry(input, (weight_shape, stride, padding, dilation, groups, padding_value))
     columns = prod(weight_shape[1:])
-    require_entries(columns, SIGNS)
     weight = _weight(input, panels, weight_shape[0], columns, scale, bias, instruction_set)
-    held = _launch().Held(overflow, bits, slope)
+    held = launch.Held(overflow, bits, slope)
     with torch.cuda.device(input.device):
-        return _launch().convolve_signs(input, weight, held, geometry, padding_value)
+        return launch.convolve_signs(input, weight, held, geometry, padding_value)
 
 
-def _launch() -> Any:
-    """Import the launchers, and triton with them."""
+def _require_triton() -> None:
+    """Raise RuntimeError unless triton is installed, which the launchers import."""
     if not has_triton():
         raise RuntimeError(
             "the kernels for GPUs need triton, which is not installed: call `pip install triton`, or compute with torch"
         )
-    from proxconnect.gpu import launch
-
-    return launch
 
 
-def _rows(input: Tensor, most: int | None) -> Tensor:
+def _rows(input: Tensor) -> Tensor:
     """Return an input (…, in) as (rows, in), contiguous each; raise unless sizes and dtype are those of the kernels."""
     columns = input.shape[-1] if input.dim() else 0
-    require_entries(columns, most)
+    require_entries(columns, _MOST)
     _require_input(input, input.numel() // columns)
     return as_rows(input)
 
@@ -108,18 +116,20 @@ def _geometry(input: Tensor, how: tuple[Any, ...]) -> "launch.Geometry":
     """Return the geometry of a convolution in one group; ValueError unless `how` fits the input."""
     require_convolvable(input.shape, how)
     weight, stride, padding, dilation, groups, _ = how
+    require_entries(prod(weight[1:]), _MOST)
     if groups != 1:
         raise ValueError(f"on a GPU convolutions have one group; got {groups}: compute with torch.nn.functional.conv2d")
     _require_input(input, input.shape[0] * prod(out_size(input.shape, weight[2:], stride, padding, dilation)))
-    found: launch.Geometry = _launch().Geometry(*map(tuple, (weight, stride, padding, dilation)))
-    return found
+    from proxconnect.gpu import launch
+
+    return launch.Geometry(*map(tuple, (weight, stride, padding, dilation)))
 
 
 def _require_input(input: Tensor, rows: int) -> None:
     if input.dtype not in _DTYPES:
         raise TypeError(f"input must be float32, float16 or bfloat16 on a GPU; got {input.dtype}")
-    if rows > _MOST_ROWS:
-        raise ValueError(f"an input has at most {_MOST_ROWS} rows or output pixels; got {rows}: split the batch")
+    if rows > _MOST:
+        raise ValueError(f"an input has at most {_MOST} rows or output pixels; got {rows}: split the batch")
 
 
 def _weight(
@@ -153,8 +163,9 @@ def _weight(
         _require_entries("scale", scale, 1, outputs)
     if bias is not None:
         _require_entries("bias", bias, outputs)
-    found: launch.Weight = _launch().Weight(panels, outputs, columns, contiguous(scale), contiguous(bias))
-    return found
+    from proxconnect.gpu import launch
+
+    return launch.Weight(panels, outputs, columns, contiguous(scale), contiguous(bias))
 
 
 def _require_entries(name: str, values: Tensor, *counts: int) -> None:

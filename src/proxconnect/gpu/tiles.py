@@ -67,7 +67,11 @@ def patch_tile(
     """
     tap = columns // channels
     down, right = tap // kernel_width * height_dilation, tap % kernel_width * width_dilation
-    at = (columns % channels).to(tl.int64) * channel_step + down.to(tl.int64) * row_step + right.to(tl.int64) * pixel_step
+    at = (
+        (columns % channels).to(tl.int64) * channel_step
+        + down.to(tl.int64) * row_step
+        + right.to(tl.int64) * pixel_step
+    )
     line, place = top[None, :] + down[:, None], left[None, :] + right[:, None]
     inside = (line >= 0) & (line < height) & (place >= 0) & (place < width)
     known = inside & (columns < column_count)[:, None] & (rows < row_count)[None, :]

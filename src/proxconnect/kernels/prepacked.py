@@ -94,7 +94,8 @@ def _panels_by_torch(bits: Tensor, shape: Sequence[int], groups: int) -> Tensor:
     outputs = shape[0] // groups
     rows = unpack_bits(bits, shape, torch.int8).flatten(2).mT.reshape(groups, outputs, -1)
     words = _words(functional.pad(rows, (0, 0, 0, -outputs % PANEL)))
-    return words.unflatten(1, (-1, PANEL)).transpose(2, 3).flatten(0, 1).contiguous()
+    made: Tensor = words.unflatten(1, (-1, PANEL)).transpose(2, 3).flatten(0, 1).contiguous()
+    return made
 
 
 def _words(signs: Tensor) -> Tensor:

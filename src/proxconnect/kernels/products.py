@@ -17,6 +17,9 @@ def binary_linear(
 
     (…, in) → (…, out), float32 on the CPU. A row that contains NaN becomes NaN. Gradients do not flow through.
 
+    On a GPU all tensors are on its device, triton is installed, and inputs, scales and biases are float32, float16 or
+    bfloat16. The output has the dtype of the input. Sums in float32 are those of the CPU.
+
     Args:
         input: float32, on the CPU.
         panels: the prepacked weight, from `panels()`.
@@ -24,11 +27,11 @@ def binary_linear(
         scale: float32, one entry for each output or one for all.
         bias: float32, one entry for each output.
         accumulator: the accumulator in which the sums overflow; None for sums that never do.
-        instruction_set: one of `instruction_sets()`, by default the best.
+        instruction_set: one of `instruction_sets()`, by default the best. None on a GPU.
 
     Raises:
         ValueError: shapes that do not fit, an instruction set that this machine lacks. TypeError: another dtype or
-            device. RuntimeError: the kernels were not built.
+            device. RuntimeError: the kernels were not built, or triton is not installed.
     """
     rest = scale, bias, *overflow_of(accumulator), instruction_set
     return OPERATORS["binary_linear"](input, panels, out_features, *rest)
@@ -43,10 +46,10 @@ def weight_only_linear(
     (…, in) → (…, out), float32 on the CPU: y[m, n] = scale[n] · Σ_k ±x[m, k] + bias[n]. The sum is exact up to
     in · 2⁻²³ · Σ_k |x[m, k]|. Floats are added in an unspecified order. With AMX, x may first be rounded to multiples
     of 2⁻²² times the power of two at or below max|x|. The choice may change with the shape and the machine. inf and
-    NaN propagate as in float additions. Gradients do not flow through.
+    NaN propagate as in float additions. Gradients do not flow through. GPUs never round inputs.
 
-    Args, Raises: as in `binary_linear`, but the scale may also be that of `group_scales`: then the sum of each group of
-    inputs is multiplied by a scale of its own.
+    Args, GPUs, Raises: as in `binary_linear`, but the scale may also be that of `group_scales`: then the sum of each
+    group of inputs is multiplied by a scale of its own.
     """
     return OPERATORS["weight_only_linear"](input, panels, out_features, scale, bias, instruction_set)
 
@@ -103,7 +106,7 @@ def binary_conv2d(
         padding_value: the value of the padding, 0, 1 or -1.
         scale, bias, accumulator, instruction_set: as in `binary_linear`.
 
-    Raises: as in `binary_linear`.
+    GPUs, Raises: as in `binary_linear`. On a GPU there is one group.
     """
     rest = stride, padding, dilation, groups, padding_value, scale, bias, *overflow_of(accumulator), instruction_set
     return OPERATORS["binary_conv2d"](input, panels, weight_shape, *rest)
@@ -120,7 +123,7 @@ def weight_only_conv2d(
     `weight_only_linear` for a patch of the input, with zeros as padding. An input that is channels_last is fastest.
     Gradients do not flow through.
 
-    Args, Raises: as in `binary_conv2d`, but `panels` are from `patch_panels()`.
+    Args, GPUs, Raises: as in `binary_conv2d`, but `panels` are from `patch_panels()`.
     """
     rest = stride, padding, dilation, groups, scale, bias, instruction_set
     return OPERATORS["weight_only_conv2d"](input, panels, weight_shape, *rest)
