@@ -1,18 +1,29 @@
-"""Run the kernels for GPUs by Triton's interpreter, on tensors of the CPU."""
+"""Kernels run in Triton's interpreter, on CPU tensors."""
+
+import inspect
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Triton interpret: it decides so when a kernel's module is first imported, and asks again when one runs.
+@pytest.fixture(scope="module", autouse=True)
+def interpreted() -> Iterator[None]:
+    """Make Triton interpret kernels that are imported here, and its own functions, which torch may have imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        triton = pytest.importorskip("triton", reason="Triton is not installed")
+        for name, function in inspect.getmembers(triton.language.standard):
+            if isinstance(function, triton.runtime.jit.JITFunction):
+                again = triton.jit(function.fn)
+                for module in (triton.language, triton.language.standard):
+                    if getattr(module, name, None) is function:
+                        patch.setattr(module, name, again)
+        forget_kernels()
+        yield
+        forget_kernels()
 
-    Its own functions, such as `tl.sum`, were decided on when another test imported triton, and so are replaced.
-    """
-    triton = pytest.importorskip("triton", reason="triton is not installed: pip install triton")
-    interpreter = pytest.importorskip("triton.runtime.interpreter", reason="numpy, which it needs, is not installed")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    for module in (triton.language, triton.language.standard):
-        for name, function in list(vars(module).items()):
-            if isinstance(function, triton.JITFunction):
-                monkeypatch.setattr(module, name, interpreter.InterpretedFunction(function.fn))
+
+def forget_kernels() -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith("proxconnect.gpu.")]:
+        del sys.modules[name]

@@ -1,10 +1,13 @@
-"""Tell if Triton, in which the kernels for GPUs are written, is installed."""
+"""Whether the kernels for GPUs can be imported."""
 
 from functools import cache
-from importlib.util import find_spec
 
 
 @cache
 def has_triton() -> bool:
-    """Return True if triton can be imported."""
-    return find_spec("triton") is not None
+    """Return True if `triton` can be imported. PyTorch's builds for CUDA and ROCm on Linux bring it along."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return True
