@@ -1,1 +1,1 @@
-"""Kernels for GPUs, written in Triton, which is imported when a kernel first runs."""
+"""Kernels for GPUs, written in Triton. They know numbers and tensors, not layers."""

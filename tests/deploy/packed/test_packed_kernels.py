@@ -161,7 +161,7 @@ def test_packed_in_inference_mode_they_need_no_version(image: Tensor) -> None:
 
 
 @built
-def test_they_are_for_the_cpu_alone(image: Tensor) -> None:
+def test_a_device_without_kernels_computes_by_torch(image: Tensor) -> None:
     packed = pc.pack(binary())
     elsewhere = copy.deepcopy(packed).to("meta")
     assert all(layer.prepacked is None for layer in kernel_layers(elsewhere).values())
@@ -181,9 +181,13 @@ def test_load_moves_the_model_to_a_device_where_it_runs_by_layers(image: Tensor,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_they_unpack(image: Tensor) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_on_cuda_they_compute_the_same_and_back(image: Tensor, dtype: torch.dtype) -> None:
     packed = pc.pack(binary())
-    torch.testing.assert_close(copy.deepcopy(packed).cuda()(image.cuda()).cpu(), packed(image))
+    moved = copy.deepcopy(packed).to("cuda", dtype)
+    expected = packed.to(dtype)(image.to(dtype))
+    torch.testing.assert_close(moved(image.to("cuda", dtype)).cpu(), expected)
+    assert torch.equal(moved.cpu()(image.to(dtype)), expected)
 
 
 @built
