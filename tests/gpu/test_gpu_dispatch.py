@@ -14,6 +14,7 @@ import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.deploy.packed.layers import one_bit
 from proxconnect.deploy.packed.packing import pack_layers
+from proxconnect.gpu import availability
 from proxconnect.gpu import operators as gpu
 from proxconnect.kernels.bits import pack_bits
 from proxconnect.kernels.operators import OPERATORS
@@ -142,12 +143,16 @@ def test_compiled_layers_on_a_gpu_call_the_operators() -> None:
 
 
 def test_without_triton_layers_on_a_gpu_unpack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "has_triton", lambda: False)
-    moved = on_gpu(linear())
+    for module in (availability, gpu):
+        monkeypatch.setattr(module, "has_triton", lambda: False)
+    availability.runs_on.cache_clear()
+    with pytest.warns(UserWarning, match="triton is not installed"):
+        moved = on_gpu(linear())
     assert moved[0].prepacked is None
     assert runs_operators(moved, input_of(moved, 3, 130)) == []
-    with pytest.raises(RuntimeError, match="pip install triton"):
+    with pytest.raises(RuntimeError, match="pip install"):
         gpu._require_triton()
+    availability.runs_on.cache_clear()
 
 
 @pytest.mark.parametrize("activations", [None, "poly"])

@@ -6,12 +6,17 @@ from torch import Tensor
 
 from looped import looped
 from proxconnect import PAIRS, Quantizer
+from proxconnect.gpu.availability import runs_on
 from proxconnect.quantizer import on_gpu
 from proxconnect.quantizer.forms import form_of
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or not on_gpu._runs_triton(0), reason="there is no GPU that Triton supports"
-)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or not runs_on(torch.device("cuda")),
+        reason="there is no GPU that Triton supports",
+    ),
+]
 KNOWN = [name for name, pair in PAIRS.items() if form_of(pair) is not None]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from looped import looped
 from proxconnect import Quantizer, Sharpening, binarize
+from proxconnect.gpu import availability
 from proxconnect.quantizer import on_gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
@@ -83,11 +84,13 @@ def test_tensors_that_are_not_on_a_gpu_are_refused(monkeypatch: pytest.MonkeyPat
     assert not on_gpu.is_beside(torch.ones(()), drawn(4, 6).to("meta"))
 
 
-def test_without_triton_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where there is no GPU to ask for its capability; else Ampere is the first that Triton supports."""
+@pytest.mark.filterwarnings("ignore:triton is not installed")
+def test_without_triton_or_on_old_gpus_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for has_triton, capability, runs in ((False, None, False), (True, (7, 5), False), (True, (8, 0), True)):
-        monkeypatch.setattr(on_gpu, "has_triton", lambda has=has_triton: has)
+        monkeypatch.setattr(availability, "has_triton", lambda has=has_triton: has)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
-        on_gpu._runs_triton.cache_clear()
-        assert on_gpu._runs_triton(0) is runs
-    on_gpu._runs_triton.cache_clear()
+        availability.runs_on.cache_clear()
+        assert availability.runs_on(device) is runs
+    availability.runs_on.cache_clear()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from proxconnect.gpu.availability import has_triton
+from proxconnect.gpu.availability import ADVICE, has_triton
 from proxconnect.kernels.arguments import as_rows, contiguous, is_of_groups, require_entries
 from proxconnect.kernels.geometry import out_size, require_convolvable
 from proxconnect.kernels.operators import OPERATORS
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 _DTYPES = torch.float32, torch.float16, torch.bfloat16
 _MOST = 2**31 - 1024
 """The most rows, output pixels or columns, which kernels count in 32 bits, up to the end of a tile."""
-
-_OLDEST = 8, 0
-"""The oldest compute capability whose tensor cores multiply bfloat16."""
-
-
-def runs_on(device: torch.device) -> bool:
-    """Return True if the kernels can run on this device: a GPU with tensor cores for bfloat16, and triton is installed.
-
-    A GPU that this machine lacks counts as one, because a program may be exported for it.
-    """
-    if device.type != "cuda" or not has_triton():
-        return False
-    is_nvidia = torch.version.hip is None and torch.cuda.is_available()
-    return not is_nvidia or torch.cuda.get_device_capability(device) >= _OLDEST
 
 
 def _weight_only_linear(
@@ -99,9 +85,7 @@ def _binary_conv2d(
 def _require_triton() -> None:
     """Raise RuntimeError unless triton is installed, which the launchers import."""
     if not has_triton():
-        raise RuntimeError(
-            "the kernels for GPUs need triton, which is not installed: call `pip install triton`, or compute with torch"
-        )
+        raise RuntimeError(f"the kernels for GPUs need triton, which is not installed; {ADVICE}, or compute with torch")
 
 
 def _rows(input: Tensor) -> Tensor:

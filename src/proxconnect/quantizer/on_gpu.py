@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxconnect.gpu.availability import has_triton
+from proxconnect.gpu.availability import runs_on
 from proxconnect.quantizer.forms import SIGN, Form
 from proxconnect.quantizer.rows import Rows, is_readable, laid_out
 from proxconnect.quantizer.surrogate import multiplied_in_rows
@@ -20,18 +20,12 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 def is_plain(tensor: Tensor) -> bool:
     """Return True if kernels can read `tensor`: dense, of at most 32 bits, on a GPU, outside traces and vmap."""
-    return tensor.is_cuda and tensor.dtype in _DTYPES and is_readable(tensor) and _runs_triton(tensor.get_device())
+    return tensor.is_cuda and tensor.dtype in _DTYPES and is_readable(tensor) and runs_on(tensor.device)
 
 
 def is_beside(mu: Tensor, latent: Tensor) -> bool:
     """Return True if kernels can read the buffer `mu` where they read `latent`."""
     return mu.device == latent.device and is_readable(mu)
-
-
-@cache
-def _runs_triton(device: int) -> bool:
-    """Return True if Triton supports a GPU: one of NVIDIA from Ampere on, or of AMD."""
-    return has_triton() and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @cache

@@ -14,7 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 from proxconnect import kernels
 from proxconnect.deploy.packed.file.metadata import LayerSpec
 from proxconnect.deploy.packed.layers.base import CompactLayer, for_kernels, version_of
-from proxconnect.gpu.operators import runs_on
+from proxconnect.gpu import operators  # noqa: F401  # which registers kernels for GPUs
+from proxconnect.gpu.availability import runs_on
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
 from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
 from proxconnect.layers import Accumulator
