@@ -21,8 +21,8 @@ def runs_on(device: torch.device) -> bool:
         return False
     if not has_triton():
         warnings.warn(
-            "triton is not installed, so that on a GPU training quantizes by many small operations of torch, and packed "
-            f"layers unpack their weights for each call; {ADVICE}",
+            "triton is not installed, so that on a GPU training quantizes by many small operations of torch, and "
+            f"packed layers unpack their weights for each call; {ADVICE}",
             stacklevel=2,
         )
         return False
