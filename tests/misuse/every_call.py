@@ -145,7 +145,13 @@ CALLS: dict[str, Callable[[], Arguments]] = {
     "pc.hard": lambda: {"model": binary()},
     "pc.soft": lambda: {"model": binary()},
     "pc.hard_state_dict": lambda: {"model": binary()},
-    "pc.load": lambda: {"path": saved(), "float_model": net(), "inputs": "exact", "floats": "torch"},
+    "pc.load": lambda: {
+        "path": saved(),
+        "float_model": net(),
+        "inputs": "exact",
+        "floats": "torch",
+        "device": "cpu",
+    },
     "pc.pack": lambda: {
         "model": binary(),
         "inputs": "exact",

@@ -23,7 +23,7 @@ _kernels = cache(partial(loaded, None))
 
 def is_plain(tensor: Tensor) -> bool:
     """Return True if built kernels can read `tensor`: dense float32 or bfloat16 on the CPU, outside traces and vmap."""
-    return tensor.is_cpu and tensor.dtype in _DTYPES and is_readable(tensor) and _are_built()
+    return is_readable(tensor) and tensor.is_cpu and tensor.dtype in _DTYPES and _are_built()
 
 
 def quantise(latent: Tensor, form: Form, rows: Rows, mu: float, is_unit: bool) -> Tensor:

@@ -20,7 +20,7 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 def is_plain(tensor: Tensor) -> bool:
     """Return True if kernels can read `tensor`: dense, of at most 32 bits, on a GPU, outside traces and vmap."""
-    return tensor.is_cuda and tensor.dtype in _DTYPES and is_readable(tensor) and runs_on(tensor.device)
+    return is_readable(tensor) and tensor.is_cuda and tensor.dtype in _DTYPES and runs_on(tensor.device)
 
 
 def is_beside(mu: Tensor, latent: Tensor) -> bool:
