@@ -252,3 +252,11 @@ def test_convolutions_in_groups_are_refused() -> None:
     how = (panels, [2, 2, 1, 1], [1, 1], [0, 0], [1, 1], 2, None, None, None)
     with pytest.raises(ValueError, match="have one group; got 2"):
         gpu._weight_only_conv2d(image, *how)
+
+
+def test_a_scale_of_any_shape_with_an_entry_an_output_multiplies(by_interpreter) -> None:
+    weight = torch.randn(9, 65)
+    made = kernels.panels(pack_bits(weight), 9, 65)
+    x, scale = torch.randn(3, 65), torch.rand(9)
+    found = gpu._weight_only_linear(x, made, 9, scale.reshape(9, 1, 1), None, None)
+    torch.testing.assert_close(found, x @ weight.sign().T * scale)

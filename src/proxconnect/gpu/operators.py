@@ -145,6 +145,7 @@ def _weight(
             )
     elif scale is not None:
         _require_entries("scale", scale, 1, outputs)
+        scale = scale.flatten()
     if bias is not None:
         _require_entries("bias", bias, outputs)
     from proxconnect.gpu import launch

@@ -26,7 +26,7 @@ def quantize_rows(
     first = tl.program_id(0).to(tl.int64) * ROWS
     start, at, within = _tile(first, 0, rows, columns, ROWS, COLUMNS)
     w = tl.load(x + start + at, mask=within, other=0.0).to(tl.float32)
-    mean = tl.sum(tl.abs(w), axis=1) / columns
+    mean = _mean(tl.sum(tl.abs(w), axis=1), columns)
     divisor, lift, inverse = _stretch(mean)
     if inside is not None:
         tl.store(inside + start + at, _is_inside(w, divisor[:, None]), mask=within)
@@ -60,7 +60,7 @@ def sum_magnitudes(x, sums, columns, per_part, parts, BLOCK: tl.constexpr):
 def correlate(x, sums, mu, fixed, programs, columns, per_part, parts, CURVE: tl.constexpr, BLOCK: tl.constexpr):
     """Write ⟨x, F⟩ and ⟨F, F⟩ of one part of a row, for its Σ|w| by parts; F without its gain."""
     start, count = _part(columns, per_part, parts)
-    _, lift, inverse = _stretch(_total(sums, parts) / columns)
+    _, lift, inverse = _stretch(_mean(_total(sums, parts), columns))
     inner, _, jump = constants(_sharpness(mu, fixed), CURVE)
     products = tl.zeros([BLOCK], tl.float32)
     squares = tl.zeros([BLOCK], tl.float32)
@@ -82,7 +82,7 @@ def quantize_parts(
 ):  # fmt: skip
     """Write α·F and |x| ≤ 1 of one part of a row, and once a row its statistics, for its sums by parts."""
     start, count = _part(columns, per_part, parts)
-    mean = _total(sums, parts) / columns
+    mean = _mean(_total(sums, parts), columns)
     divisor, lift, inverse = _stretch(mean)
     ratio, inner, gain, jump = 1.0, 1.0, 1.0, 0.0
     if CURVE != SIGN:
@@ -170,6 +170,12 @@ def _total(sums, parts):
 
 
 @triton.jit
+def _mean(total, columns):
+    """Return the mean of a row, correctly rounded, which `/` is not: rows of ±1 have the mean 1, and so |x| ≤ 1."""
+    return tl.div_rn(total, tl.cast(columns, tl.float32))
+
+
+@triton.jit
 def _sharpness(mu, fixed):
     """Return μ in float32: `fixed`, or what memory holds now if that is None."""
     return tl.load(mu).to(tl.float32) if fixed is None else fixed
@@ -186,8 +192,8 @@ def _stretch(mean):
 @triton.jit
 def _ratio(mean, correlation, energy, gain):
     """Return α/ᾱ, which is 1 for ᾱ = 0 and 0 for F = 0."""
-    fitted = tl.where(energy == 0.0, correlation, correlation / energy)
-    return tl.where(mean == 0.0, 1.0, fitted / gain)
+    fitted = tl.div_rn(correlation, tl.where(energy == 0.0, 1.0, energy))
+    return tl.where(mean == 0.0, 1.0, tl.div_rn(fitted, gain))
 
 
 @triton.jit
@@ -199,7 +205,7 @@ def _is_inside(w, divisor):
 @triton.jit
 def _keep(statistics, row, rows, divisor, ratio, mask, IS_UNIT: tl.constexpr):
     """Write the divisors and then the factors of rows."""
-    factor = ratio / tl.where(divisor < SMALLEST_INVERTED, SMALLEST_INVERTED, divisor) if IS_UNIT else ratio
+    factor = tl.div_rn(ratio, tl.where(divisor < SMALLEST_INVERTED, SMALLEST_INVERTED, divisor)) if IS_UNIT else ratio
     tl.store(statistics + row, divisor, mask=mask)
     tl.store(statistics + rows + row, factor, mask=mask)
 
