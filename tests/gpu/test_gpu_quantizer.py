@@ -37,9 +37,8 @@ def require_agreement(latent: Tensor, name: str, scale: Any, mu: float) -> None:
     quantizer = Quantizer(name, scale, mu=mu)
     value, gradient = answers(latent, quantizer, g)
     expected, factor, greatest, x = twin(latent, name, scale, float(torch.tensor(mu)))
-    rounding = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-7}[
-        latent.dtype
-    ]  # the interpreter truncates bfloat16
+    # The interpreter truncates to bfloat16.
+    rounding = {torch.float32: 0.0, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-7}[latent.dtype]
     tiny = torch.finfo(latent.dtype).tiny if latent.dtype != torch.float16 else 2.0**-24
     assert value.dtype == gradient.dtype == latent.dtype
     assert torch.allclose(value.double(), expected, rtol=1e-6 + rounding, atol=tiny)
@@ -48,10 +47,8 @@ def require_agreement(latent: Tensor, name: str, scale: Any, mu: float) -> None:
         sure = (x.abs() - EDGES[name](mu)).abs() > 1e-5
     off = (gradient.double() - factor * g.double()).abs()
     assert (off <= 1e-6 * (greatest * g).abs() + rounding * (factor * g).abs() + tiny)[sure].all()
-    by_torch, loss = (
-        answers(latent, quantizer, g, by_torch=True),
-        rounding * (4 if scale else 50),
-    )  # torch computes in it
+    by_torch = answers(latent, quantizer, g, by_torch=True)
+    loss = rounding * (4 if scale else 50)  # torch computes in the dtype of the latent
     for ours, theirs in zip((value, gradient), by_torch, strict=True):
         close = torch.isclose(ours.double(), theirs.double(), rtol=1e-4 + loss, atol=1e-5 + loss)
         assert (close | ~sure).all()

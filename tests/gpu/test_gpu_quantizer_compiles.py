@@ -19,7 +19,10 @@ def compile_only(kernel, *args, grid, warmup, **options):
     places = {n: (i,) for i, n in enumerate(kernel.arg_names)}
     source = ASTSource(kernel, signature, {places[n]: v for n, v in fixed.items()})
     ptx = triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options).asm["ptx"]
-    print(kernel.fn.__name__, *sorted({*re.findall("cvt.rn.bf16|atom|red.global|ex2.approx|[.]ftz|fma.rn.f32", ptx)}))
+    seen = {*re.findall("cvt.rn.bf16|atom|red.global|ex2.approx|[.]ftz|fma.rn.f32|div.full", ptx)}
+    if fixed.get("CURVE") in (3, 4, 5):  # which divide entries, where an ulp does not matter
+        seen.discard("div.full")
+    print(kernel.fn.__name__, *sorted(seen))
 
 JITFunction.run = compile_only
 quantizer.TILE, quantizer.STEP, quantizer.WIDEST = 128, 128, 256  # smaller blocks compile faster
@@ -37,7 +40,10 @@ quantizer.multiply(long, None, long.bool(), None, 0, 1.0, 0)
 
 
 def test_each_kernel_compiles(tmp_path: Path) -> None:
-    """Without atomics, whose order would differ from run to run, and with rounded bfloat16 and exact exponentials."""
+    """Without atomics, whose order would differ from run to run, and with exact exponentials.
+
+    bfloat16 values and means of rows are correctly rounded.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     ran = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)

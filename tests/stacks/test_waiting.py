@@ -1,6 +1,7 @@
 """A training step never waits for its device: nothing of it brings the value of a tensor to Python.
 
-Counted on the CPU, in a dispatch mode, where the quantizer computes by torch as it does on other devices.
+Counted on the CPU, in a dispatch mode, where the quantizer computes by torch.
+`tests/gpu/test_gpu_quantizer_paths.py` counts for the kernels of GPUs.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ WAITING = {
     "aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::masked_select", "aten::nonzero",
     "aten::unique_dim", "aten::_unique2", "aten::repeat_interleave",
 }  # fmt: skip
-READING = {f"torch.Tensor.{name}" for name in ("tolist", "numpy", "cpu", "__array__", "__deepcopy__")}
+READING = {f"torch.Tensor.{name}" for name in ("tolist", "numpy", "cpu", "__array__")}
 
 
 class Waits(TorchDispatchMode):
