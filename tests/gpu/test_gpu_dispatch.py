@@ -49,21 +49,15 @@ def conv(*args, activations=None, **options) -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch without CUDA copy and slice fake tensors on a GPU; these two methods look for the device itself."""
+    """Let torch without CUDA copy fake tensors on a GPU: this method looks for the device itself."""
     if torch.backends.cuda.is_built():
         return
-    of_torch = Tensor.__getitem__
 
     def copied(self: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
         is_so = self.is_contiguous(memory_format=memory_format)
         return self if is_so else self.clone(memory_format=memory_format)
 
-    def part(self: Tensor, place):
-        is_start = isinstance(place, slice) and place.start is None and place.step is None and place.stop is not None
-        return self.narrow(0, 0, place.stop) if is_start and self.is_cuda else of_torch(self, place)
-
     monkeypatch.setattr(Tensor, "contiguous", copied)
-    monkeypatch.setattr(Tensor, "__getitem__", part)
 
 
 def on_gpu(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:

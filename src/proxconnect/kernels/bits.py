@@ -40,7 +40,7 @@ def unpack_bits(bits: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.f
     require_bits(bits, entries)
     values, places = torch.arange(256, device=bits.device), torch.arange(8, device=bits.device)
     signs_of_byte = (((values.unsqueeze(1) >> places) & 1) * 2 - 1).to(dtype)
-    return signs_of_byte.index_select(0, bits.int()).flatten()[:entries].view(tuple(shape))
+    return signs_of_byte.index_select(0, bits.int()).flatten().narrow(0, 0, entries).view(tuple(shape))
 
 
 def require_bits(bits: Tensor, entries: int) -> None:
