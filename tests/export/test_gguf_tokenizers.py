@@ -101,6 +101,7 @@ TOKENIZERS: dict[str, tuple[Callable[[], Any], str]] = {
     "dropout": (lambda: changed(TOKENIZER, lambda it: it["model"].update(dropout=0.1)), "has the dropout 0.1"),
     "whole words": (
         lambda: changed(TOKENIZER, lambda it: it["model"].update(ignore_merges=True)), "with ignore_merges True"),
+    "no merges": (lambda: changed(TOKENIZER, lambda it: it["model"].update(merges=[])), "merges no tokens"),
     "other ends": (lambda: ending_in("x", 7), "llama.cpp adds at most the begin"),
 }  # fmt: skip
 

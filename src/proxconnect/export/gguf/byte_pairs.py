@@ -25,7 +25,7 @@ def parts(described: Any, tokens: list[str], types: list[int]) -> dict[str, Any]
         tokens, types: not used.
 
     Raises:
-        ExportError: if llama.cpp would split a text differently.
+        ExportError: if llama.cpp would split a text differently, or would not read the file, as without merges.
     """
     model, normalizer = described["model"], described["normalizer"]
     if normalizer is not None and normalizer["type"] != "NFC":  # llama.cpp takes text as it is, also for Qwen
@@ -37,6 +37,9 @@ def parts(described: Any, tokens: list[str], types: list[int]) -> dict[str, Any]
     pre = _PRE.get((pattern, bool(model.get("ignore_merges")))) if pattern is not None else None
     if pre is None:
         raise _refusal(f"pre_tokenizer {described['pre_tokenizer']}, with ignore_merges {model.get('ignore_merges')}")
+    if not model["merges"]:
+        raise ExportError("the tokenizer merges no tokens, and llama.cpp reads no file without merges: train it on "
+                          "text with a vocabulary of more than its single bytes")  # fmt: skip
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     return {"model": "gpt2", "pre": pre, "merges": [" ".join(pair) for pair in pairs]}
 
