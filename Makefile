@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test tests test-full test-gpu test-lowest test-core docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
-  wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
+  wheels wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
@@ -116,6 +116,14 @@ test-planted: $(VENV)/ready
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
+
+# Source archive and wheel of this commit for this system and processor, into dist/. The wheel is built from the archive.
+wheels:
+	rm -rf build/wheels
+	git clone --quiet . build/wheels/source
+	$(PYTHON) -m venv build/wheels/venv
+	build/wheels/venv/bin/python -m pip install --quiet --disable-pip-version-check build
+	build/wheels/venv/bin/python -m build --outdir dist build/wheels/source
 
 # Wheel and source archive of this commit, made in two folders, one after the other: the same byte for byte.
 wheel-twice: $(VENV)/ready
