@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proxconnect as pc
-from checks import eight_bits, probe
+from checks import eight_bits, probe, results
 from checks.recorded import Study, networks, signed
 from checks.speeds import CLASSES, Runs, table
 
@@ -47,6 +47,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         "docs/legitimate.md": in_words(study),
         "docs/choosing.md": when_choosing(study),
         "docs/binary-or-int8.md": eight_bits.claims(root),
+        "docs/results.md": results.claims(root),
     }
 
 

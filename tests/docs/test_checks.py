@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, docstrings, eight_bits, links, numbers, probe, public_names, speeds
+from checks import code_blocks, docstrings, eight_bits, links, numbers, probe, public_names, results, speeds
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -140,8 +140,9 @@ def test_examples_that_print_something_else_and_functions_without_one_are_found(
 def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
-    ledgers = ["studies/fashion-mnist/ledger.jsonl", str(probe.LEDGER)]
-    for name in [*claims(ROOT), "docs/networks.jsonl", *ledgers, str(speeds.RECORD), str(eight_bits.RECORD)]:
+    records = [probe.LEDGER, speeds.RECORD, eight_bits.RECORD, results.TECHNIQUES, results.LONG]
+    ledgers = ["studies/fashion-mnist/ledger.jsonl", "docs/networks.jsonl"]
+    for name in [*claims(ROOT), *ledgers, *map(str, records)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -160,6 +161,10 @@ CHANGES = [
     ("README.md", "ResNet-18 BWA | 49.2 |", "ResNet-18 BWA | 50.2 |"),
     ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
     ("docs/binary-or-int8.md", "| OpenVINO int8 | 4.71 |", "| OpenVINO int8 | 5.71 |"),
+    ("docs/results.md", "| packed, binary weights | 87.31 |", "| packed, binary weights | 88.31 |"),
+    ("docs/results.md", "| 62.9 ± 1.2 | 4.0 ± 1.5 |", "| 62.9 ± 1.2 | 3.0 ± 1.5 |"),
+    ("docs/results.md", "| ResNet-18 | AVX-512 | 14.8 | 4.04 |", "| ResNet-18 | AVX-512 | 14.8 | 5.04 |"),
+    ("docs/results.md", "80.23 % after 57", "81.23 % after 57"),
 ]
 """Of every record a number."""
 
