@@ -105,8 +105,8 @@ test-lives: $(VENV)/ready
 test-kills: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m kills.run
 
-# Small faults in a copy of COMMIT, one at a time: does a test notice each? Writes docs/planted-faults.md; goes on where
-# it was stopped.
+# Small faults in a copy of COMMIT, one at a time: does a test notice each? Writes docs/development/planted-faults.md;
+# goes on where it was stopped.
 COMMIT ?= HEAD
 
 .PHONY: test-planted

@@ -42,7 +42,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         ],
         "docs/runtime.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
-        "docs/reliability.md": [f"{networks(root)} networks of timm"],
+        "docs/development/reliability.md": [f"{networks(root)} networks of timm"],
         "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study), *probe.table(root)],
         "docs/legitimate.md": in_words(study),
         "docs/choosing.md": when_choosing(study),

@@ -104,6 +104,21 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     assert [fault.split(": ", 1)[1].split(":")[0] for fault in faults] == ["b.html#there", "c.html", "gone.png"]
 
 
+def test_links_in_the_repository_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "docs" / "development").mkdir(parents=True)
+    (tmp_path / "docs" / "a.md").write_text("# A\n\n## Some: `code`\n")
+    right = "[a](../a.md), [b](../a.md#some-code), [c](#here), [d](https://example.org/x), `x[0](gone.md)`\n"
+    page = tmp_path / "docs" / "development" / "b.md"
+    page.write_text(f"# Here\n\n{right}\n{FENCE}python\nx[0](gone)\n{FENCE}\n")
+    assert links.in_repository(tmp_path) == []
+    page.write_text("# There\n\n[a](a.md), [b](../a.md#other), [c](#here)\n")
+    assert [fault.split(": ", 1)[1].split(":")[0] for fault in links.in_repository(tmp_path)] == [
+        "a.md",
+        "../a.md#other",
+        "#here",
+    ]
+
+
 def inventory(folder: Path, names: list[str]) -> None:
     """An `objects.inv` with these names."""
     entries = "".join(f"{name} py:function 1 page.html#$ -\n" for name in names)
