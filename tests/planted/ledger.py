@@ -1,4 +1,4 @@
-"""The rows of docs/development/planted-faults.jsonl, one for each fault and commit, and the page that is made of them."""
+"""The rows of planted-faults.jsonl, one for each fault and commit, and the page that is made of them."""
 
 import hashlib
 import json
