@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test tests test-full test-gpu test-lowest test-core docs docs-links fuzz fuzz-kernels soak test-sweep test-writers test-lives test-kills test-machines check study-small \
-  wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
+  wheels wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
@@ -105,8 +105,8 @@ test-lives: $(VENV)/ready
 test-kills: $(VENV)/ready
 	cd tests && ../$(BIN)/python -m kills.run
 
-# Small faults in a copy of COMMIT, one at a time: does a test notice each? Writes docs/planted-faults.md; goes on where
-# it was stopped.
+# Small faults in a copy of COMMIT, one at a time: does a test notice each? Writes docs/development/planted-faults.md;
+# goes on where it was stopped.
 COMMIT ?= HEAD
 
 .PHONY: test-planted
@@ -116,6 +116,14 @@ test-planted: $(VENV)/ready
 # Three random rows of the study of record again (Debian: dataset-fashion-mnist): do they agree with its ledger?
 study-small: $(VENV)/ready
 	$(BIN)/proxconnect study studies/fashion-mnist/core.yaml --verify 3 --only model=resnet mode=float,BW start=E2E
+
+# Source archive and wheel of this commit for this system and processor, into dist/. The wheel is built from the archive.
+wheels:
+	rm -rf build/wheels
+	git clone --quiet . build/wheels/source
+	$(PYTHON) -m venv build/wheels/venv
+	build/wheels/venv/bin/python -m pip install --quiet --disable-pip-version-check build
+	build/wheels/venv/bin/python -m build --outdir dist build/wheels/source
 
 # Wheel and source archive of this commit, made in two folders, one after the other: the same byte for byte.
 wheel-twice: $(VENV)/ready

@@ -33,7 +33,8 @@ extensions = [
     "extensions.mathml",
     "extensions.outside",
 ]
-exclude_patterns = ["checks", "extensions", "gallery/pairs/cards.md", "**/.ipynb_checkpoints"]
+# The development pages are for readers of the repository.
+exclude_patterns = ["checks", "extensions", "development/**", "gallery/pairs/cards.md", "**/.ipynb_checkpoints"]
 
 html_theme = "furo"
 html_title = "proxconnect"

@@ -8,7 +8,7 @@ from checks import code_blocks, docstrings, links, numbers, public_names
 
 def main(site: Path) -> int:
     """What the head of this file says."""
-    found = [*public_names.faults(site), *links.faults(site), *numbers.faults()]
+    found = [*public_names.faults(site), *links.faults(site), *links.in_repository(), *numbers.faults()]
     found += [*docstrings.faults(), *code_blocks.faults()]
     print(*found, sep="\n", file=sys.stderr)
     print(f"{len(found)} faults of pages")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proxconnect as pc
-from checks import eight_bits, probe
+from checks import eight_bits, probe, results
 from checks.recorded import Study, networks, signed
 from checks.speeds import CLASSES, Runs, table
 
@@ -42,11 +42,14 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         ],
         "docs/runtime.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
-        "docs/reliability.md": [f"{networks(root)} networks of timm"],
-        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study), *probe.table(root)],
-        "docs/legitimate.md": in_words(study),
+        "docs/development/reliability.md": [f"{networks(root)} networks of timm"],
+        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],
+        "studies/bnn_plus_plus/README.md": probe.table(root),
+        "docs/legitimate.md": [methods()],
+        "docs/gallery/index.md": [methods().capitalize()],
         "docs/choosing.md": when_choosing(study),
         "docs/binary-or-int8.md": eight_bits.claims(root),
+        "docs/results.md": results.claims(root),
     }
 
 
@@ -77,48 +80,61 @@ def in_the_study(study: Study) -> list[str]:
     return [*lines, f"ahead by {by_name} and {last} points (erf+)"]
 
 
-def in_words(study: Study) -> list[str]:
-    """What the page on legitimacy says of accuracy."""
-    scratch, inputs, tuned = (study.lead("bnn++", MOVED, labels) for labels in (CNN, "resnet BWA E2E", "vit BW FT"))
-    return [
-        f"bnn++ by {scratch.mean:.2f} points (95 % interval {scratch.low:.2f} to {scratch.high:.2f})",
-        *(f"by {-lead.mean:.2f} ({-lead.high:.2f} to {-lead.low:.2f})" for lead in (inputs, tuned)),
-    ]
-
-
 def when_choosing(study: Study) -> list[str]:
-    """The decision table."""
-
-    def plus(labels: str) -> str:
-        return f"bnn++ against {MOVED} {study.ahead('bnn++', MOVED, labels)}"
+    """Return the cells of the decision table, and what it is compared with."""
 
     def bc(labels: str) -> str:
         return study.ahead("bnn++", "bc", labels)
 
-    def corrected(pair: str, labels: str) -> str:
-        return study.ahead(pair, HEURISTICS[pair], labels)
+    def corrected(pair: str) -> str:
+        return study.ahead(pair, HEURISTICS[pair], CNN)
 
-    def below_float(pair: str) -> str:
-        return study.lost(f"{CNN} {pair}", "resnet float")
+    def below_float(pair: str, labels: str = CNN) -> str:
+        return study.lost(f"{labels} {pair}", f"{labels.split()[0]} float")
 
+    def against_float(pair: str) -> str:
+        return signed(study.spread(f"vit BW FT {pair}", "vit float")[0], 1)
+
+    inputs = "resnet BWA E2E"
     return [
-        f"bnn++ over {MOVED} {study.ahead('bnn++', MOVED, CNN)}, over bc {bc(CNN)}",
-        f"{below_float('bnn++')} below float",
-        f"clip+ ({below_float('clip+')} below float), parq ({below_float('parq')}) and pc ({below_float('pc')})",
-        *(f"{plus(labels)}, against bc {bc(labels)}" for labels in (VIT, "resnet BW FT", "vit BW FT")),
-        plus("resnet BWA E2E"),
-        plus("resnet BWAA E2E"),
-        f"{MOVED}: {study.accuracy(f'resnet BWA FT {MOVED}')} fine-tuned for 2 epochs",
-        f"{study.accuracy(f'resnet BWA E2E {MOVED}')} from scratch in 4",
-        f"{study.accuracy(f'{CNN} bc')} and {study.accuracy(f'{CNN} bnn')}",
-        f"{MOVED} {study.accuracy(f'{CNN} {MOVED}')}, bnn++ {study.accuracy(f'{CNN} bnn++')}",
-        f"poly+ {corrected('poly+', CNN)}, ede+ {corrected('ede+', CNN)}, erf+ {corrected('erf+', CNN)}",
-        f"poly+ on the ViT {corrected('poly+', VIT)}, in BWA {corrected('poly+', 'resnet BWA E2E')}",
-        f"md lies {below_float('md')} below float",
+        f"{below_float('bnn++')} below float; {bc(CNN)} over bc",
+        f"{below_float('clip+')}, {below_float('parq')} and {below_float('pc')} below float",
+        *(f"bnn++ {bc(labels)} against bc" for labels in (VIT, "resnet BW FT")),
+        f"against float: {', '.join(f'{pair} {against_float(pair)}' for pair in (MOVED, 'bc', 'bnn++'))}",
+        f"{below_float(MOVED, inputs)} below float; bnn++ {below_float('bnn++', inputs)}",
+        f"{MOVED}: {study.accuracy(f'resnet BWA FT {MOVED}')} % fine-tuned for 2 epochs",
+        f"{study.accuracy(f'{inputs} {MOVED}')} % from scratch in 4",
+        f"{study.accuracy(f'{CNN} bc')} and {study.accuracy(f'{CNN} bnn')} %",
+        f"with a schedule bnn++ has {study.accuracy(f'{CNN} bnn++')} %",
+        f"poly+ {corrected('poly+')}, ede+ {corrected('ede+')}, erf+ {corrected('erf+')}",
+        f"md is {below_float('md')} below float",
+        f"loses {study.lost('resnet BW PTQ', 'resnet float')} points on the CNN",
+        f"and {study.lost('vit BW PTQ', 'vit float')} on the ViT",
+        f"pc loses {below_float('pc')} points with it, {below_float('pc reverse')} with reverse ProxConnect",
+        f"and {below_float('pc ProxQuant')} with ProxQuant",
     ]
+
+
+def methods() -> str:
+    """Return how many pairs of the catalogue quantize, and how many of these the theory covers."""
+    quantizing = [pair for name, pair in pc.PAIRS.items() if name != "fp"]
+    covered = sum(isinstance(pair, pc.Pair) for pair in quantizing)
+    return (
+        f"{spelled(len(quantizing))} methods besides full precision, {spelled(covered)} of them covered by the theory"
+    )
 
 
 def spelled(number: int) -> str:
     """A small number as a word."""
-    words = {14: "fourteen", 15: "fifteen", 16: "sixteen", 17: "seventeen", 18: "eighteen", 19: "nineteen"}
+    words = {
+        11: "eleven",
+        12: "twelve",
+        13: "thirteen",
+        14: "fourteen",
+        15: "fifteen",
+        16: "sixteen",
+        17: "seventeen",
+        18: "eighteen",
+        19: "nineteen",
+    }
     return words.get(number, str(number))

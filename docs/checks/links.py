@@ -1,9 +1,15 @@
-"""Does each link of the built site lead somewhere within it? What is elsewhere is looked at by `make docs-links`."""
+"""Does each link of the site, and of pages that are read in the repository, lead somewhere within it?
 
+Links to other sites are checked by `make docs-links`.
+"""
+
+import re
 from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from checks.pages import FENCED, ROOT, pages
 
 
 class Anchors(HTMLParser):
@@ -46,3 +52,30 @@ def faults(site: Path) -> list[str]:
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].places | {"top"}:
                 found[f"{link}: there is no such place on the page"].append(where)
     return [f"{places[0]}: {fault}" for fault, places in found.items()]
+
+
+LINK = re.compile(r"\[[^\]]*\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]*))?\)")
+
+PROSE = re.compile(r"`[^`\n]*`")
+"""Code between words, in which brackets are no links."""
+
+
+def slugs(text: str) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub and as Sphinx make them."""
+    heads = [head.strip().lower() for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    of_github = {re.sub(r"[^\w\- ]", "", head).replace(" ", "-") for head in heads}
+    return of_github | {re.sub(r"[^a-z0-9]+", "-", head).strip("-") for head in heads}
+
+
+def in_repository(root: Path = ROOT) -> list[str]:
+    """Return the links in Markdown, as it stands in the repository, that lead to no file or to no heading."""
+    found = []
+    for page in pages(root):
+        text = page.read_text(encoding="utf-8")
+        for path, anchor in LINK.findall(PROSE.sub("", FENCED.sub("", text))):
+            target = (page.parent / unquote(path)).resolve() if path else page
+            if not target.exists():
+                found.append(f"{page.relative_to(root)}: {path}: there is no such file")
+            elif anchor and target.suffix == ".md" and unquote(anchor) not in slugs(target.read_text()):
+                found.append(f"{page.relative_to(root)}: {path}#{anchor}: there is no such heading")
+    return found

@@ -1,4 +1,4 @@
-"""The table of docs/study.md on networks and loops between the probe and the study, made of their ledger."""
+"""The table of studies/bnn_plus_plus/README.md: networks and loops between the probe and the study, by the ledger."""
 
 import math
 import statistics

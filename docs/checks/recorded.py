@@ -39,7 +39,7 @@ class Study:
     def chosen(self, labels: str) -> list[Entry]:
         """The rows whose labels have all of these words, by the rule PC++ where none is named."""
         wanted = labels.split()
-        rules = {entry.labels.get("rule") for entry in self.entries}
+        rules = {word for entry in self.entries for word in entry.labels.get("rule", "").split()}
         if not rules & set(wanted):
             wanted.append("PC++")
         return [entry for entry in self.entries if set(wanted) <= set(" ".join(entry.labels.values()).split())]

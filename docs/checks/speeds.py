@@ -47,6 +47,11 @@ class Runs(NamedTuple):
                     found.setdefault((_network(contest["title"]), contest["batch"]), []).append(contest)
         return [min(several, key=lambda contest: _milliseconds(contest)["float"]) for several in found.values()]
 
+    def times(self, processor: str) -> list[tuple[str, int, dict[str, float]]]:
+        """Return network, batch and milliseconds by contender for each of these contests."""
+        return [(_network(contest["title"]), contest["batch"], _milliseconds(contest))
+                for contest in self.contests(processor)]  # fmt: skip
+
     def scaling(self) -> str:
         """By how much two threads are faster than one: the median, and the span of all runs."""
         found = [run["two_threads_by_one"]["median"] for run in self.runs if "two_threads_by_one" in run]

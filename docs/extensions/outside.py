@@ -1,9 +1,11 @@
-"""Links from pages to files of the repository that are not in docs/: to the page that shows the file, or to none."""
+"""Links from pages to files of the repository that are no page: to the page that shows the file, or to none."""
 
+import posixpath
 import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util.matching import Matcher
 from sphinx.util.typing import ExtensionMetadata
 
 SHOWN = {
@@ -15,27 +17,40 @@ SHOWN = {
 }
 """The page that shows a file."""
 
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(((?:\.\./)+)([^)#]*)(#[^)]*)?\)")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
-def rewrite(app: Sphinx, page: str, source: list[str]) -> None:
-    """Point links out of docs/ at pages; what no page shows is named by its path."""
-    depth = page.count("/")
+def rewritten(app: Sphinx, text: str, folder: str, page: str) -> str:
+    """Return Markdown of a file in `folder` as `page` shows it: what no page shows is named by its path."""
+    is_left_out = Matcher(app.config.exclude_patterns)
 
     def replaced(link: re.Match[str]) -> str:
-        text, up, path, anchor = link.groups()
-        if up.count("../") != depth + 1:
+        words, path, anchor = link.groups()
+        target = posixpath.normpath(posixpath.join(folder, path))
+        if target in SHOWN:
+            return f"[{words}]({posixpath.relpath(SHOWN[target], posixpath.dirname(page) or '.')}{anchor or ''})"
+        if target.startswith("docs/") and not is_left_out(target.removeprefix("docs/")):
             return link.group()
-        if path in SHOWN:
-            return f"[{text}]({'../' * depth}{SHOWN[path]}{anchor or ''})"
-        if not (Path(app.srcdir).parent / path).exists():
-            raise ValueError(f"{page}: there is no {path}")
-        return text if text.strip("`") == path else f"{text} (`{path}`)"
+        if not (Path(app.srcdir).parent / target).exists():
+            raise ValueError(f"{page}: there is no {target}")
+        return words if words.strip("`") == target else f"{words} (`{target}`)"
 
-    source[0] = LINK.sub(replaced, source[0])
+    return LINK.sub(replaced, text)
+
+
+def rewrite_page(app: Sphinx, page: str, source: list[str]) -> None:
+    """Rewrite the links of a page."""
+    source[0] = rewritten(app, source[0], posixpath.join("docs", posixpath.dirname(page)), page)
+
+
+def rewrite_included(app: Sphinx, path: Path, _page: str, source: list[str]) -> None:
+    """Rewrite the links of a file that a page includes."""
+    folder = posixpath.dirname(posixpath.normpath(posixpath.join("docs", path.as_posix())))
+    source[0] = rewritten(app, source[0], folder, app.env.current_document.docname)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Called by Sphinx."""
-    app.connect("source-read", rewrite)
+    app.connect("source-read", rewrite_page)
+    app.connect("include-read", rewrite_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

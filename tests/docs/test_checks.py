@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import code_blocks, docstrings, eight_bits, links, numbers, probe, public_names, speeds
+from checks import code_blocks, docstrings, eight_bits, links, numbers, probe, public_names, results, speeds
 from checks.claims import claims
 from checks.pages import ROOT, blocks
 
@@ -104,6 +104,21 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     assert [fault.split(": ", 1)[1].split(":")[0] for fault in faults] == ["b.html#there", "c.html", "gone.png"]
 
 
+def test_links_in_the_repository_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "docs" / "development").mkdir(parents=True)
+    (tmp_path / "docs" / "a.md").write_text("# A\n\n## Some: `code`\n")
+    right = "[a](../a.md), [b](../a.md#some-code), [c](#here), [d](https://example.org/x), `x[0](gone.md)`\n"
+    page = tmp_path / "docs" / "development" / "b.md"
+    page.write_text(f"# Here\n\n{right}\n{FENCE}python\nx[0](gone)\n{FENCE}\n")
+    assert links.in_repository(tmp_path) == []
+    page.write_text("# There\n\n[a](a.md), [b](../a.md#other), [c](#here)\n")
+    assert [fault.split(": ", 1)[1].split(":")[0] for fault in links.in_repository(tmp_path)] == [
+        "a.md",
+        "../a.md#other",
+        "#here",
+    ]
+
+
 def inventory(folder: Path, names: list[str]) -> None:
     """An `objects.inv` with these names."""
     entries = "".join(f"{name} py:function 1 page.html#$ -\n" for name in names)
@@ -140,8 +155,9 @@ def test_examples_that_print_something_else_and_functions_without_one_are_found(
 def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
-    ledgers = ["studies/fashion-mnist/ledger.jsonl", str(probe.LEDGER)]
-    for name in [*claims(ROOT), "docs/networks.jsonl", *ledgers, str(speeds.RECORD), str(eight_bits.RECORD)]:
+    records = [probe.LEDGER, speeds.RECORD, eight_bits.RECORD, results.TECHNIQUES, results.LONG]
+    ledgers = ["studies/fashion-mnist/ledger.jsonl", "docs/networks.jsonl"]
+    for name in [*claims(ROOT), *ledgers, *map(str, records)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -155,11 +171,15 @@ CHANGES = [
     ("README.md", "264 runs", "265 runs"),
     ("docs/choosing.md", "(+0.03 to +0.73)", "(+0.03 to +0.74)"),
     ("docs/study.md", "| **−0.48** |", "| −0.48 |"),
-    ("docs/study.md", "| network of the probe | 86.8 |", "| network of the probe | 86.9 |"),
+    ("studies/bnn_plus_plus/README.md", "| network of the probe | 86.8 |", "| network of the probe | 86.9 |"),
     ("README.md", "| **3.39** |", "| **3.38** |"),
     ("README.md", "ResNet-18 BWA | 49.2 |", "ResNet-18 BWA | 50.2 |"),
     ("README.md", "or 1.98 MB with", "or 1.89 MB with"),
     ("docs/binary-or-int8.md", "| OpenVINO int8 | 4.71 |", "| OpenVINO int8 | 5.71 |"),
+    ("docs/results.md", "| packed, binary weights | 87.31 |", "| packed, binary weights | 88.31 |"),
+    ("docs/results.md", "| 62.9 ± 1.2 | 4.0 ± 1.5 |", "| 62.9 ± 1.2 | 3.0 ± 1.5 |"),
+    ("docs/results.md", "| ResNet-18 | AVX-512 | 14.8 | 4.04 |", "| ResNet-18 | AVX-512 | 14.8 | 5.04 |"),
+    ("docs/results.md", "80.23 % after 57", "81.23 % after 57"),
 ]
 """Of every record a number."""
 

@@ -47,6 +47,10 @@ def test_no_link_leads_nowhere(site):
     assert links.faults(site) == []
 
 
+def test_no_link_in_the_repository_leads_nowhere():
+    assert links.in_repository() == []
+
+
 def test_every_example_of_a_docstring_prints_what_it_says():
     assert docstrings.faults() == []
 

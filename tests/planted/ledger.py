@@ -1,4 +1,4 @@
-"""The rows of docs/planted-faults.jsonl, one for each fault and commit, and the page that is made of them."""
+"""The rows of planted-faults.jsonl, one for each fault and commit, and the page that is made of them."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from planted.fault import Fault
 from planted.kernel_faults import EMULATED, KERNEL_FAULTS
 from planted.python_faults import PYTHON_FAULTS
 
-DOCS = Path(__file__).parents[2] / "docs"
-ROWS, PAGE = DOCS / "planted-faults.jsonl", DOCS / "planted-faults.md"
+FOLDER = Path(__file__).parents[2] / "docs" / "development"
+ROWS, PAGE = FOLDER / "planted-faults.jsonl", FOLDER / "planted-faults.md"
 FAULTS = (*KERNEL_FAULTS, *PYTHON_FAULTS, *EMULATED)
 SECTIONS = {
     "In the kernels": KERNEL_FAULTS,

@@ -1,8 +1,8 @@
 """Plant every fault in a copy of a commit and see which test catches it.
 
 Run from tests/: python -m planted.run [--commit COMMIT] [--only NAME ...]. Faults that the ledger has as caught in that
-commit are not tried again, so that an interrupted run goes on. docs/planted-faults.md is made of the ledger. The exit
-status is 1 if a fault is not caught.
+commit are not tried again, so that an interrupted run goes on. docs/development/planted-faults.md is made of the
+ledger. The exit status is 1 if a fault is not caught.
 """
 
 import argparse

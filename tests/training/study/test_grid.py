@@ -9,6 +9,7 @@ from grids import GRID, write_grid
 from hypothesis import given
 from hypothesis import strategies as st
 
+import proxconnect
 from proxconnect.training.study import rows as rows_module
 from proxconnect.training.study import yaml_files
 from proxconnect.training.study.grid import Grid
@@ -131,6 +132,11 @@ def test_an_address_changes_with_all_that_a_result_hangs_on(tmp_path, monkeypatc
     assert changed == {name for name in before if "fp" in name or "FT" in name}
     monkeypatch.setattr(rows_module, "RESULTS", rows_module.RESULTS + 1)
     assert not set(keys().values()) & set(before.values())
+
+
+def test_a_release_of_the_package_moves_no_row():
+    """Ledgers outlive releases: only a change of results may give their rows other addresses."""
+    assert proxconnect.__version__ not in rows_module.results_version({"trainer": {"max_epochs": 3}})
 
 
 @pytest.mark.parametrize(

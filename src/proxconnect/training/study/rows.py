@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from proxconnect._support.atomic import replacing
 from proxconnect.inspection.machine import Machine
-from proxconnect.version import __version__
+
+RESULTS_SINCE = "0.1.0"
+"""The first version of the package whose results are comparable. A release does not change it."""
 
 RESULTS = 1
 """Raise it by one with each change after which a configuration that ran before gives other accuracies.
@@ -94,10 +96,10 @@ def address(configuration: Configuration, run: str, origin: Mapping[str, str] | 
 def results_version(configuration: Configuration) -> str:
     """Return the version of a row's results, which is part of its address, as "0.1.0+1" or "0.1.0+1.calibration".
 
-    It is that of the package, the number `RESULTS`, and the names of the `_CHANGES` that touch the configuration.
+    It consists of `RESULTS_SINCE`, `RESULTS` and the names of the `_CHANGES` that touch the configuration.
     """
     return ".".join(
-        [f"{__version__}+{RESULTS}", *(name for name, touches in _CHANGES.items() if touches(configuration))]
+        [f"{RESULTS_SINCE}+{RESULTS}", *(name for name, touches in _CHANGES.items() if touches(configuration))]
     )
 
 
