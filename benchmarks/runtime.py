@@ -8,7 +8,7 @@ threads by 1, the files, and the memory of a fresh process that loads one and ru
 Run: python benchmarks/runtime.py [--rounds 31] [--only bireal-1] [--record FILE] [--plot FILE] (about ten minutes on an
 idle machine; needs timm, torchvision and transformers). PROXCONNECT_INSTRUCTION_SET=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 ATEN_CPU_CAPABILITY=avx2 measures as if the processor had AVX2 alone: torch and OpenVINO are limited too, ONNX Runtime
-is not. The tables of README and docs/runtime.md are of benchmarks/recorded/runtime.jsonl.
+is not. The tables of README and docs/speed.md are of benchmarks/recorded/runtime.jsonl.
 """
 
 import argparse

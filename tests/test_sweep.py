@@ -4,12 +4,14 @@ A fast run takes those with parts that no other test has.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 
 from sweep.flow import go_through, started
-from sweep.run import LIBRARIES, subjects
+from sweep.run import LIBRARIES, TABLE, reported, subjects
+from sweep.table import written
 from sweep.torchvision_models import MODELS as TORCHVISION
 from sweep.torchvision_models import module_names
 from thorough import thorough_but
@@ -62,3 +64,30 @@ def test_all_of_torchvision_is_swept() -> None:
 def test_there_are_enough_of_each_library() -> None:
     assert len(subjects("timm")) >= 150
     assert len(subjects("transformers")) >= 25
+
+
+def test_the_page_is_made_of_the_report() -> None:
+    assert TABLE.read_text(encoding="utf-8") == written(reported())
+
+
+def test_the_page_says_what_failed_and_in_which_mode() -> None:
+    def line(name: str, mode: str, said: str = "", error: str | None = None) -> dict[str, Any]:
+        versions = {"timm": "1"}
+        return {"library": "timm", "name": name, "mode": mode, "said": said, "error": error, "seconds": 60.0} | {
+            "versions": versions
+        }
+
+    page = written(
+        [
+            line("b", "BW", said="half"), line("b", "BWA", said="half"), line("A", "BW"),
+            line("A", "BWA", error="ValueError: a|b"), line("c", "BW", said="one"), line("c", "BWA", said="other"),
+        ]
+    )  # fmt: skip
+    rows = [text for text in page.splitlines() if "| timm |" in text]
+    assert rows == [
+        "| A | timm | yes | no | BWA: ValueError: a\\|b |",
+        "| b | timm | yes | yes | half |",
+        "| c | timm | yes | yes | BW: one; BWA: other |",
+    ]
+    assert "| timm 1 | 3 of 3 | 2 of 3 |" in page
+    assert "6 minutes" in page

@@ -40,7 +40,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
             f"{spelled(len(pc.PAIRS)).capitalize()} pairs from BinaryConnect to BNN++",
             *speeds_and_sizes(Runs.of(root)),
         ],
-        "docs/runtime.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
+        "docs/speed.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
         "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
         "docs/development/reliability.md": [f"{networks(root)} networks of timm"],
         "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],

@@ -1,4 +1,4 @@
-"""`--json`: stdout is one document, with the keys of docs/command-line.md and the figures of the text."""
+"""`--json`: stdout is one document, with the keys of docs/json-documents.md and the figures of the text."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from proxconnect.cli.answer import keeping_stdout, print_document
 from proxconnect.cli.command import main
 from training.forks import fork_workers
 
-PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+PAGE = Path(__file__).parents[2] / "docs" / "json-documents.md"
 NOISE = """
 import os
 

@@ -187,3 +187,35 @@ def test_the_gallery_has_the_page_with_the_slider_in_it(browser: Any, site: Path
     shown = browser.execute_script("return [document.documentElement.scrollHeight, window.innerHeight]")
     browser.switch_to.default_content()
     assert shown[0] <= shown[1], "the frame is too low for what is in it"
+
+
+TABLE_OF_NETWORKS = """<!doctype html><title>networks</title>
+<div class="networks"><table><thead><tr><th>network<th>library</thead><tbody>
+<tr><td>ResNet18<td>torchvision<tr><td>resnet26<td>timm<tr><td>ViT<td>timm</tbody></table></div>
+<script defer src="networks.js"></script>"""
+
+
+def test_the_search_of_networks_hides_the_others(browser: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+
+    shutil.copy(ROOT / "docs" / "static" / "networks.js", tmp_path)
+    (tmp_path / "networks.html").write_text(TABLE_OF_NETWORKS)
+    show(browser, tmp_path / "networks.html")
+    box, count = (browser.find_element(By.CSS_SELECTOR, name) for name in ("input", "output"))
+
+    def shown() -> list[str]:
+        return [row.text.split()[0] for row in browser.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed()]
+
+    assert (shown(), count.text) == (["ResNet18", "resnet26", "ViT"], "3 of 3 networks")
+    box.send_keys("timm RESNET")
+    assert (shown(), count.text) == (["resnet26"], "1 of 3 networks")
+    box.clear()
+    box.send_keys("no such network")
+    assert (shown(), count.text) == ([], "0 of 3 networks")
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_of_networks_has_the_table_and_the_script() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    assert 'src="_static/networks.js"' in page
+    assert ":::{div} networks" in page

@@ -71,7 +71,7 @@ def remarks(model: nn.Module, mode: str) -> str:
     said = [f"{len(binary)} of {layers} layers binary"] if len(binary) < layers / 2 else []
     names = [row.name for row in binary if row.activations is None]
     if mode != "BW" and names:
-        said.append(f"inputs of {len(names)} layers stay float, as {names[0]}")
+        said.append(f"inputs of {len(names)} layers stay float, such as {names[0]}")
     return "; ".join(said)
 
 

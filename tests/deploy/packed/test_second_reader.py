@@ -1,4 +1,4 @@
-"""docs/file-format.md is enough to read a packed file: `second_reader.py`, written from it, agrees with `pc.load`."""
+"""The pages on packed files are enough to read one: `second_reader.py`, written from them, agrees with `pc.load`."""
 
 import ast
 import copy
