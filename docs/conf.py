@@ -31,6 +31,7 @@ extensions = [
     "extensions.docstrings",
     "extensions.gallery",
     "extensions.mathml",
+    "extensions.notebooks",
     "extensions.outside",
 ]
 # The development pages are for readers of the repository.

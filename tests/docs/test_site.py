@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import importlib.util
+import json
 import os
 import sys
 
@@ -45,6 +46,18 @@ def test_every_public_name_is_described(site):
 
 def test_no_link_leads_nowhere(site):
     assert links.faults(site) == []
+
+
+TUTORIALS = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md") if path.stem != "index")
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_each_tutorial_offers_a_notebook_with_its_code(site, name):
+    assert f'href="{name}.ipynb" download' in (site / "tutorials" / f"{name}.html").read_text()
+    cells = json.loads((site / "tutorials" / f"{name}.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"]
+    page = blocks(ROOT / "docs" / "tutorials" / f"{name}.md")
+    assert code == [block.code.strip() for block in page if block.kind == "{code-cell}"]
 
 
 def test_no_link_in_the_repository_leads_nowhere():
