@@ -8,6 +8,7 @@ import pytest
 
 import proxconnect
 from proxconnect import kernels
+from proxconnect._support.installation import pip_install
 from proxconnect.cli.bench.rivals import RIVALS, Rival
 from proxconnect.cli.command import main
 from proxconnect.cli.networks import network
@@ -248,7 +249,7 @@ def test_a_language_model_writes(theirs, capsys):
 def test_the_named_language_model_needs_transformers(capsys, absent):
     absent("transformers")
     assert main(["bench", "small_llama"]) == 2
-    assert "pip install 'proxconnect[huggingface]'" in capsys.readouterr().err
+    assert pip_install("huggingface") in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick_engines", "without_memory")

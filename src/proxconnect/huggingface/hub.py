@@ -36,7 +36,7 @@ def save_pretrained(
         ValueError: as for `pc.save`, such as for a model that is not packed.
         TypeError: if an argument has another type, or as for `pc.save`.
         OSError: if the folder cannot be written.
-        MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
+        MissingExtraError: if the extra `huggingface` is not installed.
     """
     for name, text in {"title": title, "pair": pair, "architecture": architecture}.items():
         require_type(text, str, f"{name} takes a string")

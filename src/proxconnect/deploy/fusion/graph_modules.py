@@ -17,7 +17,7 @@ from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
 from proxconnect.deploy.fusion.graph_forward import GraphForward
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
-from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
+from proxconnect.kernels.library import NOT_BUILT, ON_TORCH, advice, is_built
 
 Floats = Literal["torch", "fast"]
 """How graphs compute float layers: by torch, or by kernels that are faster and about as exact."""
@@ -68,7 +68,7 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     layers = (module for module in model.modules() if isinstance(module, PackedLayer))
     has_fast_floats = floats == "fast" or (floats is None and not any(layer.has_binary_input for layer in layers))
     if not is_built():
-        return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {ADVICE}"})
+        return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {advice()}"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
     _visit("", model, regions, reasons, has_fast_floats)
