@@ -79,15 +79,22 @@ def test_nan_goes_as_far_as_layer_by_layer():
 @folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
-        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats, "
-        "1 means of images"
+        "fused graph of the model: 2 binary layers with 6 steps (norms, activations, additions), 1 norm of floats, "
+        "1 mean of images"
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)
 
 
 def test_what_was_not_fused_is_not_told():
-    assert str(Region("encoder", {"binary layers": 0, STEPS: 0, "layer norms": 2})) == "encoder: 2 layer norms"
+    assert str(Region("encoder", {"binary layers": 0, BITS: 0, STEPS: 0, "layer norms": 2})) == "encoder: 2 layer norms"
+
+
+def test_one_is_told_in_the_singular():
+    assert str(Region("", {"binary layers": 1, STEPS: 1, BITS: 1, "float convolutions": 1, "attentions": 1})) == (
+        "the model: 1 binary layer (1 of them output bits) with 1 step (norms, activations, additions), "
+        "1 float convolution, 1 attention"
+    )
 
 
 @folds_norms
@@ -211,7 +218,7 @@ def test_parts_of_a_model_that_is_no_graph():
     fusion = model.packing.fusion
     assert [region.name for region in fusion.regions] == ["blocks.0", "blocks.1"]
     assert "TraceError" in fusion.reasons[""]
-    assert "layer by layer: the model, since TraceError" in str(fusion)
+    assert "layer by layer: the model, because TraceError" in str(fusion)
     x = image()
     torch.testing.assert_close(model(x), by_layers(model, x), rtol=0, atol=0)
 
