@@ -75,7 +75,8 @@ TEXTS = {
              f"{d['float_bytes'] / d['bytes']:.1f} times smaller than the {d['float_bytes']:,} bytes of all float"),
     "summary of a packed file": ("summary net.safetensors", lambda d: f"the file {d['bytes']:,} bytes"),
     "summary of a checkpoint": ("summary last.ckpt", lambda d: f"binary {d['latents']:,} latent weights "
-                                f"in {len(d['layers'])} layers, which pack to 1 bit each float {d['float']['numbers']:,} numbers"),
+                                f"in {len(d['layers'])} layers, which pack to 1 bit each float "
+                                f"{d['float']['numbers']:,} numbers"),
     "summary --model": ("summary net.safetensors --model theirs:net", lambda d: f"{d['binary_macs']:,} of 1-bit "
                         f"weights × 1-bit inputs, {d['float_macs']:,} of float × float"),
     "export": ("export net.safetensors --model theirs:net --to float -o floats", lambda d: f"floats: {d['bytes']:,} "

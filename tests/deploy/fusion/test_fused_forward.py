@@ -218,7 +218,7 @@ def test_parts_of_a_model_that_is_no_graph():
     fusion = model.packing.fusion
     assert [region.name for region in fusion.regions] == ["blocks.0", "blocks.1"]
     assert "TraceError" in fusion.reasons[""]
-    assert "layer by layer: the model, because TraceError" in str(fusion)
+    assert "layer by layer: the model, since TraceError" in str(fusion)
     x = image()
     torch.testing.assert_close(model(x), by_layers(model, x), rtol=0, atol=0)
 

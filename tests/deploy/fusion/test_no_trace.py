@@ -194,7 +194,7 @@ def test_what_a_forward_keeps(cls):
     assert {**state_of(packed), "held": 0} == {**before, "held": 0}
     has_graph = cls is InFunctionCache  # the cache is empty again
     assert [region.name for region in packed.packing.fusion.regions] == [""] * has_graph
-    assert ("layer by layer: the model, because " in str(packed.packing)) is not has_graph
+    assert ("layer by layer: the model, since " in str(packed.packing)) is not has_graph
     answer = model(X)
     assert type(answer) is Tensor
     forget()

@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], Callable[[], nn.Module], str]] 
         "'words' is a Linear in the file, but an Embedding in the model",
     ),
     "no head": (
-        changed(lambda m: m["layers"]["head"].update(type="embedding")), Language, "'head' is a Embedding in the file",
+        changed(lambda m: m["layers"]["head"].update(type="embedding")), Language, "'head' is an Embedding in the file",
     ),
     "binary input": (
         changed(lambda m: m["layers"]["words"].update(binary_input=True)), Language,

@@ -56,7 +56,7 @@ class Fusion:
     def __str__(self) -> str:
         lines = [f"fused graph of {region}" for region in self.regions]
         lines += [f"one call for each new token: {some([*self.decoders])}"] if self.decoders else []
-        lines += [f"layer by layer: {name or 'the model'}, because {reason}" for name, reason in self.reasons.items()]
+        lines += [f"layer by layer: {name or 'the model'}, since {reason}" for name, reason in self.reasons.items()]
         return "\n".join(lines) or "layer by layer"
 
 

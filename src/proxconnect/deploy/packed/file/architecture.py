@@ -31,8 +31,8 @@ def require_float(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
-                f"{display_name(name)} is {with_article(type(module).__name__)} already: pass the float architecture, as it was "
-                "before binarize()"
+                f"{display_name(name)} is {with_article(type(module).__name__)} already: pass the float "
+                "architecture, as it was before binarize()"
             )
         if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
             raise ValueError(
@@ -152,10 +152,8 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     is_same = type(layer) is packed.float_type if is_int8 else packed.binary_type.float_class(type(layer)) is not None
     if not is_same:
         float_name = packed.float_type.__name__ if is_int8 else packed.binary_type.float_name()
-        raise ValueError(
-            f"layer {name!r} is {with_article(float_name)} in the file, but {with_article(type(layer).__name__)} in the "
-            f"model: {PASS}"
-        )
+        found = with_article(type(layer).__name__)
+        raise ValueError(f"layer {name!r} is {with_article(float_name)} in the file, but {found} in the model: {PASS}")
     weight = layer._parameters.get("weight")
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
