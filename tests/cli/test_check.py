@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from proxconnect import PAIRS
+from proxconnect._support.installation import pip_install
 from proxconnect.cli.answer import plain
 from proxconnect.cli.command import main
 from proxconnect.cli.verbs import check
@@ -362,7 +363,7 @@ def test_a_picture_without_matplotlib_is_one_line_with_its_installation(capsys, 
     absent("matplotlib")
     status, out, err = run(capsys, "bc", "--plot", "bc.png")
     assert (status, out) == (2, "")
-    assert "pip install 'proxconnect[plots]'" in err
+    assert pip_install("plots") in err
     assert run(capsys, "bc")[0] == 0
 
 

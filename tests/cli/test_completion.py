@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from proxconnect._support.installation import pip_install
 from proxconnect.cli.command import main
 from proxconnect.cli.verbs.completion import SHELLS
 
@@ -86,4 +87,4 @@ def test_without_shtab_it_says_how_to_get_it(capsys, absent):
     assert main(["completion", "bash"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "pip install 'proxconnect[completion]'" in printed.err
+    assert pip_install("completion") in printed.err

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from test_documents import keys
 
+from proxconnect._support.installation import pip_install
 from proxconnect.cli.command import main
 from training.study.grids import InTurn
 
@@ -49,4 +50,4 @@ def test_a_row_that_fails_is_named_and_the_code_is_1(search, capsys):
 def test_it_says_which_extra_is_absent(search, capsys, absent):
     absent("optuna")
     assert search() == 2
-    assert "pip install 'proxconnect[discover]'" in capsys.readouterr().err
+    assert pip_install("discover") in capsys.readouterr().err

@@ -72,12 +72,13 @@ def both(capfd, command: str, status: int = 0) -> tuple[dict, str]:
 TEXTS = {
     "check": ("check bnn+ --mu 2", lambda d: f"{d['verdicts'][0]['pair']}: not legitimate"),
     "pack": ("pack last.ckpt --model theirs:net -o packed", lambda d: f"packed: {d['bytes']:,} bytes, "
-             f"{d['float_bytes'] / d['bytes']:.1f} times smaller than the {d['float_bytes']:,} of float"),
+             f"{d['float_bytes'] / d['bytes']:.1f} times smaller than the {d['float_bytes']:,} bytes of all float"),
     "summary of a packed file": ("summary net.safetensors", lambda d: f"the file {d['bytes']:,} bytes"),
-    "summary of a checkpoint": ("summary last.ckpt", lambda d: f"binary {d['latents']:,} latents in "
-                                f"{len(d['layers'])} layers float {d['float']['numbers']:,} numbers"),
+    "summary of a checkpoint": ("summary last.ckpt", lambda d: f"binary {d['latents']:,} latent weights "
+                                f"in {len(d['layers'])} layers, which pack to 1 bit each float "
+                                f"{d['float']['numbers']:,} numbers"),
     "summary --model": ("summary net.safetensors --model theirs:net", lambda d: f"{d['binary_macs']:,} of 1-bit "
-                        f"weights and inputs, {d['float_macs']:,} float"),
+                        f"weights × 1-bit inputs, {d['float_macs']:,} of float × float"),
     "export": ("export net.safetensors --model theirs:net --to float -o floats", lambda d: f"floats: {d['bytes']:,} "
                f"bytes, {d['bytes'] / d['packed_bytes']:.2f} times the packed file"),
     "bench": ("bench theirs:net --rounds 1 --batch 1", lambda d: f"{d['binary_layers']} of {d['weight_layers']} "

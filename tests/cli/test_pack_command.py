@@ -39,7 +39,7 @@ def test_latents_say_what_is_binary(theirs, form, folder, capsys):
     torch.save(wrapped(binary.state_dict(), form), "last.ckpt")
     assert packed("last.ckpt", "--model", "theirs:net") == 0
     said = capsys.readouterr().out
-    assert "1 layers with 576 of" in said
+    assert "1 binary layer with 576 of" in said
     assert "binary as its latents say" in said
     assert "a run takes" in said
     assert ("epoch 4" in said) == (form == "torch")

@@ -39,11 +39,11 @@ def test_a_packed_file_is_told_by_itself(theirs, folder, capsys):
 def test_a_packed_file_with_its_network_is_the_whole_summary(theirs, folder, capsys):
     packed = pc.pack(theirs["binary"]())
     pc.save(packed, "net.safetensors")
-    expected = str(pc.summary(packed, theirs["net"].example)).splitlines()
+    expected = str(pc.summary(packed, theirs["net"].example)).strip("\n").splitlines()
     lines = shown(capsys, "net.safetensors", "--model", "theirs:net")
     assert lines[: len(expected)] == expected
     of_file, blank, *_ = lines[len(expected) :]
-    assert of_file.split()[:2] == ["file", f"{(folder / 'net.safetensors').stat().st_size:,}"]
+    assert of_file.split()[1:3] == ["file", f"{(folder / 'net.safetensors').stat().st_size:,}"]
     assert blank == ""
 
 
@@ -70,7 +70,7 @@ def test_a_checkpoint_is_told_by_itself(theirs, folder, capsys, prefix):
 def test_a_checkpoint_with_its_network_is_the_whole_summary(theirs, folder, capsys):
     binary = pc.binarize(theirs["net"](), "bnn++", "poly").eval()
     torch.save(binary.state_dict(), "last.pt")
-    expected = str(pc.summary(binary, theirs["net"].example)).splitlines()
+    expected = str(pc.summary(binary, theirs["net"].example)).strip("\n").splitlines()
     assert shown(capsys, "last.pt", "--model", "theirs:net") == expected
     without = shown(capsys, "last.pt", "--model", "theirs:net", "--input", "1", "3", "8", "8")
     assert any("1×8×6×6" in line for line in without)
@@ -78,7 +78,7 @@ def test_a_checkpoint_with_its_network_is_the_whole_summary(theirs, folder, caps
 
 def test_a_float_checkpoint_has_no_latents(theirs, folder, capsys):
     torch.save(theirs["net"]().state_dict(), "float.pt")
-    assert shown(capsys, "float.pt")[0].startswith("no latents")
+    assert shown(capsys, "float.pt")[0].startswith("no latent weights")
 
 
 @pytest.mark.parametrize(

@@ -153,22 +153,54 @@ def test_macs_are_half_of_torchs_flops(build, shape, form):
     if form == "packed":
         model = pack_layers(model)
     result = summary(model, x)
-    assert 2 * (result.binary_macs + result.float_macs) == expected
+    assert 2 * (result.binary_macs + result.mixed_macs + result.float_macs) == expected
     assert (result.binary_macs > 0) == (form in ("BWA", "packed"))
+    assert form != "float" or result.mixed_macs == 0
+    assert form != "BW" or result.mixed_macs > 0
 
 
 def test_macs_by_hand():
     result = summary(binarize(net(), activations={"2": "poly"}), IMAGE)
-    macs = {row.name: (row.binary_macs, row.float_macs) for row in result.rows}
+    macs = {row.name: (row.binary_macs, row.mixed_macs, row.float_macs) for row in result.rows}
     assert macs == {
-        "0": (0, 2 * 8 * 5 * 5 * 3 * 9),
-        "1": (0, 0),
-        "2": (2 * 6 * 3 * 3 * (8 // 2) * 9, 0),
-        "4": (0, 2 * 54 * 7),
-        "5": (0, 2 * 7 * 5),
+        "0": (0, 0, 2 * 8 * 5 * 5 * 3 * 9),
+        "1": (0, 0, 0),
+        "2": (2 * 6 * 3 * 3 * (8 // 2) * 9, 0, 0),
+        "4": (0, 2 * 54 * 7, 0),
+        "5": (0, 0, 2 * 7 * 5),
     }
-    assert result.binary_macs == macs["2"][0]
-    assert result.float_macs == sum(floating for _, floating in macs.values())
+    totals = result.binary_macs, result.mixed_macs, result.float_macs
+    assert totals == tuple(map(sum, zip(*macs.values(), strict=True)))
+    assert (
+        f"multiply-adds  {totals[0]:,} of 1-bit weights × 1-bit inputs, {totals[1]:,} of 1-bit weights × float inputs, "
+        f"{totals[2]:,} of float × float"
+    ) in " ".join(str(result).split()).replace("multiply-adds ", "multiply-adds  ")
+
+
+def test_multiply_adds_of_8_bits_or_of_raw_weights_are_not_called_float():
+    rounded = pack_layers(binarize(nn.Sequential(*map(nn.Linear, (4, 4, 4), (4, 4, 4)))), remainder="int8")
+    assert "16 of 1-bit weights × float inputs, 32 of other factors" in str(summary(rounded, torch.randn(1, 4)))
+    attention = binarize(nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 1, 4), nn.Linear(4, 4)))
+    assert "float × float" not in str(summary(attention, torch.randn(2, 1, 4)))
+
+
+def test_sizes_are_of_the_binary_layers_and_of_everything():
+    result = summary(binarize(net()))
+    floats, packed = (sum(getattr(row, f"{form}_bytes") for row in result.rows if row.weight_bits == 1)
+                      for form in ("float", "packed"))  # fmt: skip
+    assert f"binary layers  {floats:,} bytes float, {packed:,} packed: {floats / packed:.1f} times" in str(result)
+    whole = result.float_bytes / result.packed_bytes
+    assert f"{result.float_bytes:,} bytes float, {result.packed_bytes:,} packed: {whole:.1f} times" in str(result)
+
+
+def test_tables_printed_one_after_the_other_stand_apart(capsys):
+    model = binarize(net())
+    print(model.binarization, summary(model))
+    print(summary(model))
+    lines = [line.strip() for line in capsys.readouterr().out.split("\n")]
+    heads = [number for number, line in enumerate(lines) if line.startswith("weight/in")]
+    assert len(heads) == 2
+    assert [lines[number - 1] for number in heads] == [""] * 2
 
 
 @pytest.mark.parametrize(
@@ -234,7 +266,7 @@ def test_without_example_operations_are_unknown():
     assert result.binary_macs is None
     assert result.float_macs is None
     assert {row.output_shape for row in result.rows} == {None}
-    assert "MACs" not in str(result)
+    assert "multiply" not in str(result)
     assert [row.input_bits for row in result.rows] == [32, 32, 1, 1, 32]
 
 
@@ -250,8 +282,8 @@ def test_the_table_has_80_columns_and_a_line_for_each_row(name):
     model = MODELS[name]()
     example = {"net": IMAGE, "resnet18": torch.randn(1, 3, 64, 64), "swin": torch.randn(1, 3, 32, 32)}.get(name)
     result = summary(model, example)
-    lines = str(result).split("\n")
-    assert max(map(len, lines)) <= 80
+    blank, *lines = str(result).split("\n")
+    assert (blank, max(map(len, lines)) <= 80) == ("", True)
     assert lines.index("") == 3 + len(result.rows)
     assert f"{result.packed_bytes:,} packed" in str(result)
     assert pickle.loads(pickle.dumps(result)) == result
@@ -273,7 +305,7 @@ def test_a_scripted_part_counts_as_its_parents():
     scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
     model = binarize(nn.Sequential(nn.Linear(4, 4), scripted, nn.Linear(4, 4)), keep=None)
     result = summary(model, torch.randn(2, 4))
-    assert result.float_macs == 3 * 2 * 16
+    assert (result.mixed_macs, result.float_macs) == (2 * 2 * 16, 2 * 16)
     assert result.uncalled == ()
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 CORE = ("torch", "safetensors", "rich")
-EXTRA = 2, "pip install 'proxconnect["
+EXTRA = 2, "is not installed; run: pip install "
 COMMANDS = {
     "--version": (0, ""),
     "check bnn": (0, ""),

@@ -130,7 +130,7 @@ WRONG = {
         lambda: export.to_floats(packed(), "no/a.safetensors"), FileNotFoundError, "its directory must exist"
     ),
     "extra: absent": Wrong(
-        lambda: extras.require("no_such_package", "train"), extras.MissingExtraError, "pip install 'proxconnect[train]'"
+        lambda: extras.require("no_such_package", "train"), extras.MissingExtraError, "not installed; run: pip install "
     ),
     "checkpoint: an open file": Wrong(lambda: checkpoints.read(BytesIO()), TypeError, "name of a file, as"),
     "checkpoint: an open file, packed?": Wrong(lambda: checkpoints.is_packed(BytesIO()), TypeError, "; got BytesIO"),

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from proxconnect._support.installation import pip_install
+
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML"}
 """Names of distributions that differ from the name of their package."""
 
@@ -20,6 +22,6 @@ def require(module: str, extra: str) -> Any:
         if error.name != package:  # an error inside an installed package
             raise
         raise MissingExtraError(
-            f"{DISTRIBUTIONS.get(package, package)} is not installed; run: pip install 'proxconnect[{extra}]'",
+            f"{DISTRIBUTIONS.get(package, package)} is not installed; run: {pip_install(extra)}",
             name=package,
         ) from error

@@ -28,6 +28,16 @@ def plain(renderable: "RenderableType", width: int = 80) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().split("\n"))
 
 
+def file_size(packed: int, floats: int) -> str:
+    """Return text that compares the bytes of a packed file with those of all tensors of the float network."""
+    return f"{packed:,} bytes, {floats / packed:.1f} times smaller than the {floats:,} bytes of all float tensors"
+
+
+def with_article(noun: str) -> str:
+    """Return an English noun, such as the name of a class, after "a" or "an"."""
+    return f"an {noun}" if noun[:1].lower() in "aeio" else f"a {noun}"
+
+
 def some(names: list[str]) -> str:
     """Return text that lists up to three qualified names and counts the others, as "a, b, c and 2 more"."""
     shown = ", ".join(name or "the model itself" for name in names[:3])

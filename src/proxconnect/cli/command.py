@@ -9,6 +9,7 @@ from proxconnect._support.termination import interruptible, raising
 from proxconnect.cli import streams
 from proxconnect.cli.parser import MEANINGS, Exit, Parser, complain, epilog
 from proxconnect.cli.verbs import bench, check, completion, demo, discover, export, pack, study, summary, train
+from proxconnect.cli.warning_lines import warning_lines
 from proxconnect.version import __version__
 
 _ABOUT = """
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `proxconnect` with `arguments`, by default those of this process, and return the exit code."""
     streams.prepare()
     try:
-        with interruptible(), raising():
+        with interruptible(), raising(), warning_lines():
             code = _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         code = Exit.UNREAD

@@ -36,14 +36,14 @@ class Exit(IntEnum):
 
 
 MEANINGS: Mapping[Exit, str] = {
-    Exit.DONE: "done, and what was asked holds",
-    Exit.NO: "it does not hold, or what ran failed",
-    Exit.MISUSE: "wrong use: arguments, files, absent packages",
-    Exit.UNDECIDED: "it could not be told",
+    Exit.DONE: "success; for a check, the answer is yes",
+    Exit.NO: "the answer is no, or a run failed",
+    Exit.MISUSE: "wrong use: arguments, files, missing packages",
+    Exit.UNDECIDED: "the check could not decide",
     Exit.CRASHED: "an unexpected error; its traceback is on stderr",
-    Exit.INTERRUPTED: "Ctrl-C; what is done is kept",
-    Exit.UNREAD: "nobody read the output to its end, as in `| head`",
-    Exit.TERMINATED: "SIGTERM; what is done is kept",
+    Exit.INTERRUPTED: "Ctrl-C; finished work is kept",
+    Exit.UNREAD: "the output was not read to its end, as in `| head`",
+    Exit.TERMINATED: "SIGTERM; finished work is kept",
 }
 """The meaning of each code. With 2, and with 1 after a failure, stderr has one line and stdout nothing."""
 
@@ -77,7 +77,10 @@ def epilog(examples: str, exits: Mapping[Exit, str], about: str = "") -> str:
 
 def complain(error: BaseException, code: int) -> int:
     """Print the message of `error` on stderr as one line, wrapped on a terminal, and return `code`, the exit code."""
-    _say(f"proxconnect: {' '.join(str(error).split())}")
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        message = f"{error.strerror}: {error.filename!r}"  # without the number of the error
+    _say(f"proxconnect: {' '.join(message.split())}")
     return code
 
 
@@ -116,7 +119,7 @@ def accumulator(text: str) -> Accumulator:
 def output_file(text: str) -> Path:
     """Return `text` as a path; argparse.ArgumentTypeError for "-", a directory or a device, or an unwritable folder."""
     if text == "-":
-        raise argparse.ArgumentTypeError("stdout is for what the command says: give the name of a file, got '-'")
+        raise argparse.ArgumentTypeError("stdout is for the results of the command: give the name of a file, got '-'")
     try:
         folder = require_target(text).parent
     except OSError as error:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from proxconnect._support.text import some
+from proxconnect._support.text import some, with_article
 from proxconnect.layers import (
     BinaryConv1d,
     BinaryConv2d,
@@ -245,7 +245,7 @@ def _obstacle(module: nn.Module, form: Form | None, include: tuple[type[nn.Modul
         if weight.dtype not in FLOAT_TYPES:
             return f"its weight is {str(weight.dtype).removeprefix('torch.')}"
         if type(weight) is not nn.Parameter:
-            return f"its weight is a {type(weight).__name__}, no plain parameter: binarize first"
+            return f"its weight is {with_article(type(weight).__name__)}, no plain parameter: binarize first"
     return fault_of(module) if isinstance(module, nn.Embedding) else ""
 
 

@@ -68,7 +68,7 @@ class Plan:
         raise KeyError(f"no layer {name!r}: see plan.rows")
 
     def __str__(self) -> str:
-        return plain(self._table(name_width=34))
+        return f"{plain(self._table(name_width=34))}\n"  # so that a table printed next stands apart
 
     __repr__ = __str__
 

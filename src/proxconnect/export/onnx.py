@@ -50,7 +50,7 @@ def to_onnx(packed: nn.Module, example: Any, path: str | os.PathLike[str], *, an
         TypeError: if an argument has another type.
         Exception: the model's own error, with a note, for an example that it does not take.
         ExportError: if `torch.export` or `torch.onnx` cannot take the model, or the file would exceed 2 GiB.
-        MissingExtraError: without `pip install 'proxconnect[export]'`.
+        MissingExtraError: if the extra `export` is not installed.
         OSError: if `path` cannot be written.
     """
     target = require_target(path, "net.onnx")

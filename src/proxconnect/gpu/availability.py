@@ -5,10 +5,10 @@ from functools import cache
 
 import torch
 
+from proxconnect._support.installation import pip_install
+
 OLDEST = 8, 0
 """The oldest compute capability that Triton supports and whose tensor cores multiply bfloat16: Ampere's."""
-
-ADVICE = "run: pip install 'proxconnect[gpu]'"
 
 
 @cache
@@ -22,7 +22,7 @@ def runs_on(device: torch.device) -> bool:
     if not has_triton():
         warnings.warn(
             "triton is not installed, so that on a GPU training quantizes by many small operations of torch, and "
-            f"packed layers unpack their weights for each call; {ADVICE}",
+            f"packed layers unpack their weights for each call; run: {pip_install('gpu')}",
             stacklevel=2,
         )
         return False

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from proxconnect.gpu.availability import ADVICE, has_triton
+from proxconnect._support.installation import pip_install
+from proxconnect.gpu.availability import has_triton
 from proxconnect.kernels.arguments import as_rows, contiguous, is_of_groups, require_entries
 from proxconnect.kernels.geometry import out_size, require_convolvable
 from proxconnect.kernels.operators import OPERATORS
@@ -85,7 +86,8 @@ def _binary_conv2d(
 def _require_triton() -> None:
     """Raise RuntimeError unless triton is installed, which the launchers import."""
     if not has_triton():
-        raise RuntimeError(f"the kernels for GPUs need triton, which is not installed; {ADVICE}, or compute with torch")
+        command = pip_install("gpu")
+        raise RuntimeError(f"the kernels for GPUs need triton, which is not installed; run: {command}")
 
 
 def _rows(input: Tensor) -> Tensor:

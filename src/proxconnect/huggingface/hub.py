@@ -11,6 +11,7 @@ from proxconnect._support import extras
 from proxconnect._support.arguments import require_type
 from proxconnect._support.atomic import replacing_together
 from proxconnect._support.paths import folder_name
+from proxconnect._support.text import file_size
 from proxconnect.deploy import load, save
 from proxconnect.inspection import summary
 
@@ -36,7 +37,7 @@ def save_pretrained(
         ValueError: as for `pc.save`, such as for a model that is not packed.
         TypeError: if an argument has another type, or as for `pc.save`.
         OSError: if the folder cannot be written.
-        MissingExtraError: without `pip install 'proxconnect[huggingface]'`.
+        MissingExtraError: if the extra `huggingface` is not installed.
     """
     for name, text in {"title": title, "pair": pair, "architecture": architecture}.items():
         require_type(text, str, f"{name} takes a string")
@@ -87,7 +88,7 @@ def _table(packed: nn.Module, file: Path, measured: Mapping[str, float]) -> str:
     lines = {
         "binary layers": f"{len(binary)}, {inputs} of them with binary inputs",
         "binary parameters": f"{found.binary_parameters:,} of {found.parameters:,}",
-        "file": f"{size:,} bytes, {found.float_bytes / size:.1f} times smaller than {found.float_bytes:,} in float",
+        "file": file_size(size, found.float_bytes),
         **{what: f"{value:g}" for what, value in measured.items()},
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in lines.items())])

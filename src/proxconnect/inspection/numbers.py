@@ -1,7 +1,6 @@
 """A model in numbers: bits, bytes in memory and in the packed file, multiply-adds."""
 
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 
 from proxconnect import kernels
 from proxconnect._support.arguments import require_module
-from proxconnect._support.text import shortened
 from proxconnect.deploy.packed.file.metadata import LayerSpec
 from proxconnect.deploy.packed.half_vectors import Vectors, as_half, vectors_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
@@ -17,17 +15,11 @@ from proxconnect.deploy.packed.layers.forms import spec_of
 from proxconnect.deploy.packed.layers.int8 import Int8Product
 from proxconnect.deploy.packed.layers.one_bit import PackedLayer
 from proxconnect.inspection.macs import Calls, count
-from proxconnect.kernels.library import ON_TORCH
+from proxconnect.inspection.summary_table import as_rich, as_text
 from proxconnect.layers import BinaryLayer
 
 if TYPE_CHECKING:
     from rich.console import Group
-
-_TYPE_WIDTH = 12
-_NAME_WIDTH = 12
-_HEADERS = (
-    ("", "output"), ("bits", "w/in"), ("float", "bytes"), ("packed", "bytes"), ("binary", "MACs"), ("float", "MACs"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,8 @@ class LayerSummary:
     """Bytes of its tensors in the packed file."""
     binary_macs: int | None
     """Multiply-adds of 1-bit weights and 1-bit inputs for the whole example; None without example."""
+    mixed_macs: int | None
+    """Multiply-adds of 1-bit weights and other inputs for the whole example; None without example."""
     float_macs: int | None
     """All other multiply-adds for the whole example; None without example."""
 
@@ -92,89 +86,21 @@ class Summary:
         return None if self.uncalled is None else sum(row.binary_macs or 0 for row in self.rows)
 
     @property
+    def mixed_macs(self) -> int | None:
+        """Multiply-adds of 1-bit weights and other inputs for the whole example; None without example."""
+        return None if self.uncalled is None else sum(row.mixed_macs or 0 for row in self.rows)
+
+    @property
     def float_macs(self) -> int | None:
         """All other multiply-adds for the whole example; None without example."""
         return None if self.uncalled is None else sum(row.float_macs or 0 for row in self.rows)
 
     def __str__(self) -> str:
-        """Return the table and the totals as text for 80 columns; shapes are left out or names shortened to fit."""
-        width = 80
-        headers, cells = _columns(self)
-        widths = [max(map(len, column)) for column in zip(*cells, *headers, strict=True)]
-        if self.uncalled is not None and width - _TYPE_WIDTH - sum(widths) - len(widths) - 1 < _NAME_WIDTH:
-            headers, cells, widths = [h[1:] for h in headers], [line[1:] for line in cells], widths[1:]
-        names = [row.name or "(the model)" for row in self.rows]
-        room = max(_NAME_WIDTH, width - _TYPE_WIDTH - sum(widths) - len(widths) - 1)
-        name_width = min(room, max(map(len, ["layer", *names])))
-
-        def line(name: str, kind: str, values: tuple[str, ...]) -> str:
-            kind = kind if len(kind) <= _TYPE_WIDTH else f"{kind[: _TYPE_WIDTH - 1]}…"
-            left = f"{shortened(name, name_width):{name_width}} {kind:{_TYPE_WIDTH}}"
-            return " ".join([left, *(f"{value:>{w}}" for value, w in zip(values, widths, strict=True))]).rstrip()
-
-        lines = [line("", "", headers[0]), line("layer", "type", headers[1])]
-        lines.append("─" * max(map(len, lines)))
-        lines += [line(name, row.kind, values) for name, row, values in zip(names, self.rows, cells, strict=True)]
-        for total in ["", *_totals(self)]:
-            lines += wrap(total, width, subsequent_indent=" " * 12) or [""]
-        return "\n".join(lines)
+        """Return the table and the totals as text for 80 columns, after an empty line; names are shortened to fit."""
+        return f"\n{as_text(self)}"
 
     def __rich__(self) -> "Group":
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        headers, cells = _columns(self)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("layer", "type"):
-            table.add_column(name, no_wrap=True)
-        for first, second in zip(*headers, strict=True):
-            table.add_column(f"{first}\n{second}", justify="right", no_wrap=True)
-        for row, values in zip(self.rows, cells, strict=True):
-            table.add_row(row.name or "(the model)", row.kind, *values)
-        return Group(table, Text("\n".join(_totals(self))))
-
-
-def short(amount: int | None) -> str:
-    """Return a count as text in powers of 1000: 12345 as "12.3k", at most six characters below 1000T. None gives ""."""
-    if amount is None:
-        return ""
-    value, units = float(amount), ["", "k", "M", "G", "T"]
-    while value >= 999.95 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.1f}{units[0]}" if units[0] else f"{value:.0f}"
-
-
-def _columns(summary: Summary) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """Return the two lines of headers and the cells of each row, without the layer's name and type."""
-    shown = slice(1, 4) if summary.uncalled is None else slice(None)
-    cells = []
-    for row in summary.rows:
-        shape = "" if row.output_shape is None else "×".join(map(str, row.output_shape))
-        bits = "" if row.weight_bits is None else f"{row.weight_bits}/{row.input_bits or '-'}"
-        amounts = map(short, (row.float_bytes, row.packed_bytes, row.binary_macs, row.float_macs))
-        cells.append((shape, bits, *amounts)[shown])
-    return [line[shown] for line in zip(*_HEADERS, strict=True)], cells
-
-
-def _totals(summary: Summary) -> list[str]:
-    ratio = summary.float_bytes / summary.packed_bytes if summary.packed_bytes else 1.0
-    lines = [
-        f"parameters  {summary.parameters:,}, {summary.binary_parameters:,} of them binary",
-        f"bytes       {summary.float_bytes:,} float, {summary.packed_bytes:,} packed: {ratio:.1f} times smaller",
-    ]
-    if summary.kernels is not None:
-        lines.append(f"kernels     {f'NOT BUILT: {ON_TORCH}' if summary.kernels == 'not built' else summary.kernels}")
-    if summary.uncalled is not None:
-        lines.append(f"MACs        {summary.binary_macs:,} of 1-bit weights and inputs, {summary.float_macs:,} float")
-    if summary.uncalled:
-        lines.append(f"forward     never called, so their inputs stay float: {', '.join(summary.uncalled)}")
-    if summary.one_signed:
-        names = ", ".join(summary.one_signed)
-        lines.append(f"inputs      of one sign only (a ReLU?), so binary they say nothing: {names}")
-    return lines
+        return as_rich(self)
 
 
 def summary(model: nn.Module, example: Any = None) -> Summary:
@@ -281,6 +207,7 @@ def _row(name: str, module: nn.Module, spec: LayerSpec | None, size: _Size, call
     binary_input = spec is not None and spec.binary_input and not bypassed
     own = next((p.dtype for p in module._parameters.values() if p is not None), None) if spec is None else spec.dtype
     input_type = own if calls is None else calls.input_types.get(module, own)
+    has_bits = spec is not None and spec.weight_bits == 1 and not bypassed
     macs = None if calls is None else calls.macs[module]
     return LayerSummary(
         name=name,
@@ -292,7 +219,8 @@ def _row(name: str, module: nn.Module, spec: LayerSpec | None, size: _Size, call
         float_bytes=size.float_bytes,
         packed_bytes=size.packed_bytes,
         binary_macs=None if macs is None else macs * binary_input,
-        float_macs=None if macs is None else macs * (not binary_input),
+        mixed_macs=None if macs is None else macs * (has_bits and not binary_input),
+        float_macs=None if macs is None else macs * (not has_bits),
     )
 
 

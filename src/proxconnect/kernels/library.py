@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from proxconnect._support.installation import pip_install
+
 FILE = "kernels.so"
 
 NUMBERS = {"portable": 0, "avx2": 1, "avx512_vnni": 5, "avx512": 2, "amx": 4, "neon": 3}
@@ -17,11 +19,6 @@ VARIABLE = "PROXCONNECT_INSTRUCTION_SET"
 
 NOT_BUILT = "proxconnect was installed without its kernels"
 ON_TORCH = "packed layers give the right answers with torch, more slowly than float layers"
-ADVICE = (
-    "To build the kernels, install a C++17 compiler, then run `pip install --force-reinstall --no-deps --no-cache-dir "
-    ".` in the folder of proxconnect's sources"
-)
-
 _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 _TWO, _THREE = _LONG * 2, _LONG * 3
 
@@ -231,11 +228,17 @@ def instruction_sets() -> tuple[str, ...]:
     return sets[: sets.index(best) + 1]
 
 
+def advice() -> str:
+    """Return a sentence, without its full stop, on how to install proxconnect with its kernels."""
+    command = pip_install(options="--force-reinstall --no-deps --no-cache-dir")
+    return f"To build the kernels, install a C++17 compiler, then run: {command}"
+
+
 def loaded(instruction_set: str | None) -> tuple[ctypes.CDLL, int]:
     """Return the library and the number of an instruction set (None: the best); raise if either is unavailable."""
     kernels, known = library(), instruction_sets()
     if kernels is None:
-        raise RuntimeError(f"{NOT_BUILT}. {ADVICE}, or compute with torch")
+        raise RuntimeError(f"{NOT_BUILT}. {advice()}, or compute with torch")
     if instruction_set is not None and instruction_set not in known:
         raise ValueError(f"this machine runs {', '.join(known)}; got instruction_set={instruction_set!r}")
     return kernels, NUMBERS[known[-1] if instruction_set is None else instruction_set]

@@ -1,5 +1,6 @@
 """Which layers can have a scale for each group of inputs, as language models of 1 bit have one for 128 weights."""
 
+from proxconnect._support.text import with_article
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.scales import Scale
 
@@ -32,8 +33,8 @@ def require_divisible(group_size: int | None, input_pair: AnyPair | None, inputs
     if group_size is None:
         return
     if not inputs:
-        raise ValueError(f"group_size is for linear layers, and this is a {kind}: keep it float, or leave group_size "
-                         "out")  # fmt: skip
+        raise ValueError(f"group_size is for linear layers, and this is {with_article(kind)}: keep it float, or "
+                         "leave group_size out")  # fmt: skip
     if input_pair is not None:
         raise ValueError(
             "group_size is for float inputs, since binary ones are summed before they are scaled: leave activations "

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from proxconnect._support.arguments import dimensions, require_module, require_type
+from proxconnect._support.text import with_article
 from proxconnect.layers.base import BinaryLayer
 from proxconnect.pairs import AnyPair
 from proxconnect.quantizer.scales import Scale
@@ -174,7 +175,9 @@ def _plain_parameter(module: nn.Module, name: str) -> nn.Parameter:
         own = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
         raise ValueError(f"{kind} has no parameter {name!r} of its own: it has {own}. Pass the module that owns it")
     if is_lazy(parameter) or type(parameter) is not nn.Parameter:
-        raise TypeError(f"{name!r} of {kind} is a {type(parameter).__name__}, no plain parameter with a shape")
+        raise TypeError(
+            f"{name!r} of {kind} is {with_article(type(parameter).__name__)}, no plain parameter with a shape"
+        )
     if not parameter.is_floating_point() or parameter.numel() == 0 or parameter.dim() == 0:
         raise ValueError(f"{name!r} of {kind} is {parameter.dtype} of shape {tuple(parameter.shape)}: binary are float "
                          "tensors of one dimension or more")  # fmt: skip

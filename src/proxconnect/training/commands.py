@@ -12,7 +12,7 @@ from rich.table import Table
 from yaml import YAMLError
 
 from proxconnect._support.paths import require_writable
-from proxconnect._support.text import some
+from proxconnect._support.text import file_size, some
 from proxconnect._support.user_code import importable_folder
 from proxconnect.training.checkpoints import LAST
 from proxconnect.training.configuration import Configured, UsageError
@@ -51,11 +51,8 @@ def run(
         if name in measured:
             table.add_row(title, f"{100 * measured[name]:.2f} %")
     if shipped is not None:
-        smaller = (
-            f"{shipped.float_bytes / shipped.packed_bytes:.1f} times smaller than the {shipped.float_bytes:,} of float"
-        )
         table.add_row("Packed file", str(shipped.path))
-        table.add_row("", f"{shipped.packed_bytes:,} bytes, {smaller}")
+        table.add_row("", file_size(shipped.packed_bytes, shipped.float_bytes))
         table.add_row("Layers that stay float", some(list(shipped.stays_float)))
     console.print(table)
     return {name: measured.get(name) for name in _TITLES} | {"packed": None if shipped is None else asdict(shipped)}

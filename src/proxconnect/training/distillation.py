@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize
 
 from proxconnect._support.arguments import number, positive, require_callable, require_module, require_type
+from proxconnect._support.text import with_article
 from proxconnect.training.features import Features
 
 _PATIENCE = 10
@@ -245,8 +246,8 @@ def _require_apart(student: nn.Module, teacher: nn.Module) -> None:
 def _logits(output: Any, role: str) -> Tensor:
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
-        raise TypeError(f"the output of the {role} is a {type(output).__name__} without `logits`: return logits, or "
-                        "give label_weight=0 and logit_weight=0")  # fmt: skip
+        raise TypeError(f"the output of the {role} is {with_article(type(output).__name__)} without `logits`: "
+                        "return logits, or give label_weight=0 and logit_weight=0")  # fmt: skip
     return _wide(logits)
 
 

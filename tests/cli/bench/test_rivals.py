@@ -77,7 +77,7 @@ def test_an_engine_that_fails_is_a_line(tmp_path, monkeypatch):
 
 def test_an_engine_that_is_not_installed_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr("proxconnect.cli.bench.rivals.RIVALS", (Rival("Engine", ("surely_absent", "torch"), None),))
-    assert run(tmp_path)["absent"] == {"Engine": "pip install surely_absent torch"}
+    assert run(tmp_path)["absent"] == {"Engine": "not installed; run: pip install surely_absent torch"}
 
 
 def test_inputs_by_keyword_are_for_torch_alone(tmp_path, monkeypatch):

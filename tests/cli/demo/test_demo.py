@@ -19,6 +19,7 @@ from proxconnect.cli.demo import experiment
 from proxconnect.cli.demo import shipment as shipping
 from proxconnect.cli.demo.experiment import ARCHITECTURES, Run
 from proxconnect.deploy.packed import load_layers
+from proxconnect.inspection import summary
 from proxconnect.layers import Accumulator
 from proxconnect.training import data
 from proxconnect.training.models.residual import small_cnn
@@ -83,7 +84,7 @@ def test_the_demo_writes_every_file(done):
     assert {p.name for p in folder.iterdir()} == FILES
     for name in ("curves.png", "weights.png", "pairs.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG\r\n")
-    assert "450 answers on the test set: the same" in printed
+    assert "Loaded in a fresh process: the same class for each of 450 test images" in printed
     assert re.search(r"One image on one thread: [\d.]+ ms float, [\d.]+ ms packed \([\d.]+x (fast|slow)er\)", printed)
     assert max(map(len, printed.splitlines())) <= 80
 
@@ -102,6 +103,7 @@ def test_sizes_are_those_of_the_files_and_of_the_architecture(done):
     best = read(done[2])["best"]
     binary = [block.conv.weight for block in small_cnn().stages]
     assert best["packed_file"] == (done[2] / "best.safetensors").stat().st_size
+    assert best["float_bytes"] == summary(small_cnn()).float_bytes
     assert best["binary_float"] == 4 * sum(w.numel() for w in binary)
     assert best["binary_float"] == 32 * best["binary_bits"]
     assert best["binary_scales"] == 4 * sum(w.shape[0] for w in binary)

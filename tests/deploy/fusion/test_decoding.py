@@ -197,4 +197,4 @@ def test_layers_without_a_form_run_by_their_modules() -> None:
 
 
 def test_the_report_names_the_layers() -> None:
-    assert "in one call for each new token: model.layers.0, model.layers.1" in str(packed().packing)
+    assert "one call for each new token: model.layers.0, model.layers.1" in str(packed().packing)

@@ -153,8 +153,8 @@ def test_a_proof_holds_convolutions_beside_torchs() -> None:
     proof = pc.pack(hard_net(), floats="fast", example=image(40)).packing.proof
     assert proof.fast == 3
     assert 0 <= proof.fast_gap < 1e-5
-    distance = f"apart by {proof.fast_gap:.1e}" if proof.fast_gap else "equal to the bit"
-    assert f"3 float operations by kernels, each beside torch's: {distance}" in str(proof)
+    distance = f"differ by at most {proof.fast_gap:.1e}" if proof.fast_gap else "equal to the bit"
+    assert f"3 float operations by kernels, compared with torch's: {distance}" in str(proof)
 
 
 def test_a_proof_finds_a_convolution_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,15 +79,22 @@ def test_nan_goes_as_far_as_layer_by_layer():
 @folds_norms
 def test_what_is_fused_is_told():
     assert str(packed().packing) == (
-        "by graph: the model: 2 binary layers with 6 norms, activations and additions, 1 norms of floats, "
-        "1 means of images"
+        "fused graph of the model: 2 binary layers with 6 steps (norms, activations, additions), 1 norm of floats, "
+        "1 mean of images"
     )
     fusion = packed(plain()).packing.fusion
     assert (fusion.regions[0].counts["binary layers"], fusion.regions[0].counts[BITS]) == (6, 4)
 
 
 def test_what_was_not_fused_is_not_told():
-    assert str(Region("encoder", {"binary layers": 0, STEPS: 0, "layer norms": 2})) == "encoder: 2 layer norms"
+    assert str(Region("encoder", {"binary layers": 0, BITS: 0, STEPS: 0, "layer norms": 2})) == "encoder: 2 layer norms"
+
+
+def test_one_is_told_in_the_singular():
+    assert str(Region("", {"binary layers": 1, STEPS: 1, BITS: 1, "float convolutions": 1, "attentions": 1})) == (
+        "the model: 1 binary layer (1 of them output bits) with 1 step (norms, activations, additions), "
+        "1 float convolution, 1 attention"
+    )
 
 
 @folds_norms

@@ -31,7 +31,9 @@ def test_floats_are_close():
 def test_rounded_inputs_have_their_error_stated():
     proof = pc.pack(binary(residual(32), activations=None), inputs="int8", example=image()).packing.proof
     assert 1e-4 < proof.floats_gap < 0.1
-    assert f"2 binary layers with float inputs: apart by {proof.floats_gap:.1e} of the largest entry" in str(proof)
+    assert f"2 binary layers with float inputs: differ by at most {proof.floats_gap:.1e} of the largest entry" in str(
+        proof
+    )
 
 
 def test_rounded_inputs_beyond_their_bound_are_found():
@@ -44,7 +46,7 @@ def test_rounded_inputs_beyond_their_bound_are_found():
 
 def test_in_c_order_the_gap_of_floats_is_told():
     model = pc.pack(binary(plain()), example=image().contiguous())
-    assert "the whole answer, beside the hard model's: equal to the bit" in str(model.packing)
+    assert "whole output, packed compared with the hard network: equal to the bit" in str(model.packing)
 
 
 def test_a_layer_that_differs_is_named():
@@ -99,7 +101,7 @@ def test_the_remainder_in_8_bits_is_within_its_bound():
     assert proof.rounded == 2
     assert 0 < proof.rounded_gap < 0.05
     assert proof.signs_gap == 0.0
-    assert "2 float layers in int8: apart by" in str(proof)
+    assert "2 float layers in int8: differ by at most" in str(proof)
 
 
 def test_vectors_in_16_bits_move_the_answers_of_signs_a_little():
@@ -158,7 +160,7 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
     proof = small.packing.proof
     assert proof.operations_gap < 1e-5
     assert proof.graph_gap > 1e-2
-    assert "(with every layer within its own bound, as above)" in str(proof)
+    assert "(each layer is within its own bound, as above)" in str(proof)
     assert not graph_forward(small)._is_given_up
 
 

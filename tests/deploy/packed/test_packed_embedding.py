@@ -157,10 +157,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], Callable[[], nn.Module], str]] 
     "untied shapes": (lambda path: None, lambda: Language(24), "'words' has a weight of shape"),
     "no embedding": (
         changed(lambda m: m["layers"]["words"].update(type="linear")), Language,
-        "'words' is a Linear in the file, but a Embedding in the model",
+        "'words' is a Linear in the file, but an Embedding in the model",
     ),
     "no head": (
-        changed(lambda m: m["layers"]["head"].update(type="embedding")), Language, "'head' is a Embedding in the file",
+        changed(lambda m: m["layers"]["head"].update(type="embedding")), Language, "'head' is an Embedding in the file",
     ),
     "binary input": (
         changed(lambda m: m["layers"]["words"].update(binary_input=True)), Language,

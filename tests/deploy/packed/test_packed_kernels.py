@@ -94,7 +94,7 @@ def test_without_the_kernels_torch_computes_the_same(image: Tensor, no_kernels: 
     assert "pip install --force-reinstall" in str(packed.packing)
     numbers = pc.summary(packed)
     assert numbers.kernels == "not built"
-    assert "kernels     NOT BUILT: packed layers give the right answers with torch" in str(numbers)
+    assert "kernels        NOT BUILT: packed layers give the right answers with torch" in str(numbers)
     assert "KERNELS NOT BUILT" in str(Machine.here())
     assert all(layer.prepacked is None for layer in kernel_layers(packed).values())
     assert torch.equal(packed(image), model(image))
@@ -116,7 +116,7 @@ def test_it_says_nothing_where_no_kernels_can_be(no_kernels: None, monkeypatch: 
 @built
 def test_a_summary_names_the_instruction_set() -> None:
     best = kernels.instruction_sets()[-1]
-    assert f"kernels     {best}\n" in f"{pc.summary(pc.pack(binary()))}\n"
+    assert f"kernels        {best}\n" in f"{pc.summary(pc.pack(binary()))}\n"
     assert pc.summary(binary()).kernels is None
 
 

@@ -294,7 +294,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
     save(pack_layers(binary_net(), remainder="int8"), tmp_path / "a")
     for name, other, words in [
-        ("head", Own(12, 5), "'head' is a Linear in the file, but a Own"),
+        ("head", Own(12, 5), "'head' is a Linear in the file, but an Own"),
         ("head", nn.Linear(12, 6), "'head' has a weight of shape"),
         ("stem", nn.Conv2d(3, 8, 7, padding=3, bias=False), "'stem' has stride"),
         (

@@ -125,6 +125,7 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
     return {
         "machine": Machine.here(),
         "networks": [{**one, "peak_memory": None, "file": files.get(one["name"])} for one in contenders],
+        "float_bytes": proxconnect.summary(small).float_bytes,
         "largest_answer": max((float(t.abs().max()) for t in hard if t.numel()), default=0.0),
         "binary_share_of_time": binary_share(parts),
         "profile": parts,

@@ -230,6 +230,7 @@ def _times(
         "kind": type(unit.float_form).__name__,
         "members": list(unit.members),
         "shapes": [spec.shape for spec in specs],
+        "input_bits": sorted({1 if spec.binary_input else 32 for spec in specs}),
         "calls": calls,
         "macs": sum(macs[module] for module in unit.float_form.modules()),
         **dict(zip(("float_seconds", "packed_seconds", "speedup"), spreads, strict=True)),

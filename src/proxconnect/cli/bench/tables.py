@@ -8,14 +8,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from proxconnect._support.text import shortened, some
+from proxconnect._support.text import file_size, shortened, some
 from proxconnect.cli.answer import table
 from proxconnect.cli.bench import rivals
 from proxconnect.cli.bench.benchmark import FLOAT, PACKED
 from proxconnect.cli.bench.profile import SelfTime, seconds_in_run
 from proxconnect.cli.bench.rivals import llama_cpp
 from proxconnect.cli.networks import shown as shown_shapes
-from proxconnect.inspection.numbers import short
+from proxconnect.inspection.summary_table import short
 
 MOST_ROWS = 20
 """The most layers or parts that a table shows."""
@@ -26,9 +26,13 @@ _PACKING = {
     ("inputs", "int8"): "float inputs in 8 bits",
     ("remainder", "int8"): "int8 remainder",
     ("vectors", "float16"): "float16 vectors",
-    ("floats", "fast"): "floats by kernels",
-    ("floats", "torch"): "floats by torch",
+    ("floats", "fast"): "float layers by kernels",
+    ("floats", "torch"): "float layers by torch",
 }
+
+_MODES = {
+    "BW": "binary weights", "BWA": "binary weights and inputs", "BWAA": "binary weights and inputs, 8-bit sums",
+}  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -36,17 +40,18 @@ _T = TypeVar("_T")
 def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[RenderableType]:
     """Yield the results of `measure` as rich text and tables; if `profiled`, with the packed time by module."""
     packing = [words for (name, value), words in _PACKING.items() if bench.get(name) == value]
-    groups = [f"scales of {bench['group_size']} inputs"] if bench["group_size"] else []
-    how = ", ".join([f"{bench['mode']} by {bench['weights']}", *groups, *packing])
-    yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary, {how}", "bold")
+    groups = [f"a scale for every {bench['group_size']} inputs"] if bench["group_size"] else []
+    how = ", ".join([f"pair {bench['weights']}", *groups, *packing])
+    yield Text(f"{bench['model']}: {bench['binary_layers']} of {bench['weight_layers']} layers binary", "bold")
+    yield Text(f"{bench['mode']}: {_MODES[bench['mode']]}; {how}")
     yield Text(f"Input {shown_shapes(bench['input_shapes'])}; medians of {bench['rounds']} interleaved rounds")
     yield Text(f"{bench['machine']}\n")
-    yield _contest(bench["networks"])
+    yield _contest(bench["networks"], bench["float_bytes"])
     sizes = list(bench["networks"][0]["throughput"])
     for start in range(0, len(sizes), MOST_BATCHES):
         yield ""
         some_sizes = sizes[start : start + MOST_BATCHES]
-        made = table("inputs/s in\nbatches of", *(f"\n{size}" for size in some_sizes))
+        made = table("inputs per second\nin batches of", *(f"\n{size}" for size in some_sizes))
         for one in bench["networks"]:
             rates = (one["throughput"].get(size) for size in some_sizes)
             made.add_row(title_of(one["name"]), *("" if rate is None else _three(rate) for rate in rates))
@@ -56,44 +61,46 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
         yield writing(bench["generation"])
         yield from beside_llama_cpp(bench["generation"])
     yield ""
-    yield Text("\n".join(_conclusions(bench["networks"])))
+    yield Text("\n".join(_conclusions(bench["networks"], bench["float_bytes"])), "bold")
     for name, why in bench["absent"].items():
-        yield Text(f"No result for {name}: {why}", style="dim")
+        yield Text(f"No result for {name}: {why}")
     yield ""
     yield _agreement(bench["networks"])
-    yield Text(f"The largest answer of the binary network is {bench['largest_answer']:.2g}.")
+    yield Text(f"For comparison, the largest answer of the binary network is {bench['largest_answer']:.2g}.")
     if profiled:
         yield ""
         yield _profile(bench["profile"])
-    yield ""
+    yield "\nEach binary layer alone, outside the fused graph:"
     yield _layers(bench["layers"])
+    yield Text("\n".join(_factors(bench["layers"])))
     yield ""
     yield Text("\n".join(_bounds(bench)))
 
 
-def _contest(networks: Sequence[Mapping[str, Any]]) -> Table:
-    """Make a table with a line for each network."""
-    made = table("", "latency\nms", "quartiles\nms", "x as fast\nas float32", "peak memory\nbytes", "file\nbytes")
+def _contest(networks: Sequence[Mapping[str, Any]], float_bytes: int) -> Table:
+    """Make a table with a line for each network. Sizes are those of all float tensors and of the packed file."""
+    made = table("", "latency\nms", "quartiles\nms", "x as fast\nas float32", "peak memory\nbytes", "size\nbytes")
     for one in networks:
         latency = one["latency"]
         made.add_row(
             title_of(one["name"]), milliseconds(latency.median),
             f"{milliseconds(latency.low)} to {milliseconds(latency.high)}", f"{one['speedup'].median:.2f}",
-            short(one["peak_memory"]), short(one["file"]),
+            short(one["peak_memory"]), short(float_bytes if one["name"] == FLOAT else one["file"]),
         )  # fmt: skip
     return made
 
 
-def _conclusions(networks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _conclusions(networks: Sequence[Mapping[str, Any]], float_bytes: int) -> Iterator[str]:
     """Compare packed with float32, and name the networks with a lower median than packed, the fastest first."""
     by_name = {one["name"]: one for one in networks}
-    packed, smaller = by_name[PACKED], by_name[FLOAT]["file"] / by_name[PACKED]["file"]
-    yield f"packed is {packed['speedup'].median:.2f}x as fast as float32, and its file is {smaller:.1f} times smaller."
+    packed = by_name[PACKED]
+    yield f"packed is {packed['speedup'].median:.2f}x as fast as float32."
+    yield f"Its file: {file_size(packed['file'], float_bytes)}."
     times_as_fast = {name: packed["latency"].median / one["latency"].median for name, one in by_name.items()}
     faster = sorted((name for name in by_name if times_as_fast[name] > 1), key=lambda name: -times_as_fast[name])
     if faster:
         by = (f"{title_of(name)} ({times_as_fast[name]:.2f}x as fast)" for name in faster)
-        yield f"Faster here than packed: {', '.join(by)}"
+        yield f"Faster than packed on this machine: {', '.join(by)}"
 
 
 def title_of(name: str) -> str:
@@ -140,24 +147,24 @@ def _longest(items: Sequence[_T], seconds: Callable[[_T], float]) -> tuple[list[
 def _profile(parts: Sequence[SelfTime]) -> Table:
     """Make a table of the modules and operations that take most of the packed network's time."""
     whole = sum(part.seconds.median for part in parts)
-    made = table("what takes the time of packed", "kind", "calls", "ms", "%", left=2)
+    made = table("part of the packed network", "kind", "calls", "ms", "% of\ntime", left=2)
 
-    def row(name: str, kind: str, calls: str, parts: Sequence[SelfTime], style: str = "") -> None:
+    def row(name: str, kind: str, calls: str, parts: Sequence[SelfTime]) -> None:
         seconds = sum(part.seconds.median for part in parts)
-        made.add_row(name, kind, calls, milliseconds(seconds), f"{100 * seconds / whole:.1f}", style=style)
+        made.add_row(name, kind, calls, milliseconds(seconds), f"{100 * seconds / whole:.1f}")
 
     longest, others = _longest(parts, lambda part: part.seconds.median)
     for part in longest:
         row(shortened(part.name or "(the model)", 36), shortened(part.kind, 22), str(part.calls), [part])
     if others:
-        row(f"and {len(others)} more", "", "", others, "dim")
+        row(f"and {len(others)} more", "", "", others)
     return made
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table of the layers that take most of the packed network's time."""
-    made = table("layer", "weight", "MACs", "float\nms", "packed\nms", "x as\nfast", "float\nbytes", "packed\nbytes",
-                 left=2)  # fmt: skip
+    made = table("layer", "weight", "multiply-\nadds", "float\nms", "packed\nms", "x as\nfast", "float\nbytes",
+                 "packed\nbytes", left=2)  # fmt: skip
     longest, others = _longest(layers, lambda layer: seconds_in_run(layer)[1])
     for layer in longest:
         times = ["", "", ""]
@@ -176,9 +183,17 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> Table:
         floats, packed = (sum(times) for times in zip(*map(seconds_in_run, others), strict=True))
         made.add_row(
             f"and {len(others)} more", "", short(macs), milliseconds(floats), milliseconds(packed),
-            f"{floats / packed:.2f}" if packed else "", short(before), short(after), style="dim",
+            f"{floats / packed:.2f}" if packed else "", short(before), short(after),
         )  # fmt: skip
     return made
+
+
+def _factors(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say of which factors the multiply-adds of the layers are; an attention may have several kinds of inputs."""
+    for bits, factors in (([1], "1-bit inputs"), ([32], "float inputs"), ([1, 32], "inputs of both kinds")):
+        if names := [layer["name"] for layer in layers if layer["input_bits"] == bits]:
+            which = "All" if len(names) == len(layers) else some(names)
+            yield f"{which}: multiply-adds of 1-bit weights × {factors}."
 
 
 def _agreement(networks: Sequence[Mapping[str, Any]]) -> Table:
@@ -195,16 +210,16 @@ def _agreement(networks: Sequence[Mapping[str, Any]]) -> Table:
 def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:
     """Say what share of the time the binary layers take, and so how fast the network could be at most."""
     share = bench["binary_share_of_time"]
-    yield f"Binary layers and what is fused into them take {100 * share:.0f} % of the time of packed."
+    yield f"Binary layers with fused operations take {100 * share:.0f} % of the packed network's time."
     if share < 1:
         speedup = next(one["speedup"].median for one in bench["networks"] if one["name"] == PACKED)
-        yield f"Even if they took none, it would be {speedup / (1 - share):.2f}x as fast as float32 at most."
+        yield f"If they took no time at all, packed would be {speedup / (1 - share):.2f}x as fast as float32."
     if constant := bench["one_signed"]:
         yield f"The binary input of {some(constant)} has one sign only, as after a ReLU."
-        yield "The times are right, but a network cannot learn from such inputs: bireal_resnet18 has none."
+        yield "The times are valid, but a network cannot learn from such inputs. bireal_resnet18 has none."
     uncalled = [layer["name"] for layer in bench["layers"] if not layer["calls"]]
     if uncalled:
-        yield f"Never called, since other code takes their weights: {some(uncalled)}"
+        yield f"Not timed, because other code uses their weights: {some(uncalled)}"
 
 
 def milliseconds(seconds: float) -> str:

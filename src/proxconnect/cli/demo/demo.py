@@ -243,7 +243,7 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
     decimals = 1 if len(columns) > 4 else 2
     result = table("pair", *(f"{mode} {start}" for mode, start in columns))
     title = f"Test accuracy of the hard network in %, {'1 seed' if seeds == 1 else f'mean ± sd of {seeds} seeds'}"
-    result.title, result.title_justify, result.show_edge = title, "left", True
+    result.show_edge = True
     for pair in pairs:
         if pair == "fp":
             continue
@@ -251,12 +251,13 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
         for column in columns:
             chosen = [entry for run, entry in done.items() if (run.pair, (run.mode, run.start)) == (pair, column)]
             after, before = (spread(chosen, name, decimals) for name in ("reestimated", "hard"))
-            cells.append(f"{after}\n[dim]{before}[/dim]")
+            cells.append(f"{after}\n{before}")
         result.add_row(pair, *cells)
     floats = spread([entry for run, entry in done.items() if run.is_float], "reestimated", 2)
     limits = {str(run.accumulator) for run in done if run.accumulator is not None}
     return Group(
         f"Float network (fp): {floats} %",
+        title,
         result,
         "Upper line: batch norm re-estimated for the hard weights. Lower: before that.",
         "BW: binary weights. BWA: and activations. E2E: from scratch. FT: from fp.",

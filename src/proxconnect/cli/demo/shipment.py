@@ -6,7 +6,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from proxconnect._support import processes
@@ -22,16 +21,16 @@ from proxconnect.training.data import Dataset
 class Shipment:
     """The comparison of a packed file with the float network in size and speed, and with the trained one in answers.
 
-    Sizes are in bytes: of the float state dict and the packed file, and of the weights of the binary layers in float,
-    as bits, and of their scales. A latency is the median number of seconds for one image on one thread.
+    Sizes are in bytes: of all float tensors and the packed file, and of the weights of the binary layers in float, as
+    bits, and of their scales. A latency is the median number of seconds for one image on one thread.
 
     A fresh process computed the logits of `answers` test images from the file. `changed_classes` of them get another
     class than from the trained network. `largest_difference` is the largest absolute difference of a logit from the
-    trained network's, and `moved` that from the packed network before saving.
+    trained network's, whose largest is `largest_answer`, and `moved` that from the packed network before saving.
     """
 
     run: Run
-    float_file: int
+    float_bytes: int
     packed_file: int
     binary_float: int
     binary_bits: int
@@ -40,6 +39,7 @@ class Shipment:
     packed_latency: float
     answers: int
     largest_difference: float
+    largest_answer: float
     changed_classes: int
     moved: float
 
@@ -52,21 +52,21 @@ class Shipment:
         """Return lines of text on sizes, speed and answers; `file` is the name of the packed file in the text."""
         binary, before, after = self.binary_bits + self.binary_scales, self.float_latency, self.packed_latency
         ratio = f"{before / after:.2f}x faster" if after < before else f"{after / before:.2f}x slower"
-        within = f"|Δ| ≤ {self.largest_difference:.1g}"
         if self.moved:
-            sameness = f"DIFFERENT from those before saving, |Δ| ≤ {self.moved:.1g}"
+            sameness = f"DIFFERENT, by up to {self.moved:.1g} from the answers before it was saved"
         elif self.changed_classes:
-            sameness = f"DIFFERENT: {within}, {self.changed_classes} other classes"
+            sameness = f"DIFFERENT: {self.changed_classes} of {self.answers} test images get another class"
         else:
-            sameness = f"the same, {within}" if self.largest_difference else "the same to the bit"
+            sameness = f"the same class for each of {self.answers} test images"
         return [
-            f"File: {self.float_file:,} bytes float, {self.packed_file:,} in {file} "
-            f"({self.float_file / self.packed_file:.1f}x smaller)",
+            f"All tensors: {self.float_bytes:,} bytes float, {self.packed_file:,} in {file} "
+            f"({self.float_bytes / self.packed_file:.1f}x smaller)",
             f"Binary layers: {self.binary_float:,} bytes float, {self.binary_bits:,} as bits "
             f"({self.binary_float / self.binary_bits:.1f}x smaller),",
             f"  {binary:,} with a float scale per channel ({self.binary_float / binary:.1f}x smaller)",
             f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})",
-            f"Loaded in a fresh process, {self.answers} answers on the test set: {sameness}",
+            f"Loaded in a fresh process: {sameness}",
+            f"  Answers differ by at most {self.largest_difference:.1g}; the largest is {self.largest_answer:.2g}.",
         ]
 
 
@@ -88,7 +88,7 @@ def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: 
         times = interleaved(works, rounds=51, turn=0.002)
     return Shipment(
         run=run,
-        float_file=len(save(float_model.state_dict())),
+        float_bytes=sum(tensor.nbytes for tensor in float_model.state_dict().values()),
         packed_file=path.stat().st_size,
         binary_float=sum(layer.weight.nbytes for layer in layers),
         binary_bits=sum(layer.bits.nbytes for layer in layers),
@@ -97,6 +97,7 @@ def ship(run: Run, model: nn.Module, dataset: Dataset, root: Path | None, path: 
         packed_latency=Spread.of(times["packed"]).median,
         answers=len(here),
         largest_difference=(here - there).abs().max().item(),
+        largest_answer=here.abs().max().item(),
         changed_classes=int((here.argmax(1) != there.argmax(1)).sum()),
         moved=(answers(small, dataset.test_images) - there).abs().max().item(),
     )

@@ -46,9 +46,9 @@ proxconnect check --all
 _EXITS = {
     Exit.DONE: "legitimate at every μ asked (or --all alone)",
     Exit.NO: "not legitimate at some, or legitimate but not as a Pair declares it",
-    Exit.UNDECIDED: "could not tell",
+    Exit.UNDECIDED: "could not decide",
 }
-_STYLES = {True: "green", False: "red", None: "yellow"}
+_STYLES = {True: "green", False: "red", None: "magenta"}
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -138,9 +138,9 @@ def shown(
         for text, mus in said.items():
             yield Text(_filled(text, width, f"  {mus:<{longest}}  " if longest else "  "))
         low, high = verdicts[0].domain
-        yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.", style="dim")
+        yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.")
     if isinstance(mended, str):
-        yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="yellow")
+        yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="magenta")
     elif mended is not None:
         name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
         says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
@@ -148,7 +148,7 @@ def shown(
             says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
         yield f"\n{_filled(says, width)}"
         if mended.warning is not None:
-            yield Text(_filled(f"Warning: {mended.warning}.", width), style="yellow")
+            yield Text(_filled(f"Warning: {mended.warning}.", width), style="magenta")
         yield ""
         yield textwrap.indent(mended.code, "    ")
     if picture is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import proxconnect
+from proxconnect._support.text import file_size
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli import binarization
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
@@ -107,14 +108,14 @@ def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
     yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}; {made['binarized']}"
     if made["progress"]:
         yield f"saved at {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
+    layers, inputs = made["binary_layers"], made["binary_inputs"]
     yield (
-        f"{made['binary_layers']} layers with {made['binary_parameters']:,} of {made['parameters']:,} parameters are "
-        f"binary, {made['binary_inputs'] or 'none'} of them with binary inputs"
+        f"{layers} binary layer{'s' * (layers != 1)} with {made['binary_parameters']:,} of {made['parameters']:,} "
+        f"parameters, {inputs if 0 < inputs < layers else 'all' if inputs else 'none'} with binary inputs"
     )
-    size, before = made["bytes"], made["float_bytes"]
-    yield f"{made['file']}: {size:,} bytes, {before / size:.1f} times smaller than the {before:,} of float"
+    yield f"{made['file']}: {file_size(made['bytes'], made['float_bytes'])}"
     yield from made["packing"]
     if made["seconds"]:
         most = list(made["seconds_by_kind"].items())[:5]
         shares = ", ".join(f"{100 * seconds / made['seconds']:.0f} % in {kind}" for kind, seconds in most)
-        yield f"a run takes {1e3 * made['seconds']:.3g} ms here: {shares}"
+        yield f"a run takes {1e3 * made['seconds']:.3g} ms on this machine: {shares}"

@@ -22,7 +22,7 @@ from proxconnect.deploy.checkpoints import Checkpoint, is_packed, read
 from proxconnect.deploy.packed import PackedFileError
 from proxconnect.deploy.packed.file import tensor_file
 from proxconnect.deploy.packed.file.metadata import Metadata
-from proxconnect.inspection.numbers import short
+from proxconnect.inspection.summary_table import as_text, short
 
 _ABOUT = """
 Without --model the file alone is read. With --model, a name as for
@@ -37,8 +37,8 @@ proxconnect summary net.safetensors --model my_module:net --json
 proxconnect summary last.ckpt
 proxconnect summary last.ckpt --model my_module:net --input 1 3 64 64
 """
-_TOTALS = ("parameters", "binary_parameters", "float_bytes", "packed_bytes", "binary_macs", "float_macs", "uncalled",
-           "one_signed", "kernels")  # fmt: skip
+_TOTALS = ("parameters", "binary_parameters", "float_bytes", "packed_bytes", "binary_macs", "mixed_macs", "float_macs",
+           "uncalled", "one_signed", "kernels")  # fmt: skip
 _QUANTIZERS = ("weight_quantizer.mu", "weight_quantizer.alpha", "input_quantizer.mu")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "_orig_mod")
 """Names under which training loops and wrappers save a network."""
@@ -80,11 +80,11 @@ def _of_model(parsed: argparse.Namespace) -> Answer:
         require_runs(subject.title, model, example)
     found = proxconnect.summary(model, example)
     totals = {name: getattr(found, name) for name in _TOTALS}
-    shown: list[RenderableType] = [str(found)]
+    shown: list[RenderableType] = [as_text(found)]
     if from_packed_file:
         size = parsed.file.stat().st_size
         smaller = f"{found.float_bytes / size:.1f} times smaller than float"
-        shown += [f"file        {size:,} bytes with its header: {smaller}", "", Text(str(model.packing))]
+        shown += [f"the file       {size:,} bytes with its header: {smaller}", "", Text(str(model.packing))]
     return Answer({"kind": "network", "file": parsed.file, **totals, "layers": found.rows}, shown)
 
 
@@ -131,7 +131,7 @@ def _packed_contents(path: Path) -> Answer:
 
 
 def _shown_packed(document: Mapping[str, Any], rest: Mapping[str, Tensor], aliases: int) -> Iterator[RenderableType]:
-    made = table("layer", "type", "weight", "w/in\nbits", "scale", "accumulator", "bytes", left=2)
+    made = table("layer", "type", "weight", "weight/in\nbits", "scale", "accumulator", "bytes", left=2)
     for layer in document["layers"]:
         held = layer["accumulator"]
         made.add_row(
@@ -148,7 +148,7 @@ def _shown_packed(document: Mapping[str, Any], rest: Mapping[str, Tensor], alias
         yield f"               {short(tensor.nbytes):>6} {name}"
     yield f"the file       {document['bytes']:,} bytes"
     if aliases:
-        yield f"names          {aliases} of them for tensors that are stored under another"
+        yield f"shared         {aliases} further names for tensors that are stored once"
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -193,10 +193,10 @@ def _checkpoint_contents(checkpoint: Checkpoint) -> Answer:
 def _shown_checkpoint(document: Mapping[str, Any], others: int) -> Iterator[RenderableType]:
     layers, floats = document["layers"], document["float"]
     if not layers:
-        yield f"no latents: a float checkpoint, {floats['numbers']:,} numbers in {floats['tensors']} tensors"
-        yield "`proxconnect pack` makes its weights binary by their signs."
+        yield f"no latent weights: a float checkpoint, {floats['numbers']:,} numbers in {floats['tensors']} tensors"
+        yield "Nothing is binary yet: `proxconnect pack` makes its weights ±1 by their signs."
         return
-    made = table("layer", "latent", "μ of\nweights", "μ of\ninputs", "scale", "latent\nbytes", left=2)
+    made = table("layer", "latent\nweight", "μ of\nweights", "μ of\ninputs", "scale", "latent\nbytes", left=2)
     for layer in layers:
         made.add_row(
             shortened(layer["name"], 28), shortened("×".join(map(str, layer["shape"])), 15), _mu(layer["mu"]),
@@ -204,12 +204,12 @@ def _shown_checkpoint(document: Mapping[str, Any], others: int) -> Iterator[Rend
         )  # fmt: skip
     yield made
     yield ""
-    yield f"binary       {document['latents']:,} latents in {len(layers)} layers"
+    yield f"binary       {document['latents']:,} latent weights in {len(layers)} layers, which pack to 1 bit each"
     yield f"float        {floats['numbers']:,} numbers in {floats['tensors']} tensors"
     if document["prefix"]:
-        yield f"names        after {document['prefix']!r}; {others} other tensors, as of an optimizer"
+        yield f"names        start with {document['prefix']!r}, but those of {others} other tensors"
     yield from (f"optimizer    {name}: {value}" for name, value in document["schedule"].items())
-    yield "A checkpoint does not say pairs, accumulators and what shares a scale."
+    yield "A checkpoint does not record pairs, accumulators or which weights share a scale."
 
 
 def _number(tensor: Tensor | None) -> float | None:

@@ -22,7 +22,7 @@ from proxconnect.layers.react import Shift
 ORDER = 2.0**-17
 """The largest absolute error of a float sum Σ x·w from a different order of additions, as a share of Σ |x·w|."""
 
-STEPS, BITS = "norms, activations and additions", "of them from bits to bits"
+STEPS, BITS = "steps (norms, activations, additions)", "of them output bits"
 """The names under which reports count the epilogue steps, and the operations whose outputs are bits."""
 
 

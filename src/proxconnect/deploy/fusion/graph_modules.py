@@ -1,6 +1,7 @@
 """Make a packed model, or parts of it, run fused graphs, if these answer as the modules do."""
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from torch import nn
 
 from proxconnect._support.model_context import model_context
 from proxconnect._support.text import some
-from proxconnect.deploy.fusion.binary_products import STEPS, BinaryProduct
+from proxconnect.deploy.fusion.binary_products import BITS, STEPS, BinaryProduct
 from proxconnect.deploy.fusion.decoding.architecture import is_decoder_layer
 from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
 from proxconnect.deploy.fusion.graph_forward import GraphForward
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
-from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH, is_built
+from proxconnect.kernels.library import NOT_BUILT, ON_TORCH, advice, is_built
 
 Floats = Literal["torch", "fast"]
 """How graphs compute float layers: by torch, or by kernels that are faster and about as exact."""
+
+_PLURAL = re.compile(r"s\b")
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Region:
 
     def __str__(self) -> str:
         counts = Counter(self.counts)
-        binary = [f"{count} {name}" for name in (BinaryProduct.name, STEPS) if (count := counts.pop(name, 0))]
-        rest = [f"{count} {name}" for name, count in counts.items() if count]
-        what = ", ".join([" with ".join(binary)] * bool(binary) + rest)
-        return f"{self.name or 'the model'}: {what or 'no operation was fused'}"
+        layers, bits, steps = (counts.pop(name, 0) for name in (BinaryProduct.name, BITS, STEPS))
+        binary = _counted(layers, BinaryProduct.name) + f" ({bits} {BITS})" * bool(bits)
+        parts = [" with ".join([binary] * bool(layers) + [_counted(steps, STEPS)] * bool(steps))]
+        parts += [_counted(count, name) for name, count in counts.items() if count]
+        return f"{self.name or 'the model'}: {', '.join(filter(None, parts))}"
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,15 @@ class Fusion:
     """The decoder layers that run in one call for each new token, where their weights allow it."""
 
     def __str__(self) -> str:
-        lines = [f"by graph: {region}" for region in self.regions]
-        lines += [f"in one call for each new token: {some([*self.decoders])}"] if self.decoders else []
+        lines = [f"fused graph of {region}" for region in self.regions]
+        lines += [f"one call for each new token: {some([*self.decoders])}"] if self.decoders else []
         lines += [f"layer by layer: {name or 'the model'}, since {reason}" for name, reason in self.reasons.items()]
         return "\n".join(lines) or "layer by layer"
+
+
+def _counted(count: int, plural: str) -> str:
+    """Return the count and the noun, whose first plural s is left out for a count of 1."""
+    return f"{count} {_PLURAL.sub('', plural, count=1) if count == 1 else plural}"
 
 
 def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
@@ -68,7 +77,7 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     layers = (module for module in model.modules() if isinstance(module, PackedLayer))
     has_fast_floats = floats == "fast" or (floats is None and not any(layer.has_binary_input for layer in layers))
     if not is_built():
-        return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {ADVICE}"})
+        return Fusion((), {"": f"{NOT_BUILT.upper()}: {ON_TORCH}. {advice()}"})
     regions: list[Region] = []
     reasons: dict[str, str] = {}
     _visit("", model, regions, reasons, has_fast_floats)

@@ -62,13 +62,14 @@ class Proof:
             (self.signs, "binary layers with binary inputs", self.signs_gap),
             (self.floats, "binary layers with float inputs", self.floats_gap),
             (self.rounded, "float layers in int8", self.rounded_gap),
-            (self.operations, "fused operations, each beside its layers", self.operations_gap),
-            (self.fast, "float operations by kernels, each beside torch's", self.fast_gap),
+            (self.operations, "fused operations, compared with the layers they replace", self.operations_gap),
+            (self.fast, "float operations by kernels, compared with torch's", self.fast_gap),
         ]
         lines = [f"{count} {what}: {_as_words(gap)}" for count, what, gap in proved if count]
         if self.operations + self.fast:
-            lines.append(f"the whole answer by fused graphs, beside that by layers: {_as_figure(self.graph_gap)}")
-        return "\n".join([*lines, f"the whole answer, beside the hard model's: {_as_figure(self.answer_gap)}"])
+            lines.append(f"whole output, fused compared with layer by layer: {_as_figure(self.graph_gap)}")
+        lines.append(f"whole output, packed compared with the hard network: {_as_figure(self.answer_gap)}")
+        return "\n".join(["on the example:", *(f"- {line}" for line in lines)])
 
 
 def prove(model: nn.Module, packed: nn.Module, example: Any) -> Proof:
@@ -141,11 +142,11 @@ def _laid_out(packed: nn.Module, example: Any) -> Any:
 
 
 def _as_words(gap: float) -> str:
-    return "equal to the bit" if gap == 0 else f"apart by {gap:.1e} of the largest entry"
+    return "equal to the bit" if gap == 0 else f"differ by at most {gap:.1e} of the largest entry"
 
 
 def _as_figure(gap: float) -> str:
-    return _as_words(gap) + (" (with every layer within its own bound, as above)" if gap > ROUNDING else "")
+    return _as_words(gap) + (" (each layer is within its own bound, as above)" if gap > ROUNDING else "")
 
 
 @dataclass

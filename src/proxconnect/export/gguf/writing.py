@@ -52,7 +52,7 @@ def to_gguf(
         ValueError: as for `pack` for a binary model, if `tokenizer` is None or `remainder` is another text.
         TypeError: if an argument has another type.
         OSError: if `path` cannot be written, or the tokenizer is not there.
-        MissingExtraError: without `pip install 'proxconnect[gguf]'`.
+        MissingExtraError: if the extra `gguf` is not installed.
     """
     require_module(model, "to_gguf(model, path, tokenizer=...)")
     target = require_target(path, "net.gguf")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from proxconnect._support.paths import require_regular
+from proxconnect._support.text import with_article
 
 _DEEPEST = 100
 """The deepest nesting of mappings and lists, dots of names included."""
@@ -49,7 +50,9 @@ def read(path: Path) -> dict[str, Any]:
         elif isinstance(value, float) and not math.isfinite(value):
             raise GridError(f"{where}: {value} is no finite number")
         elif not isinstance(value, str | int | float | list | None):
-            raise GridError(f"{where}: {value!r} is a {type(value).__name__}: put it in quotes to have text")
+            raise GridError(
+                f"{where}: {value!r} is {with_article(type(value).__name__)}: put it in quotes to have text"
+            )
         if number > _MOST_REPEATED + len(text):
             raise GridError(f"{path} repeats too much by its aliases: write out what it needs")
     return content

@@ -34,9 +34,9 @@ class Rival:
 
     @property
     def absence(self) -> str:
-        """The `pip install` command for its packages if one is missing; "" if all are installed."""
+        """How to install its packages if one is missing; "" if all are installed."""
         missing = not all(map(find_spec, self.packages))
-        return f"pip install {' '.join(self.packages)}" if missing else ""
+        return f"not installed; run: pip install {' '.join(self.packages)}" if missing else ""
 
 
 RIVALS = (

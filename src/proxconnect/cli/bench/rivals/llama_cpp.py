@@ -81,7 +81,7 @@ def running(
     """
     package = next(filter(find_spec, _DISTRIBUTIONS), None)
     if package is None:
-        raise CannotRunError("pip install llama-cpp-python, or xllamacpp")
+        raise CannotRunError("not installed; run: pip install llama-cpp-python (or xllamacpp)")
     file, log = folder / "llama.gguf", folder / "llama.log"
     _write_file(packed, file, remainder)
     ids = prompt[0].tolist()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from proxconnect._support.text import with_article
 from proxconnect.deploy.packed.file.metadata import LayerSpec, Metadata, geometry_of
 from proxconnect.deploy.packed.layers.base import CompactLayer
 from proxconnect.deploy.packed.layers.forms import BY_KIND, PackedParameter, PackedProjection
@@ -30,8 +31,8 @@ def require_float(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer | CompactLayer):
             raise ValueError(
-                f"{display_name(name)} is a {type(module).__name__} already: pass the float architecture, as it was "
-                "before binarize()"
+                f"{display_name(name)} is {with_article(type(module).__name__)} already: pass the float "
+                "architecture, as it was before binarize()"
             )
         if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
             raise ValueError(
@@ -151,9 +152,8 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     is_same = type(layer) is packed.float_type if is_int8 else packed.binary_type.float_class(type(layer)) is not None
     if not is_same:
         float_name = packed.float_type.__name__ if is_int8 else packed.binary_type.float_name()
-        raise ValueError(
-            f"layer {name!r} is a {float_name} in the file, but a {type(layer).__name__} in the model: {PASS}"
-        )
+        found = with_article(type(layer).__name__)
+        raise ValueError(f"layer {name!r} is {with_article(float_name)} in the file, but {found} in the model: {PASS}")
     weight = layer._parameters.get("weight")
     if weight is None:
         raise ValueError(f"the weight of layer {name!r} is no plain parameter: remove its parametrization or pruning")
@@ -161,7 +161,7 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     geometry, outside = spec.geometry, geometry_of(layer)
     if (geometry is None) != (outside is None):
         has = "has no geometry" if geometry is None else "has a geometry"
-        raise ValueError(f"layer {name!r} {has} in the file, but is a {spec.kind}: {_DAMAGED}")
+        raise ValueError(f"layer {name!r} {has} in the file, but is {with_article(spec.kind)}: {_DAMAGED}")
     if geometry is not None and outside is not None:
         theirs = asdict(outside)
         for key, value in asdict(geometry).items():
@@ -182,7 +182,7 @@ def _require_same_layer(name: str, layer: nn.Module, spec: LayerSpec) -> None:
     if isinstance(layer, nn.Embedding) and spec.binary_input:
         raise ValueError(f"layer {name!r} has a binary input in the file, but is an embedding: {_DAMAGED}")
     if spec.channel_dims is not None:
-        raise ValueError(f"layer {name!r} has channel_dims, but is a {spec.kind}: {_DAMAGED}")
+        raise ValueError(f"layer {name!r} has channel_dims, but is {with_article(spec.kind)}: {_DAMAGED}")
 
 
 def _same_parameter(name: str, modules: Mapping[str, nn.Module], spec: LayerSpec) -> tuple[str, str]:

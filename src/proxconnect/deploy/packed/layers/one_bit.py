@@ -17,7 +17,7 @@ from proxconnect.deploy.packed.layers.base import CompactLayer, for_kernels, ver
 from proxconnect.gpu import operators  # noqa: F401  # which registers kernels for GPUs
 from proxconnect.gpu.availability import runs_on
 from proxconnect.kernels.bits import pack_bits, pad_is_zero, unpack_bits
-from proxconnect.kernels.library import ADVICE, NOT_BUILT, ON_TORCH
+from proxconnect.kernels.library import NOT_BUILT, ON_TORCH, advice
 from proxconnect.layers import Accumulator
 from proxconnect.layers.products import RowProduct
 from proxconnect.layers.react import Shift
@@ -280,4 +280,4 @@ def set_inputs(model: nn.Module, inputs: Inputs) -> None:
 def warn_unless_built() -> None:
     """Warn once per process that packed models run on torch alone, if the kernels could be built here but are not."""
     if IS_SUPPORTED and not kernels.is_built():
-        warnings.warn(f"{NOT_BUILT}: {ON_TORCH}. {ADVICE}.", stacklevel=4)
+        warnings.warn(f"{NOT_BUILT}: {ON_TORCH}. {advice()}.", stacklevel=4)
