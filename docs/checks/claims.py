@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import proxconnect as pc
-from checks import eight_bits, probe, results
+from checks import eight_bits, probe, readme, results
 from checks.recorded import Study, networks, signed
 from checks.speeds import CLASSES, Runs, table
 
@@ -34,14 +34,9 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
     study = Study.of(root)
     rows = len(study.entries)
     return {
-        "README.md": [
-            f"{rows} runs, in which",
-            f"lists {networks(root)} networks of timm",
-            f"{spelled(len(pc.PAIRS)).capitalize()} pairs from BinaryConnect to BNN++",
-            *speeds_and_sizes(Runs.of(root)),
-        ],
-        "docs/speed.md": [line for processor in CLASSES for line in table(Runs.of(root), processor)],
-        "docs/index.md": [f"proxconnect has {spelled(len(pc.PAIRS))} of them"],
+        "README.md": [*readme.claims(root), methods()],
+        "docs/speed.md": speeds(Runs.of(root)),
+        "docs/index.md": [methods()],
         "docs/development/reliability.md": [f"{networks(root)} networks of timm"],
         "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],
         "studies/bnn_plus_plus/README.md": probe.table(root),
@@ -53,19 +48,10 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
     }
 
 
-def speeds_and_sizes(runs: Runs) -> list[str]:
-    """Whole networks beside other engines, and their files."""
-    resnet, deit = (
-        [runs.megabytes(network, form) for form in ("float", "packed", "packed, int8 and float16")]
-        for network in ("resnet18", "deit_tiny_patch16_224")
-    )
-    return [
-        *table(runs, "amx"),
-        *table(runs, "avx512"),
-        f"With two threads 16 images are {runs.scaling()}",
-        f"takes {resnet[0]} MB in float32 takes {resnet[1]} MB, or {resnet[2]} MB with",
-        f"DeiT-tiny takes {deit[0]}, {deit[1]} and {deit[2]} MB",
-    ]
+def speeds(runs: Runs) -> list[str]:
+    """Whole networks beside other engines, a table for each class of processors, and what two threads gain."""
+    lines = [line for processor in CLASSES for line in table(runs, processor)]
+    return [*lines, f"Two threads make a batch of 16 images {runs.scaling()}"]
 
 
 def in_the_study(study: Study) -> list[str]:

@@ -58,11 +58,6 @@ class Runs(NamedTuple):
         middle, low, high = (f"{x:.1f}" for x in (statistics.median(found), min(found), max(found)))
         return f"{middle} times as fast ({low} to {high} in {len(found)} runs)"
 
-    def megabytes(self, network: str, form: str) -> str:
-        """How large its file is."""
-        last = [run["sizes"] for run in self.runs if "sizes" in run][-1]
-        return f"{last[network]['files'][form] / 1e6:#.3g}"
-
 
 def table(runs: Runs, processor: str) -> list[str]:
     """The lines in Markdown: ms of three digits, the fastest of a line in bold, shares of the limit behind."""
