@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
   wheels wheel-twice test-asan test-tsan test-amx test-arm emulated cross format clean
 .DELETE_ON_ERROR:
 
+# Tests start many processes, which import the same files: the first one compiles them for all.
+unexport PYTHONDONTWRITEBYTECODE
+
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

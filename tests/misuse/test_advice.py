@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,21 +53,24 @@ class Message(NamedTuple):
     """The functions, classes, fields and arguments that its file defines."""
 
 
-def defined(tree: ast.Module) -> frozenset[str]:
-    """The functions and classes of a file, and the arguments and fields of these."""
-    found = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    found += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
-    return frozenset(
-        found + [n.target.id for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-    )
+def defined(nodes: Iterable[ast.AST]) -> frozenset[str]:
+    """The functions and classes among the nodes of a file, and the arguments and fields of these."""
+    found = set()
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.arg(arg=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+    return frozenset(found)
 
 
 def prose(path: Path) -> Iterator[Message]:
     """All strings of a file that are no docstrings, with `{}` for what is filled in, if they have several words."""
-    tree = ast.parse(path.read_text())
-    own = defined(tree)
-    skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    own = defined(nodes)
+    skipped = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             skipped |= {id(part) for part in ast.walk(node) if part is not node}
             text = "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values)
@@ -77,14 +80,6 @@ def prose(path: Path) -> Iterator[Message]:
             continue
         if id(node) not in skipped and " " in text:
             yield Message(f"{path.relative_to(SOURCE)}:{node.lineno}", text, own)
-
-
-MESSAGES = [
-    message
-    for path in sorted(SOURCE.rglob("*.py"))
-    if "plots" not in path.parts  # which writes JavaScript
-    for message in prose(path)
-]
 
 
 @functools.cache
@@ -126,7 +121,7 @@ def is_in_source(parts: list[str]) -> bool:
     if path.is_dir() or path.with_suffix(".py").is_file():
         return True
     module = path.parent.with_suffix(".py")
-    return module.is_file() and parts[-1] in defined(ast.parse(module.read_text()))
+    return module.is_file() and parts[-1] in defined(ast.walk(ast.parse(module.read_text())))
 
 
 def takes(function: Any, keyword: str) -> bool:
@@ -166,8 +161,10 @@ def wrong_advice(text: str, own: frozenset[str] = frozenset()) -> list[str]:
 
 
 def test_messages_name_only_what_exists() -> None:
-    assert len(MESSAGES) > 1000
-    wrong = {message.place: said for message in MESSAGES if (said := wrong_advice(message.text, message.own))}
+    files = [path for path in sorted(SOURCE.rglob("*.py")) if "plots" not in path.parts]  # which writes JavaScript
+    messages = [message for path in files for message in prose(path)]
+    assert len(messages) > 1000
+    wrong = {message.place: said for message in messages if (said := wrong_advice(message.text, message.own))}
     assert not wrong
 
 
