@@ -37,10 +37,11 @@ MINUTES = 3.0
 
 
 def differences(block: Block, printed: str) -> list[str]:
-    """Where a `text` block is not what was printed."""
-    if doctest.OutputChecker().check_output(block.code, printed, doctest.ELLIPSIS):
+    """Where a `text` block is not what was printed; empty lines around it do not count."""
+    shown, printed = (text.strip("\n") + "\n" for text in (block.code, printed))
+    if doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS):
         return []
-    lines = difflib.unified_diff(block.code.splitlines(), printed.splitlines(), "page", "printed", lineterm="")
+    lines = difflib.unified_diff(shown.splitlines(), printed.splitlines(), "page", "printed", lineterm="")
     return ["\n".join([f"{block.place}: the code above prints something else", *lines])]
 
 

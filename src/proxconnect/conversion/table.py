@@ -68,7 +68,7 @@ class Plan:
         raise KeyError(f"no layer {name!r}: see plan.rows")
 
     def __str__(self) -> str:
-        return f"{plain(self._table(name_width=34))}\n"  # so that a table printed next stands apart
+        return plain(self._table(name_width=34))
 
     __repr__ = __str__
 

@@ -73,7 +73,8 @@ def short(amount: int | None) -> str:
 def _columns(summary: "Summary") -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Return the two lines of headers and the cells of each row, without the layer's name and type."""
     shown = slice(1, 4) if summary.uncalled is None else slice(None)
-    return [line[shown] for line in zip(*_HEADERS, strict=True)], [_cells(row)[shown] for row in summary.rows]
+    headers: list[tuple[str, ...]] = [*zip(*_HEADERS, strict=True)]
+    return [line[shown] for line in headers], [_cells(row)[shown] for row in summary.rows]
 
 
 def _cells(row: "LayerSummary") -> tuple[str, ...]:
