@@ -138,7 +138,10 @@ def token_forward(module: nn.Module) -> TokenForward | None:
 
 @model_context
 def layer_by_layer(model: nn.Module) -> Iterator[None]:
-    """In this context, run the layers of `model` and of its submodules instead of their fused graphs and kernels."""
+    """In this context, run the layers of `model` and of its submodules instead of their fused graphs.
+
+    Fast floats keep their kernel of attention. `pc.pack(model, floats="torch")` gives a model without it.
+    """
     found = [forward for m in model.modules() for forward in (graph_forward(m), token_forward(m))]
     running = [forward for forward in found if forward is not None and not forward.is_paused]
     try:
