@@ -40,7 +40,7 @@ def test_latents_say_what_is_binary(theirs, form, folder, capsys):
     assert packed("last.ckpt", "--model", "theirs:net") == 0
     said = capsys.readouterr().out
     assert "1 binary layer with 576 of" in said
-    assert "binary as its latents say" in said
+    assert "binary as its latents say, with a scale per output channel; the checkpoint does not record scales" in said
     assert "a run takes" in said
     assert ("epoch 4" in said) == (form == "torch")
     assert packed_equals("packed.safetensors", theirs["net"](), binary, theirs["net"].example)
@@ -76,12 +76,14 @@ def test_projections_and_scales_are_found_or_told(theirs, folder, scale):
 
 
 @pytest.mark.parametrize("scale", ["learned", "channel"])
-def test_groups_are_found_or_told(theirs, folder, scale):
+def test_groups_are_found_or_told(theirs, folder, scale, capsys):
     """Learned scales say how many inputs share one. Others are in no file."""
     binary = touched(pc.binarize(theirs["attending"](), "bnn++", scale=scale, group_size=4))
     torch.save(binary.state_dict(), "last.pt")
     told = [] if scale == "learned" else ["--group-size", "4"]
     assert packed("last.pt", "--model", "theirs:attending", *told) == 0
+    words = "with the learned scales of the checkpoint" if scale == "learned" else "with a scale per 4 inputs of linear"
+    assert words in capsys.readouterr().out
     assert packed_equals("packed.safetensors", theirs["attending"](), binary, torch.randn(2, 6, 4))
 
 

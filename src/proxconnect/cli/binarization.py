@@ -86,7 +86,7 @@ def trained(
     elif matched.binary_layers:
         _refuse(parsed, "the checkpoint has latents, which say it", ("weights", "activations", "keep", "embeddings"))
         _binarize_as(checkpoint, matched, model, scale, parsed)
-        how = "binary as its latents say"
+        how = f"binary as its latents say, with {_scales(matched, scale, parsed.group_size)}"
     else:
         make_binary(
             model, parsed.weights or "bnn++", parsed.activations, scale=scale, accumulator=parsed.accumulator,
@@ -149,6 +149,15 @@ def _binarize_as(
         ) from error
     if any(matched.has(layer, "input_shift.shift") for layer in layers):
         add_thresholds(model)
+
+
+def _scales(matched: Matched, scale: Scale, group_size: int | None) -> str:
+    """Say what shares a scale, and that options decide it if the checkpoint does not."""
+    if any(matched.has(layer, "weight_quantizer.alpha") for layer in matched.binary_layers):
+        return "the learned scales of the checkpoint"
+    shared = {"channel": "a scale per output channel", "tensor": "a scale per layer", None: "no scale"}
+    given = f"a scale per {group_size} inputs of linear layers" if group_size else shared.get(scale, f"scale {scale}")
+    return f"{given}; the checkpoint does not record scales, so see --scale and --group-size"
 
 
 def _group_size(matched: Matched, learned: Iterable[str]) -> int | None:

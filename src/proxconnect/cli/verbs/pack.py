@@ -105,7 +105,8 @@ def _pack(parsed: argparse.Namespace) -> Answer:
 
 def _lines(made: Mapping[str, Any], tensors: int) -> Iterator[str]:
     under = f" under {made['prefix']!r}" if made["prefix"] else ""
-    yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}; {made['binarized']}"
+    yield f"{made['checkpoint']}: {made['network']}, {tensors} tensors{under}"
+    yield made["binarized"]
     if made["progress"]:
         yield f"saved at {', '.join(f'{name} {value}' for name, value in made['progress'].items())}"
     layers, inputs = made["binary_layers"], made["binary_inputs"]
