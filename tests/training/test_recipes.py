@@ -31,9 +31,7 @@ DATA = {"digits": (1, 8), "fashion_mnist": (1, 28), "cifar10": (3, 32), "imagene
 """Channels and size of the pictures."""
 
 COMMANDS = re.findall(r"`proxconnect (fit --config [^`]*)`", README)
-MORE_COMMANDS = re.findall(
-    r"^proxconnect (fit .*?)(?: {2}|$)", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE
-)
+MORE_COMMANDS = re.findall(r"^proxconnect (fit .*?)(?: {2}|$)", re.sub(r"\\\n *", "", MANUAL), re.MULTILINE)
 
 
 def parts(recipe):
