@@ -76,10 +76,10 @@ def _language() -> Arguments:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE({"a": 0, "</s>": 1}, []))
+    tokenizer = Tokenizer(models.BPE({"a": 0, "</s>": 1, "aa": 2}, [("a", "a")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     config = LlamaConfig(
-        vocab_size=2, hidden_size=128, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, eos_token_id=1
+        vocab_size=3, hidden_size=128, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, eos_token_id=1
     )
     return {"model": pc.binarize(LlamaForCausalLM(config), "bc"), "path": "network.gguf",
             "tokenizer": PreTrainedTokenizerFast(tokenizer_object=tokenizer), "remainder": "float16"}  # fmt: skip

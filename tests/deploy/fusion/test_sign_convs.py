@@ -68,7 +68,7 @@ def test_what_is_fused() -> None:
     (region,) = model.packing.fusion.regions
     assert "norms of floats" not in region.counts
     assert region.counts["binary layers"] == 5
-    assert region.counts["norms, activations and additions"] == 9
+    assert region.counts["steps (norms, activations, additions)"] == 9
     by_layer = {call.layer: call for call in fused(model)}
     assert by_layer[model.pooled[0]].pool is model.pooled[3]
     assert by_layer[model.shortcut[1]].mean is model.shortcut[0]
