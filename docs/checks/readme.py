@@ -10,7 +10,7 @@ TRAINED, RESNET18, DEIT = "ResNet-20, CIFAR-10 (JPEG)", "ResNet-18, untrained", 
 
 LINES = (
     ("**ResNet-20**, trained on CIFAR-10 (JPEG): float32, ONNX Runtime", TRAINED, "ONNX Runtime float32"),
-    ("int8, OpenVINO", TRAINED, "OpenVINO int8"),
+    ("int8, ONNX Runtime", TRAINED, "ONNX Runtime int8"),
     ("binary weights, proxconnect", TRAINED, "packed BW"),
     ("**ResNet-18** for 224 × 224 pixels, not trained: float32, OpenVINO", RESNET18, "OpenVINO float32"),
     ("int8, OpenVINO", RESNET18, "OpenVINO int8"),
