@@ -13,7 +13,8 @@ LINK = '<p><a class="notebook" href="{name}" download>Download this page as a no
 
 def offer(app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: document | None) -> str | None:
     """Copy the notebook that myst-nb wrote when it read the page beside the page, and link to it."""
-    notebook = Path(app.env.mystnb_config.output_folder, f"{page}.ipynb")  # type: ignore[attr-defined]
+    made = app.env.mystnb_config.output_folder  # type: ignore[attr-defined]  # myst-nb adds it, Sphinx declares it not
+    notebook = Path(made, f"{page}.ipynb")
     if "body" not in context or not notebook.exists():
         return None
     copy = app.outdir / f"{page}.ipynb"
