@@ -6,6 +6,10 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
+import proxconnect
+
 SOURCE = Path(__file__).parents[1] / "src"
 MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): SOURCE / path
            for path in (found.relative_to(SOURCE) for found in SOURCE.rglob("*.py"))}  # fmt: skip
@@ -62,9 +66,20 @@ def test_no_module_is_shadowed_by_another_name_of_its_package():
         assert [name for name, origin in bound.items() if name in MODULES and origin != name] == []
 
 
+def test_subpackages_are_there_without_an_import_of_their_own():
+    code = (
+        "import proxconnect as pc; print('theory' in dir(pc), pc.theory.correct('bnn+').name, pc.export, pc.training)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("True bnn++ <module 'proxconnect.export'")
+    with pytest.raises(AttributeError, match="module 'proxconnect' has no attribute 'theori'"):
+        getattr(proxconnect, "theori")  # noqa: B009
+
+
 def test_the_core_imports_none_of_the_heavy_libraries():
     code = "import sys, torch; before = set(sys.modules); import proxconnect; print(*(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {f"proxconnect.{name}" for name in ("export", "huggingface", "theory", "training")} & set(loaded)
     assert not {name.partition(".")[0] for name in loaded} & {
         "lightning",
         "numpy",

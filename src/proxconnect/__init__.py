@@ -1,4 +1,11 @@
-"""Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models."""
+"""Binarize PyTorch networks by ProxConnect++ and ship them as 1-bit models.
+
+The subpackages `export`, `huggingface`, `theory` and `training` are imported when they are first used.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from proxconnect._support import at_start  # noqa: F401  # before all that imports torch
 from proxconnect.conversion import Plan, binarize, plan
@@ -42,6 +49,23 @@ from proxconnect.optim import (
 from proxconnect.pairs import PAIRS, Heuristic, Pair
 from proxconnect.quantizer import Quantizer
 from proxconnect.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from proxconnect import export as export
+    from proxconnect import huggingface as huggingface
+    from proxconnect import theory as theory
+    from proxconnect import training as training
+else:
+    _LATE = ("export", "huggingface", "theory", "training")
+
+    def __getattr__(name: str) -> ModuleType:
+        if name not in _LATE:
+            raise AttributeError(f"module 'proxconnect' has no attribute {name!r}")
+        return import_module(f"proxconnect.{name}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATE})
+
 
 __all__ = [
     "PAIRS",

@@ -178,7 +178,7 @@ def test_the_table_has_the_verdicts_of_the_literature(capsys):
     found = as_json(capsys, "--all", "--mu", "2")
     verdicts = {record["pair"]: record["legitimate"] for record in found["catalogue"]}
     assert verdicts == {name: name in LEGITIMATE for name in (*PAIRS, *SURROGATES)}
-    assert (found["status"], found["verdicts"], found["mended"]) == (0, [], None)
+    assert (found["status"], found["verdicts"], found["correction"]) == (0, [], None)
 
 
 def test_the_printed_table_has_a_row_for_each_answer_and_marks_the_pair_asked_for(capsys, folder):
@@ -199,7 +199,7 @@ def test_json_has_the_verdict_the_curves_and_the_correction(capsys, theirs):
     reason = "F stays at 1, so P is flat there, but B is not constant: it goes from -0.1477 to 2"
     assert (found["status"], verdict["mu"], verdict["legitimate"], verdict["reason"]) == (1, 2.0, False, reason)
     assert verdict["interval"][0] == 0
-    assert found["mended"] == {
+    assert found["correction"] == {
         "name": "bnn++", "mu": None, "in_catalogue": True, "warning": None,
         "code": 'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="bnn++")',
     }  # fmt: skip
@@ -249,7 +249,7 @@ def test_the_printed_code_makes_a_legitimate_pair_with_the_same_backward_that_tr
     capsys, theirs, monkeypatch, arguments
 ):
     mus = ["--mu", "2"] if arguments == "theirs:unscaled" else []
-    code = as_json(capsys, *arguments.split(), *mus)["mended"]["code"]
+    code = as_json(capsys, *arguments.split(), *mus)["correction"]["code"]
     _, out, _ = run(capsys, *arguments.split(), *mus)
     assert "".join(f"    {line}\n" if line else "\n" for line in code.splitlines()) in out
     monkeypatch.syspath_prepend(theirs)
@@ -285,20 +285,20 @@ def test_a_backward_that_cannot_be_integrated_is_said_to_be_so(capsys, theirs):
     arguments = ["--backward", "theirs:arch", "--domain", "-1.5", "1.5"]
     status, out, _ = run(capsys, *arguments)
     assert status == 1
-    assert "It could not be mended: backward is NaN at" in said(out)
+    assert "It could not be corrected: backward is NaN at" in said(out)
     found = as_json(capsys, *arguments)
-    assert found["mended"] is None
-    assert found["unmended"].startswith("backward is NaN at")
+    assert found["correction"] is None
+    assert found["uncorrected"].startswith("backward is NaN at")
 
 
 def test_a_backward_that_is_0_has_no_correction(capsys, theirs):
     status, out, _ = run(capsys, "torch:round")
     assert status == 1
-    assert "It could not be mended: B is 0 throughout" in said(out)
+    assert "It could not be corrected: B is 0 throughout" in said(out)
 
 
 def test_a_pair_whose_sharpness_begins_above_1_is_mended_too(capsys, theirs):
-    assert "Mended: steep+ keeps B" in said(run(capsys, "theirs:steep")[1])
+    assert "Correction: steep+ keeps B" in said(run(capsys, "theirs:steep")[1])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".SVG"])

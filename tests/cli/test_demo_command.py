@@ -30,7 +30,7 @@ def test_the_entry_point_is_main():
     ("arguments", "message"),
     [
         ([], "required: COMMAND"),
-        (["demos"], "invalid choice"),
+        (["demos"], "did you mean 'demo'"),
         (["demo", "--pairs", "bnm++"], "unknown pair 'bnm++': did you mean 'bnn++'"),
         (["demo", "--epochs", "0"], "positive whole number"),
         (["demo", "--seeds", "two"], "positive whole number"),

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import proxconnect
 from proxconnect.cli.parser import complain
@@ -20,6 +21,13 @@ def test_a_warning_of_the_library_is_one_line_and_others_stay_as_python_writes_t
     assert ours == "proxconnect: warning: two lines\n"
     assert other == before("two\nlines", UserWarning, "other.py", 3, "code()")
     assert warnings.formatwarning is before
+
+
+def test_a_deprecation_inside_torch_is_not_shown():
+    with warnings.catch_warnings(record=True) as caught, warning_lines():
+        torch.utils._pytree.LeafSpec()
+        warnings.warn("another", FutureWarning, stacklevel=1)
+    assert [str(w.message) for w in caught] == ["another"]
 
 
 def test_formatting_is_restored_after_an_error():

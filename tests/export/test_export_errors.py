@@ -76,6 +76,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.filterwarnings("error:.*LeafSpec")
 def test_exporting_changes_nothing_in_the_model(tmp_path: Path) -> None:
     model, input = packed(nn.Sequential(*[nn.Linear(64, 64) for _ in range(3)])), torch.randn(2, 64)
     before = model(input)

@@ -42,6 +42,8 @@ FIT = f"fit --config {RECIPE} --trainer.default_root_dir run --trainer.logger fa
 CORE = {
     "": "required: COMMAND",
     "frobnicate": "invalid choice: 'frobnicate' (choose from 'check'",
+    "chekc": "proxconnect: 'chekc' is no command: did you mean 'check'? (see proxconnect --help)",
+    "summary --config x": "unrecognized arguments: --config (see proxconnect summary --help)",
     "check": "name a pair to check, or give --all",
     "check bnn-": "did you mean 'bnn'",
     "check bnn++ --mu -1": "μ > 0; got μ = -1",

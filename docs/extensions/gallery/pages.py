@@ -87,13 +87,13 @@ def _problem(pair: Pair) -> Iterable[str]:
 def _verdict(name: str) -> str:
     """The answers and why; the correction of a heuristic, or whose correction this is."""
     text = _answers(verdicts(name))
-    mended, corrected = correction(name), corrected_by(name)
-    if mended and mended.in_catalogue:
-        (forward, *_) = _read(PAIRS[mended.name])[1]
-        text += f"\nThe correction is {link(mended.name)}, which keeps B and takes its integral for F:\n\n"
+    found, corrected = correction(name), corrected_by(name)
+    if found and found.in_catalogue:
+        (forward, *_) = _read(PAIRS[found.name])[1]
+        text += f"\nThe correction is {link(found.name)}, which keeps B and takes its integral for F:\n\n"
         text += _display(forward)
-    elif mended:
-        text += f"\nThe correction keeps B:\n\n{FENCE}python\n{mended.code}\n{FENCE}\n"
+    elif found:
+        text += f"\nThe correction keeps B:\n\n{FENCE}python\n{found.code}\n{FENCE}\n"
     if corrected:
         text += f"\nIt corrects {' and '.join(map(link, corrected))}: it has the same B, and for F the integral of B.\n"
     return text

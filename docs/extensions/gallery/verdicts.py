@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from proxconnect.cli.subject import Mended, mend, named
+from proxconnect.cli.subject import Correction, corrected, named
 from proxconnect.pairs import PAIRS
 from proxconnect.theory import Verdict
 from proxconnect.theory.verdicts.decomposition import DOMAIN
@@ -22,16 +22,16 @@ def is_legitimate(pair: str) -> bool:
 
 
 @cache
-def correction(pair: str) -> Mended | None:
+def correction(pair: str) -> Correction | None:
     """The pair that keeps B of one that is not legitimate; None where there is none, or no need for one."""
     if is_legitimate(pair):
         return None
     try:
-        return mend(named(pair), verdicts(pair)[-1].mu)
+        return corrected(named(pair), verdicts(pair)[-1].mu)
     except ValueError:
         return None
 
 
 def corrected_by(pair: str) -> list[str]:
     """The pairs of the catalogue whose correction this one is."""
-    return [name for name in PAIRS if (mended := correction(name)) and mended.in_catalogue and mended.name == pair]
+    return [name for name in PAIRS if (found := correction(name)) and found.in_catalogue and found.name == pair]

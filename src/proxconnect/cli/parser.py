@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,6 +60,20 @@ class Parser(argparse.ArgumentParser):
         """Print as argparse does, which would hide that stdout cannot be written."""
         with streams.writing():
             print(message, end="", file=file or sys.stderr)
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> tuple[Any, list[str]]:
+        """Parse as argparse does, but let a command name its own help when it does not know an argument."""
+        namespace, rest = super().parse_known_args(*args, **kwargs)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return namespace, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is no choice as argparse does, but name the command that is spelled like a wrong one."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            for near in get_close_matches(value, action.choices, n=1):
+                raise argparse.ArgumentError(None, f"{value!r} is no command: did you mean {near!r}?")
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` on stderr, wrapped if that is a terminal, and exit with code 2."""

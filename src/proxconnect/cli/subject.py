@@ -17,10 +17,10 @@ _LINE = torch.linspace(-12, 12, 481, dtype=torch.float64)
 
 
 class Source(NamedTuple):
-    """The object whose B a mended pair keeps, and the Python code that refers to it, for the printed advice."""
+    """The object whose B a corrected pair keeps, and the Python code that refers to it, for the printed advice."""
 
     name: str
-    """The last part of its name; the mended pair is called that and a +."""
+    """The last part of its name; the corrected pair is called that and a +."""
     backward: AnyPair | Function
     imports: str
     code: str
@@ -151,7 +151,7 @@ def _source(path: str, backward: AnyPair | Function) -> Source:
 
 
 @dataclass(frozen=True)
-class Mended:
+class Correction:
     """The legitimate pair that keeps the B of an illegitimate one: its name, and Python code that uses it.
 
     `code` binarizes `model` with the pair, which it first makes by `theory.correct` unless it is in the catalogue.
@@ -166,7 +166,7 @@ class Mended:
     code: str
 
 
-def mend(subject: Subject, mu: float | None) -> Mended:
+def corrected(subject: Subject, mu: float | None) -> Correction:
     """Return the legitimate pair that keeps the B of an illegitimate subject; it may be one of the catalogue.
 
     If no pair keeps B at every sharpness, the result keeps the B of sharpness `mu`. ValueError if no pair does.
@@ -174,7 +174,7 @@ def mend(subject: Subject, mu: float | None) -> Mended:
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
         warnings.simplefilter("always", UnboundedForwardWarning)
-        pair, code, at = _corrected(source, mu)
+        pair, code, at = _keeping(source, mu)
         assert pair.sharpness is not None  # what `correct` makes has one
         mus = [*filter(pair.sharpness.contains, (1.0, 2.0, 5.0)), pair.sharpness.start]
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
@@ -182,17 +182,19 @@ def mend(subject: Subject, mu: float | None) -> Mended:
         twin = _twin(pair, mus)
     warning = next((str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)), None)
     if twin is not None:
-        return Mended(
+        return Correction(
             twin, at, True, warning, f'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="{twin}")'
         )
     call = f'pair = correct({code}, name="{pair.name}")'
     if len(call) > 76:
         call = f'pair = correct(\n    {code},\n    name="{pair.name}",\n)'
     head = "\n".join(["import proxconnect", *source.imports.splitlines(), "from proxconnect.theory import correct"])
-    return Mended(pair.name, at, False, warning, f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)")
+    return Correction(
+        pair.name, at, False, warning, f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)"
+    )
 
 
-def _corrected(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
+def _keeping(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
     """Return the pair, the expression that `correct` takes, and the μ whose B it keeps, None for every μ."""
     given, code, name = source.backward, source.code, f"{source.name}+"
     if isinstance(given, Heuristic):

@@ -1,4 +1,4 @@
-"""Warnings of proxconnect as one line on stderr, without the line of code that raised them."""
+"""Warnings of proxconnect as one line on stderr, without their line of code, and none about torch's own code."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,7 +12,10 @@ _OURS = Path(proxconnect.__file__).parent
 
 @contextmanager
 def warning_lines() -> Iterator[None]:
-    """In this context, print a warning that names a file of proxconnect as `proxconnect: warning: MESSAGE`."""
+    """In this context, print a warning that names a file of proxconnect as `proxconnect: warning: MESSAGE`.
+
+    A deprecation that torch raises about its own `LeafSpec`, when it exports and when Lightning trains, is not printed.
+    """
     usual = warnings.formatwarning
 
     def formatted(
@@ -24,6 +27,8 @@ def warning_lines() -> Iterator[None]:
 
     warnings.formatwarning = formatted
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            yield
     finally:
         warnings.formatwarning = usual

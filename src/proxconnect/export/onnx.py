@@ -5,6 +5,7 @@ table of its signs. That depends on no input, so runtimes do it once, when they 
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -146,10 +147,12 @@ def onnx_graph(
     optimizer, common = extras.require("onnxscript.optimizer", "export"), import_module("onnx_ir.passes.common")
     program, parts = portable_program(packed, example, any_batch=any_batch), BinaryParts()
     try:
-        written = torch.onnx.export(
-            program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
-            custom_translation_table=parts.table(),
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's, about its own code
+            written = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False,
+                custom_translation_table=parts.table(),
+            )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch.onnx cannot write {type(packed).__name__}: {str(error).splitlines()[0]}") from error
     assert written is not None

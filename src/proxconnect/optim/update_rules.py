@@ -107,7 +107,7 @@ class UpdateRule:
             if self.overwrites and not isinstance(pair, Pair):
                 raise ValueError(
                     f"{name}: pair {pair.name!r} solves no prox problem, and {self.name} overwrites latents by their "
-                    "prox points: binarize with a pair that has a prox, or with this one mended by "
+                    "prox points: binarize with a pair that has a prox, or with this one corrected by "
                     "proxconnect.theory.correct, whose prox is the identity"
                 )
             if not self.quantises and quantizer.scale == "learned":

@@ -165,7 +165,7 @@ def test_a_finished_search_trains_nothing_again(found):
 
 def test_a_row_that_fails_stops_the_search_and_is_named(tmp_path):
     search = discovery(tmp_path, base={**SEARCH["base"], "fails": True})
-    with pytest.raises(RowError, match=r"round 1 family 1 easy seed 0 failed, see .*error\.txt: mend"):
+    with pytest.raises(RowError, match=r"round 1 family 1 easy seed 0 failed, see .*error\.txt: fix"):
         search.run(InTurn, 1)
 
 
@@ -285,7 +285,7 @@ def test_refused_candidates_count_and_come_last(tmp_path):
 
 def test_a_space_of_refused_pairs_ends_the_search(tmp_path):
     spaces = {"gaps": {"parameters": {"T": ["clip", "hardtanh"]}, "set": {"model.binary.weights": "$T of gap(999)"}}}
-    with pytest.raises(GridError, match="spaces: gaps: every candidate was refused: mend the space"):
+    with pytest.raises(GridError, match="spaces: gaps: every candidate was refused: fix the space"):
         discovery(tmp_path, spaces=spaces).run(InTurn, 1)
 
 

@@ -1,4 +1,4 @@
-"""`proxconnect check`: is a forward-backward pair legitimate, why, and what mends it?"""
+"""`proxconnect check`: is a forward-backward pair legitimate, why, and what corrects it?"""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ from proxconnect._support import extras
 from proxconnect._support.user_code import importable_folder
 from proxconnect.cli.answer import JSON_HELP, Answer, print_answer
 from proxconnect.cli.parser import Exit, Parser, epilog, number, picture
-from proxconnect.cli.subject import Mended, mend, named, subject
+from proxconnect.cli.subject import Correction, corrected, named, subject
 from proxconnect.inspection import plots
 from proxconnect.pairs import PAIRS, SURROGATES
 from proxconnect.theory import plot_verdict
@@ -55,7 +55,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add `check` to the subcommands of the parser."""
     command = commands.add_parser(
         "check",
-        help="is a forward-backward pair legitimate, why, and what mends it?",
+        help="is a forward-backward pair legitimate, why, and what corrects it?",
         description="Check whether (F, B) = (T∘P, T'∘P) for a transform T and a proximal quantiser P,\n"
         "which gives it ProxConnect's convergence theory. If not, make a legitimate pair\nthat keeps B.",
         epilog=epilog(_EXAMPLES, _EXITS, _ABOUT),
@@ -81,7 +81,7 @@ def _check(parsed: argparse.Namespace) -> Answer:
         extras.require("matplotlib.figure", "plots")
     domain = DOMAIN if parsed.domain is None else (parsed.domain[0], parsed.domain[1])
     verdicts: list[Verdict] = []
-    mended: Mended | str | None = None
+    correction: Correction | str | None = None
     picture = None
     is_user_code = parsed.backward or any(":" in name for name in parsed.pair)
     with importable_folder() if is_user_code else nullcontext():
@@ -90,9 +90,9 @@ def _check(parsed: argparse.Namespace) -> Answer:
             verdicts = [asked.verdict(mu, domain) for mu in asked.mus(parsed.mu or ())]
             worst = deciding(verdicts)
             try:
-                mended = mend(asked, worst.mu) if worst.legitimate is False else None
+                correction = corrected(asked, worst.mu) if worst.legitimate is False else None
             except ValueError as error:
-                mended = str(error)
+                correction = str(error)
             if parsed.plot:
                 plots.save(plot_verdict(worst), parsed.plot)
                 at = "" if worst.mu is None else f" at μ = {worst.mu:g}"
@@ -101,8 +101,8 @@ def _check(parsed: argparse.Namespace) -> Answer:
         for pair in map(named, (*PAIRS, *SURROGATES) if parsed.all else ()):
             allowed = [mu for mu in parsed.mu or () if pair.sharpness is None or pair.sharpness.contains(mu)]
             table.append([pair.verdict(mu, domain) for mu in pair.mus(allowed)])
-        data = as_json(verdicts, mended, table) if parsed.json else None  # calls their code
-    return Answer(data, shown(verdicts, mended, picture, table), status(verdicts))
+        data = as_json(verdicts, correction, table) if parsed.json else None  # calls their code
+    return Answer(data, shown(verdicts, correction, picture, table), status(verdicts))
 
 
 def status(verdicts: Sequence[Verdict]) -> Exit:
@@ -119,13 +119,16 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def shown(
-    verdicts: Sequence[Verdict], mended: Mended | str | None, picture: str | None, table: Sequence[Sequence[Verdict]]
+    verdicts: Sequence[Verdict],
+    correction: Correction | str | None,
+    picture: str | None,
+    table: Sequence[Sequence[Verdict]],
 ) -> Iterator[RenderableType]:
     """Yield the results of `check` as rich text, readable without colour, with prose wrapped at 80 columns or less.
 
     `verdicts` has one per sharpness for the pair asked about, and `table` those for each pair of the catalogue and each
-    surrogate; both may be empty. `mended` is a legitimate pair with the same B, the reason why there is none, or None
-    unless the pair asked about is illegitimate. `picture` is a sentence on the picture that was drawn, if one was.
+    surrogate; both may be empty. `correction` is a legitimate pair with the same B, or the reason why there is none, or
+    None unless the pair asked about is illegitimate. `picture` is a sentence on the picture that was drawn, if one was.
     """
     width = min(shutil.get_terminal_size().columns, 80)
     if verdicts:
@@ -139,18 +142,20 @@ def shown(
             yield Text(_filled(text, width, f"  {mus:<{longest}}  " if longest else "  "))
         low, high = verdicts[0].domain
         yield Text(f"Seen on [{low:g}, {high:g}] in float64, to {TOLERANCE:g} of the size of F and B.")
-    if isinstance(mended, str):
-        yield Text(f"\n{_filled(f'It could not be mended: {mended}.', width)}", style="magenta")
-    elif mended is not None:
-        name = f"{mended.name} of the catalogue" if mended.in_catalogue else mended.name
-        says = f"Mended: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
-        if mended.mu is not None:
-            says += f" That is the B of μ = {mended.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
+    if isinstance(correction, str):
+        yield Text(f"\n{_filled(f'It could not be corrected: {correction}.', width)}", style="magenta")
+    elif correction is not None:
+        name = f"{correction.name} of the catalogue" if correction.in_catalogue else correction.name
+        says = f"Correction: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
+        if correction.mu is not None:
+            says += (
+                f" That is the B of μ = {correction.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
+            )
         yield f"\n{_filled(says, width)}"
-        if mended.warning is not None:
-            yield Text(_filled(f"Warning: {mended.warning}.", width), style="magenta")
+        if correction.warning is not None:
+            yield Text(_filled(f"Warning: {correction.warning}.", width), style="magenta")
         yield ""
-        yield textwrap.indent(mended.code, "    ")
+        yield textwrap.indent(correction.code, "    ")
     if picture is not None:
         yield f"\n{picture}"
     if table:
@@ -200,14 +205,14 @@ def _table(catalogue: Sequence[Sequence[Verdict]], asked: str, width: int) -> Re
 
 
 def as_json(
-    verdicts: Sequence[Verdict], mended: Mended | str | None = None, table: Sequence[Sequence[Verdict]] = ()
+    verdicts: Sequence[Verdict], correction: Correction | str | None = None, table: Sequence[Sequence[Verdict]] = ()
 ) -> dict[str, Any]:
     """Return the document that `check --json` prints, for arguments as in `shown`; this calls F, B, P and r."""
     return {
         "status": status(verdicts),
         "verdicts": [_record(verdict) | {"curves": _curves(verdict)} for verdict in verdicts],
-        "mended": None if isinstance(mended, str) else mended,
-        "unmended": mended if isinstance(mended, str) else None,
+        "correction": None if isinstance(correction, str) else correction,
+        "uncorrected": correction if isinstance(correction, str) else None,
         "catalogue": [_record(verdict) for several in table for verdict in several],
     }
 

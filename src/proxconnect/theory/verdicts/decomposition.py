@@ -137,7 +137,8 @@ def _asked(
     if isinstance(given, str | Pair | Heuristic):
         pair = resolve(given)
         if backward is not None:
-            raise TypeError(f"pair {pair.name!r} has a backward of its own: leave the second argument out")
+            meant = f"write mu={backward}" if isinstance(backward, float | int) else "leave the second argument out"
+            raise TypeError(f"pair {pair.name!r} has a backward of its own: {meant}")
         pair.forward(torch.zeros(1), mu)  # refuses a μ that is missing or outside the domain
         sharpness = 1.0 if mu is None else mu
         declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None

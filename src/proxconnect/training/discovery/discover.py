@@ -138,7 +138,7 @@ class Discovery:
             with Display(self.console, len(pending)) as display:
                 failures = run_all(pending, crew, book, self.workplace, threads, display)
             if failures:
-                raise RowError(f"{failures[0]} failed, see {self.workplace.error(failures[0])}: mend the space or its "
+                raise RowError(f"{failures[0]} failed, see {self.workplace.error(failures[0])}: fix the space or its "
                                "settings, and run the search again")  # fmt: skip
         for standing in chosen:
             shares: dict[str, list[float]] = {}
@@ -166,7 +166,7 @@ class Discovery:
         for name, ranked in self.standings.items():
             inside = sorted((s for s in ranked if len(s.rounds) == number - 1), key=_order)
             if not inside:
-                raise GridError(f"spaces: {name}: every candidate was refused: mend the space")
+                raise GridError(f"spaces: {name}: every candidate was refused: fix the space")
             kept += inside[:count]
         return kept
 

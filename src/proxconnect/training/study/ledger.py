@@ -126,7 +126,7 @@ def read(path: Path) -> list[Entry]:
             wrong.append(f"line {number}: {error}")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise LedgerError(f"{path}: {'; '.join(wrong[:3])}{more}: mend or delete them")
+        raise LedgerError(f"{path}: {'; '.join(wrong[:3])}{more}: fix or delete them")
     return entries
 
 
