@@ -61,7 +61,7 @@ model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))"""
 
 
 def _use(name: str) -> str:
-    return f'<!-- python\n{MODEL}\n-->\n\n{FENCE}python\nmodel = pc.binarize(model, weights="{name}")\n{FENCE}\n'
+    return f'{FENCE}python\n{MODEL}\npc.binarize(model, weights="{name}")\n{FENCE}\n'
 
 
 def _display(formula: str) -> str:
@@ -121,10 +121,10 @@ def _why(verdict: Verdict) -> str:
 
 def _sharpness(pair: AnyPair) -> str:
     if pair.sharpness is None:
-        return "The pair does not depend on μ, and a schedule passes over it."
+        return "The pair does not depend on μ, so a schedule has no effect."
     usual = pair.sharpness
     domain = f"$\\mu \\geq {usual.lowest:g}$" if usual.lowest else "$\\mu > 0$"
-    units = "These are values for a layer with a scale, in units of which F sees the weights."
+    units = "These values are for a layer with a scale."
     moved = f"takes μ from {usual.start:g} to {usual.end:g}"
     if usual.fixed is None:
         return f"{domain}. By default, `pc.Sharpening` {moved}. {units}"
@@ -135,9 +135,10 @@ def _sharpness(pair: AnyPair) -> str:
 
 
 LEGEND = (
-    "BW: binary weights. BWA: and inputs, by bnn+ at μ = 2. BWAA: and sums in 8 bits that wrap. E2E: from scratch. FT: "
-    "fine-tuned from the float network. Means with standard deviations over seeds, intervals of the means by Student's "
-    "t; *less float* is against the float network of the same seed."
+    "BW: binary weights. BWA: binary weights and inputs; the inputs have bnn+ at μ = 2. BWAA: BWA with sums in 8 bits "
+    "that wrap. E2E: trained from scratch. FT: fine-tuned from the float network. PC++: the update rule ProxConnect++. "
+    "Accuracies are means and standard deviations over seeds, intervals of the mean are by Student's t, and *less "
+    "float* is the difference from the float network of the same seed."
 )
 
 

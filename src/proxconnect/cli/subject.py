@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -161,6 +163,8 @@ class Correction:
     mu: float | None
     """The sharpness of the old pair whose B it keeps; None if it keeps B at every sharpness."""
     in_catalogue: bool
+    normalised: bool
+    """Whether it keeps B up to a constant factor, by which F ends at ±1."""
     warning: str | None
     """A warning if F does not tend to ±1, else None."""
     code: str
@@ -169,12 +173,21 @@ class Correction:
 def corrected(subject: Subject, mu: float | None) -> Correction:
     """Return the legitimate pair that keeps the B of an illegitimate subject; it may be one of the catalogue.
 
-    If no pair keeps B at every sharpness, the result keeps the B of sharpness `mu`. ValueError if no pair does.
+    If no pair keeps B at every sharpness, the result keeps the B of sharpness `mu`. If F would not tend to ±1, F and B
+    are divided by a constant, where one helps. ValueError if no pair keeps B.
     """
+    correction = _corrected(subject, mu, normalise=False)
+    if correction.warning is not None and not correction.in_catalogue:
+        with suppress(ValueError):  # no constant makes the limits of F ±1
+            return _corrected(subject, mu, normalise=True)
+    return correction
+
+
+def _corrected(subject: Subject, mu: float | None, normalise: bool) -> Correction:
     source = subject.source
     with warnings.catch_warnings(record=True) as caught, guarded(f"integrating the backward of {subject.name}"):
         warnings.simplefilter("always", UnboundedForwardWarning)
-        pair, code, at = _keeping(source, mu)
+        pair, code, at = _keeping(source, mu, normalise)
         assert pair.sharpness is not None  # what `correct` makes has one
         mus = [*filter(pair.sharpness.contains, (1.0, 2.0, 5.0)), pair.sharpness.start]
         if not any(bool(pair.forward(_LINE, mu).any()) for mu in mus):
@@ -182,35 +195,36 @@ def corrected(subject: Subject, mu: float | None) -> Correction:
         twin = _twin(pair, mus)
     warning = next((str(w.message) for w in caught if issubclass(w.category, UnboundedForwardWarning)), None)
     if twin is not None:
-        return Correction(
-            twin, at, True, warning, f'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="{twin}")'
-        )
-    call = f'pair = correct({code}, name="{pair.name}")'
+        code = f'import proxconnect\n\nmodel = proxconnect.binarize(model, weights="{twin}")'
+        return Correction(twin, at, True, normalise, warning, code)
+    options = [code, f'name="{pair.name}"', *(["normalise=True"] if normalise else [])]
+    call = f"pair = correct({', '.join(options)})"
     if len(call) > 76:
-        call = f'pair = correct(\n    {code},\n    name="{pair.name}",\n)'
+        call = "\n".join(["pair = correct(", *(f"    {option}," for option in options), ")"])
     head = "\n".join(["import proxconnect", *source.imports.splitlines(), "from proxconnect.theory import correct"])
     return Correction(
-        pair.name, at, False, warning, f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)"
+        pair.name, at, False, normalise, warning, f"{head}\n\n{call}\nmodel = proxconnect.binarize(model, weights=pair)"
     )
 
 
-def _keeping(source: Source, mu: float | None) -> tuple[Pair, str, float | None]:
+def _keeping(source: Source, mu: float | None, normalise: bool) -> tuple[Pair, str, float | None]:
     """Return the pair, the expression that `correct` takes, and the μ whose B it keeps, None for every μ."""
-    given, code, name = source.backward, source.code, f"{source.name}+"
+    given, code = source.backward, source.code
+    kept = partial(correct, name=f"{source.name}+", normalise=normalise)
     if isinstance(given, Heuristic):
         try:
-            return correct(given, name), code, None
+            return kept(given), code, None
         except ValueError:  # its B is not μB(μx): at one μ there is a pair all the same
             if given.sharpness is None:
                 raise
     if not isinstance(given, Pair | Heuristic):
-        return correct(given, name), code, None
+        return kept(given), code, None
     at = None if given.sharpness is None or mu is None else mu
     if at is not None:
         given, code = given.at(at), f"{code}.at({at!r})"
     if isinstance(given, Heuristic):
-        return correct(given, name), code, at
-    return correct(given.backward, name), f"{code}.backward", at  # a Pair itself says that it needs none
+        return kept(given), code, at
+    return kept(given.backward), f"{code}.backward", at  # a Pair itself says that it needs none
 
 
 def _twin(pair: Pair, mus: Sequence[float]) -> str | None:

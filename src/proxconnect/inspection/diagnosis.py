@@ -167,13 +167,13 @@ _SYMPTOMS = (
     ),
     _Symptom(
         lambda readings: _last(readings, "dead_share") >= DEAD and _is_far(readings),
-        "Weights of {layers} get no gradient, since their latents are beyond the reach of B.",
+        "Weights of {layers} get no gradient, since their latents lie where B is 0.",
         "Clip them by pc.clip_latents(optimizer, model), lower the learning rate, or binarize with scale='channel'.",
         "early",
     ),
     _Symptom(
         lambda readings: _last(readings, "input_dead_share") >= DEAD_INPUT,
-        "Hardly any gradient passes through the binary inputs of {layers}: they are beyond the reach of B.",
+        "Hardly any gradient passes through the binary inputs of {layers}: they lie where B is 0.",
         "Put batch norm before these layers, or take activations of a lower μ or of another pair, as 'bnn+'.",
         "early",
     ),

@@ -63,7 +63,7 @@ def answer(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     except Exception as error:
         raise ProbeError(
             f"{name} raised {type(error).__name__} for a {str(x.dtype).removeprefix('torch.')} tensor of shape "
-            f"{tuple(x.shape)}: {error}{_FOR_TENSORS if _takes_numbers(function, x) else ''}"
+            f"{tuple(x.shape)}: {error}{_advice(function, x, error)}"
         ) from error
     if not isinstance(values, Tensor):
         raise ProbeError(f"{name} must return a tensor; got {type(values).__name__}")
@@ -77,6 +77,13 @@ def answer(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     if not torch.equal(given, x):
         raise ProbeError(f"{name} changes the tensor that it is given: let it work on a copy")
     return values
+
+
+def _advice(function: Callable[[Tensor], Tensor], x: Tensor, error: Exception) -> str:
+    """Return what to do about the error of a function at `x`, to append to it; empty if nothing is known."""
+    if isinstance(error, TypeError) and "missing 1 required positional argument" in str(error):
+        return ". A callable gets x alone: make F(x, μ) and B(x, μ) one pairs.Heuristic"
+    return _FOR_TENSORS if _takes_numbers(function, x) else ""
 
 
 def _takes_numbers(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:

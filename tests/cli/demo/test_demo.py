@@ -201,7 +201,7 @@ def test_the_accumulator_is_in_the_runs_the_table_and_the_results(tmp_path, monk
     assert demo(chosen, screen, digits_tested_whole()) == 0
     printed = screen.file.getvalue()
     assert "BWAA E2E" in printed
-    assert "BWAA: BWA with sums held by this accumulator: 5-bit saturate." in printed
+    assert "BWAA: BWA, with integer sums kept by this accumulator: 5-bit saturate." in printed
     assert read(tmp_path)["runs"][2]["accumulator"]["bits"] == 5
 
 

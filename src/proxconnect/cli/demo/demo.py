@@ -260,8 +260,9 @@ def accuracy_table(done: Mapping[Run, Entry], pairs: Sequence[str]) -> Group:
         title,
         result,
         "Upper line: batch norm re-estimated for the hard weights. Lower: before that.",
-        "BW: binary weights. BWA: and activations. E2E: from scratch. FT: from fp.",
-        *(f"BWAA: BWA with sums held by this accumulator: {limit}." for limit in sorted(limits)),
+        "BW: binary weights. BWA: binary weights and activations.",
+        *(f"BWAA: BWA, with integer sums kept by this accumulator: {limit}." for limit in sorted(limits)),
+        "E2E: trained from scratch. FT: fine-tuned from the float network (fp).",
     )
 
 

@@ -66,8 +66,8 @@ class Shipment:
             f"  {binary:,} with a float scale per channel ({self.binary_float / binary:.1f}x smaller)",
             f"One image on one thread: {1e3 * before:.3f} ms float, {1e3 * after:.3f} ms packed ({ratio})",
             f"Loaded in a fresh process: {sameness}",
-            f"  Answers differ by at most {self.largest_difference:.1g}; "
-            f"the largest answer is {self.largest_answer:.2g}.",
+            f"  Outputs differ by at most {self.largest_difference:.1g}; "
+            f"the largest output is {self.largest_answer:.2g}.",
         ]
 
 

@@ -146,7 +146,8 @@ def shown(
         yield Text(f"\n{_filled(f'It could not be corrected: {correction}.', width)}", style="magenta")
     elif correction is not None:
         name = f"{correction.name} of the catalogue" if correction.in_catalogue else correction.name
-        says = f"Correction: {name} keeps B and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
+        kept = "B up to a constant factor, by which F ends at ±1," if correction.normalised else "B"
+        says = f"Correction: {name} keeps {kept} and has F(x) = ∫₀ˣ B, so that P(x) = x and T = F."
         if correction.mu is not None:
             says += (
                 f" That is the B of μ = {correction.mu:g} alone; the sharpness of the new pair turns its F into F(μx)."
