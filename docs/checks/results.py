@@ -153,7 +153,7 @@ def long_row(root: Path) -> str:
     found = re.search(r"At epoch (\d+) of (\d+) it has ([\d.]+) %", (root / LONG).read_text())
     assert found, f"{LONG} no longer tells of the row that is not finished: read its accuracy from the ledger"
     epoch, epochs, accuracy = found.groups()
-    return f"{accuracy} % after {epoch} of {epochs} epochs"
+    return f"{accuracy} % at epoch {epoch} of {epochs}"
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ CHANGES = [
     ("docs/results.md", "| packed, binary weights | 87.31 |", "| packed, binary weights | 88.31 |"),
     ("docs/results.md", "| 62.9 ± 1.2 | 4.0 ± 1.5 |", "| 62.9 ± 1.2 | 3.0 ± 1.5 |"),
     ("docs/results.md", "| ResNet-18 | AVX-512 | 14.8 | 4.04 |", "| ResNet-18 | AVX-512 | 14.8 | 5.04 |"),
-    ("docs/results.md", "80.23 % after 57", "81.23 % after 57"),
+    ("docs/results.md", "80.23 % at epoch 57", "81.23 % at epoch 57"),
 ]
 """Of every record a number."""
 

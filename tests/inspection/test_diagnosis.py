@@ -85,7 +85,7 @@ def test_latents_beyond_the_clip_of_bnn_are_to_be_clipped():
     troubles = run.train(2).troubles()
     only(
         troubles,
-        "Weights of 2 of 3 binary layers (1, 4) get no gradient, since their latents are beyond",
+        "Weights of 2 of 3 binary layers (1, 4) get no gradient, since their latents lie",
         "No signs flip",
     )
     assert "clip_latents" in troubles[0].advice

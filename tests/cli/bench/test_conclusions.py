@@ -1,6 +1,6 @@
 """What a bench says in words below its tables."""
 
-from proxconnect.cli.bench.tables import _conclusions, _factors
+from proxconnect.cli.bench.tables import _conclusions, _factors, _sizes_of_outputs
 from proxconnect.cli.bench.timing import Spread
 
 
@@ -32,3 +32,12 @@ def test_layers_are_told_with_the_factors_of_their_multiply_adds():
         "b: multiply-adds of 1-bit weights × float inputs.",
         "c: multiply-adds of 1-bit weights × inputs of both kinds.",
     ]
+
+
+def test_outputs_that_are_far_apart_are_named():
+    near = {"name": "packed", "largest_difference": 0.01}
+    far = {"name": "OpenVINO binary+int8", "largest_difference": 0.29}
+    assert [*_sizes_of_outputs([near], 0.3)] == ["The largest output of the binary network is 0.3."]
+    assert [*_sizes_of_outputs([near, far], 0.3)][1] == (
+        "Differences above a tenth of it: OpenVINO binary+int8. Compare accuracies on your own data."
+    )

@@ -160,7 +160,7 @@ def test_a_right_model_is_proved_though_rounding_swaps_near_ties(monkeypatch: py
     proof = small.packing.proof
     assert proof.operations_gap < 1e-5
     assert proof.graph_gap > 1e-2
-    assert "(each layer is within its own bound, as above)" in str(proof)
+    assert "(each layer is within its own bound, but signs near 0 may differ: compare accuracies)" in str(proof)
     assert not graph_forward(small)._is_given_up
 
 

@@ -121,7 +121,7 @@ def _measured(contest: "Contest", example: Any, options: Options) -> dict[str, A
     parts = profile(small, example, rounds)
     contenders = contest.contenders(example, options.batches)
     writing = _written(contest, options) if generation.can_write(model) else None
-    files = {name: (contest.folder / file).stat().st_size for name, file in FILES.items()}
+    files = contest.files()
     return {
         "machine": Machine.here(),
         "networks": [{**one, "peak_memory": None, "file": files.get(one["name"])} for one in contenders],
@@ -209,6 +209,14 @@ class Contest:
                 "largest_difference": self.differences.get(name, 0.0),
             })  # fmt: skip
         return found
+
+    def files(self) -> dict[str, int | None]:
+        """Return the bytes of the file that each form reads, by its name; None if it reads none."""
+        names = {name: (file,) for name, file in FILES.items()} | {rival.name: rival.files for rival in rivals.RIVALS}
+        paths = {
+            name: [path for file in files if (path := self.folder / file).exists()] for name, files in names.items()
+        }
+        return {name: there[0].stat().st_size if there else None for name, there in paths.items()}
 
     def _times(self, example: Any) -> dict[str, tuple[float, ...]]:
         works: dict[str, Work] = {}

@@ -47,6 +47,10 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
     yield Text(f"Input {shown_shapes(bench['input_shapes'])}; medians of {bench['rounds']} interleaved rounds")
     yield Text(f"{bench['machine']}\n")
     yield _contest(bench["networks"], bench["float_bytes"])
+    yield Text(
+        "Peak memory is what a new process needs to load and run the network, beyond its\nimports. Size is that of all "
+        "float tensors, else of the file."
+    )
     sizes = list(bench["networks"][0]["throughput"])
     for start in range(0, len(sizes), MOST_BATCHES):
         yield ""
@@ -66,11 +70,11 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
         yield Text(f"No result for {name}: {why}")
     yield ""
     yield _agreement(bench["networks"])
-    yield Text(f"For comparison, the largest answer of the binary network is {bench['largest_answer']:.2g}.")
+    yield Text("\n".join(_sizes_of_outputs(bench["networks"], bench["largest_answer"])))
     if profiled:
         yield ""
         yield _profile(bench["profile"])
-    yield "\nEach binary layer alone, outside the fused graph:"
+    yield "\nEach binary layer alone, called from Python (the fused graph saves that call):"
     yield _layers(bench["layers"])
     yield Text("\n".join(_factors(bench["layers"])))
     yield ""
@@ -78,7 +82,7 @@ def shown(bench: Mapping[str, Any], profiled: bool = False) -> Iterator[Renderab
 
 
 def _contest(networks: Sequence[Mapping[str, Any]], float_bytes: int) -> Table:
-    """Make a table with a line for each network. Sizes are those of all float tensors and of the packed file."""
+    """Make a table with a line for each network. Sizes are those of all float tensors, or of the file that is read."""
     made = table("", "latency\nms", "quartiles\nms", "x as fast\nas float32", "peak memory\nbytes", "size\nbytes")
     for one in networks:
         latency = one["latency"]
@@ -199,12 +203,20 @@ def _factors(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _agreement(networks: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table of how far the answers of each form are from those of the network that it runs."""
     run_by = {PACKED: "binary"} | {rival.name: rival.runs for rival in rivals.RIVALS}
-    made = table("answers of", "differ from those of", "by at most", left=2)
+    made = table("outputs of", "differ from those of", "by at most", left=2)
     for one in networks:
         if one["name"] != FLOAT:
             runs, apart = run_by.get(one["name"], FLOAT), one["largest_difference"]
             made.add_row(one["name"], title_of(runs), f"{apart:.2g}" if apart else "0, to the bit")
     return made
+
+
+def _sizes_of_outputs(networks: Sequence[Mapping[str, Any]], largest: float) -> Iterator[str]:
+    """Say how large outputs are, and which forms are so far apart that only accuracies can tell whether it matters."""
+    yield f"The largest output of the binary network is {largest:.2g}."
+    far = [one["name"] for one in networks if one["name"] != FLOAT and one["largest_difference"] > largest / 10]
+    if far:
+        yield f"Differences above a tenth of it: {some(far)}. Compare accuracies on your own data."
 
 
 def _bounds(bench: Mapping[str, Any]) -> Iterator[str]:

@@ -141,12 +141,15 @@ def _laid_out(packed: nn.Module, example: Any) -> Any:
     return example
 
 
+_WITHIN_BOUNDS = " (each layer is within its own bound, but signs near 0 may differ: compare accuracies)"
+
+
 def _as_words(gap: float) -> str:
     return "equal to the bit" if gap == 0 else f"differ by at most {gap:.1e} of the largest entry"
 
 
 def _as_figure(gap: float) -> str:
-    return _as_words(gap) + (" (each layer is within its own bound, as above)" if gap > ROUNDING else "")
+    return _as_words(gap) + (_WITHIN_BOUNDS if gap > ROUNDING else "")
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Rival:
     """Converts the network of a task and returns the function that runs it; CannotRunError if it does not take it."""
     runs: Literal["float", "binary"] = "float"
     """The form of the network that it runs, with which its outputs are compared."""
+    files: tuple[str, ...] = ()
+    """What its file may be called in the folder of the task; it reads the first of these that is there."""
 
     @property
     def absence(self) -> str:
@@ -40,8 +42,8 @@ class Rival:
 
 
 RIVALS = (
-    Rival("ONNX Runtime", _ONNX, onnx_runtime.floats),
-    Rival("ONNX Runtime int8", _ONNX, onnx_runtime.int8),
+    Rival("ONNX Runtime", _ONNX, onnx_runtime.floats, files=("float.onnx",)),
+    Rival("ONNX Runtime int8", _ONNX, onnx_runtime.int8, files=("dynamic.onnx", "static.onnx")),
     Rival("OpenVINO", ("openvino",), openvino.floats),
     Rival("OpenVINO int8", ("openvino", "nncf", *_ONNX), openvino.int8),
     Rival("OpenVINO binary", ("openvino",), openvino.binary, runs="binary"),
