@@ -62,6 +62,6 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "imported-members": True, "show-inheritance": True, "no-value": True}
 autodoc_preserve_defaults = True
-python_maximum_signature_line_length = 100
+python_maximum_signature_line_length = 80
 # What docstrings put between backticks is code, and a link where it names something that is documented.
 default_role = "py:obj"
