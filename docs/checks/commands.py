@@ -34,7 +34,8 @@ def wrong_proxconnect(words: list[str], root: Path) -> str:
     """What the command would say of its arguments."""
     if words and words[0] in train.VERBS:
         return wrong_training(words, root)
-    return said_by(lambda: command_parser().parse_args(words))
+    with contextlib.chdir(root):  # arguments name files of the repository
+        return said_by(lambda: command_parser().parse_args(words))
 
 
 def wrong_training(words: list[str], root: Path) -> str:

@@ -50,7 +50,7 @@ def claims(root: Path) -> list[str]:
         f"OpenVINO's int8 takes {ms(resnet20, openvino)}, the fastest packed form {ms(resnet20, bwa)}",
         f"holds {memory(bwa, 'process')} with ResNet-18, that of ONNX Runtime's int8 {memory(onnx, 'process')}",
         f"{memory(bwa, 'held')} of its process, the int8 network {memory(onnx, 'held')}",
-        f"ResNet-18 then takes {ms(resnet18, 'packed BW')}, and {ms(resnet18, openvino)} in OpenVINO's int8",
+        f"ResNet-18 takes {ms(resnet18, 'packed BW')}. In OpenVINO's int8 it takes {ms(resnet18, openvino)}",
         f"takes {megabytes(resnet18, bwa)} instead of {megabytes(resnet18, onnx)}, DeiT-tiny {megabytes(deit, bwa)} "
         f"instead of {megabytes(deit, onnx)}",
         f"takes {ms(resnet18, bwa)} on ResNet-18, the fastest int8 {ms(resnet18, openvino)}; on DeiT-tiny "
