@@ -48,12 +48,12 @@ def claims(root: Path) -> list[str]:
         f"{share('torch float32')} in float32, {share(openvino)} in int8 and {share('packed BW')} with binary weights",
         f"takes {megabytes(trained, 'packed BW')} instead of {megabytes(trained, onnx)}, ResNet-18",
         f"OpenVINO's int8 takes {ms(resnet20, openvino)}, the fastest packed form {ms(resnet20, bwa)}",
-        f"holds {memory(bwa, 'process')} with ResNet-18, that of ONNX Runtime's int8 {memory(onnx, 'process')}",
+        f"holds {memory(bwa, 'process')}. The process of ONNX Runtime's int8 network holds {memory(onnx, 'process')}",
         f"{memory(bwa, 'held')} of its process, the int8 network {memory(onnx, 'held')}",
         f"ResNet-18 takes {ms(resnet18, 'packed BW')}. In OpenVINO's int8 it takes {ms(resnet18, openvino)}",
         f"takes {megabytes(resnet18, bwa)} instead of {megabytes(resnet18, onnx)}, DeiT-tiny {megabytes(deit, bwa)} "
         f"instead of {megabytes(deit, onnx)}",
-        f"takes {ms(resnet18, bwa)} on ResNet-18, the fastest int8 {ms(resnet18, openvino)}; on DeiT-tiny "
+        f"takes {ms(resnet18, bwa)}, and the fastest int8 takes {ms(resnet18, openvino)}. On DeiT-tiny the times are "
         f"{ms(deit, bwa)} and {ms(deit, openvino)}",
         f"{ms(resnet18, bw)} and {ms(resnet18, openvino)} on ResNet-18, {ms(deit, bw)} and {ms(deit, openvino)} on "
         "DeiT-tiny",
