@@ -38,8 +38,9 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
         "docs/speed.md": speeds(Runs.of(root)),
         "docs/index.md": [methods()],
         "docs/development/reliability.md": [f"{networks(root)} networks of timm"],
-        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study)],
+        "docs/study.md": [f"has {rows} runs on real pictures", *in_the_study(study), *colour_pictures(root)],
         "studies/bnn_plus_plus/README.md": probe.table(root),
+        "studies/cifar10/README.md": so_far(root),
         "docs/legitimate.md": [methods()],
         "docs/gallery/index.md": [methods().capitalize()],
         "docs/choosing.md": when_choosing(study),
@@ -52,6 +53,26 @@ def speeds(runs: Runs) -> list[str]:
     """Whole networks beside other engines, a table for each class of processors, and what two threads gain."""
     lines = [line for processor in CLASSES for line in table(runs, processor)]
     return [*lines, f"Two threads make a batch of 16 images {runs.scaling()}"]
+
+
+def colour_pictures(root: Path) -> list[str]:
+    """The lines on bnn++ beside bnn+, as published and with a schedule of μ, in the study on CIFAR-10 (JPEG)."""
+    study = Study.of(root, "cifar10")
+    lines = []
+    for title, labels in (("from scratch, 12 epochs", "resnet BW E2E"), ("fine-tuned, 6 epochs", "resnet BW FT")):
+        ahead = [study.ahead("bnn++", other, labels) for other in ("bnn+", MOVED)]
+        lines.append(f"| {title} | {' | '.join(ahead)} |")
+    return lines
+
+
+def so_far(root: Path) -> list[str]:
+    """The lines on the accuracies of these pairs, and the differences."""
+    study, lines = Study.of(root, "cifar10"), []
+    for title, labels in (("from scratch", "resnet BW E2E"), ("fine-tuned", "resnet BW FT")):
+        means = [study.of_pair(pair, labels) for pair in ("bnn++", "bnn+", MOVED)]
+        ahead = [study.ahead("bnn++", other, labels) for other in ("bnn+", MOVED)]
+        lines.append(f"| {title} | {' | '.join([*means, *ahead])} |")
+    return lines
 
 
 def in_the_study(study: Study) -> list[str]:

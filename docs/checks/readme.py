@@ -32,6 +32,8 @@ def claims(root: Path) -> list[str]:
         f"For DeiT-tiny the times are {milliseconds(ours(deit))} ms and {milliseconds(int8(deit))} ms",
         f"{networks(root)} networks of timm",
         f"In {len(Study.of(root).entries)} runs on Fashion-MNIST",
+        f"bnn++ is {lead(root, 'E2E')} points better than the published bnn+ from scratch, and "
+        f"{lead(root, 'FT').removeprefix('-')} points worse in fine-tuning",
     ]
 
 
@@ -45,6 +47,11 @@ def line(text: str, entry: Entry) -> str:
 def points(high: Entry, low: Entry) -> str:
     """How much more accurate one is, in points."""
     return f"{100 * (high['accuracy'] - low['accuracy']):.1f}"
+
+
+def lead(root: Path, start: str) -> str:
+    """What bnn++ has more than bnn+ with binary weights on CIFAR-10 (JPEG), in points."""
+    return f"{Study.of(root, 'cifar10').lead('bnn++', 'bnn+', f'resnet BW {start}').mean:.1f}"
 
 
 def ours(network: Mapping[str, Entry]) -> float:

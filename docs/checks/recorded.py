@@ -27,20 +27,20 @@ class Lead(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """The ledger of the study."""
+    """The ledger of a study."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, root: Path) -> "Study":
-        """That of this repository."""
-        return cls(tuple(newest(read(root / "studies" / "fashion-mnist" / "ledger.jsonl"))))
+    def of(cls, root: Path, name: str = "fashion-mnist") -> "Study":
+        """One of this repository, by its folder."""
+        return cls(tuple(newest(read(root / "studies" / name / "ledger.jsonl"))))
 
     def chosen(self, labels: str) -> list[Entry]:
-        """The rows whose labels have all of these words, by the rule PC++ where none is named."""
+        """The rows whose labels have all of these words, by the rule PC++ where rules differ and none is named."""
         wanted = labels.split()
         rules = {word for entry in self.entries for word in entry.labels.get("rule", "").split()}
-        if not rules & set(wanted):
+        if rules and not rules & set(wanted):
             wanted.append("PC++")
         return [entry for entry in self.entries if set(wanted) <= set(" ".join(entry.labels.values()).split())]
 
@@ -54,6 +54,11 @@ class Study:
         """As 84.8 ± 0.5."""
         mean, sd = self.spread(labels)
         return f"{mean:.1f} ± {sd:.1f}"
+
+    def of_pair(self, pair: str, labels: str) -> str:
+        """The accuracies of one pair, as 59.98 ± 1.03."""
+        values = [self._value(entry) for entry in self.chosen(labels) if entry.labels["pair"] == pair]
+        return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
 
     def lost(self, labels: str, less: str) -> str:
         """The same of what rows lose against others."""
