@@ -117,7 +117,7 @@ def when_choosing(study: Study) -> list[str]:
         f"md is {below_float('md')} below float",
         f"loses {study.lost('resnet BW PTQ', 'resnet float')} points on the CNN",
         f"and {study.lost('vit BW PTQ', 'vit float')} on the ViT",
-        f"pc loses {below_float('pc')} points with it, {below_float('pc reverse')} with reverse ProxConnect",
+        f"pc loses {below_float('pc')} points with ProxConnect++, {below_float('pc reverse')} with reverse ProxConnect",
         f"and {below_float('pc ProxQuant')} with ProxQuant",
     ]
 
