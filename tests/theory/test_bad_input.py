@@ -179,3 +179,10 @@ def test_what_cannot_be_resolved_gets_no_verdict_and_the_reason(name: str) -> No
 
 def test_a_float32_constant_alone_does_no_harm() -> None:
     assert decompose(lambda x: torch.where(x >= 0, 1.0, -1.0).to(x), torch.ones_like).legitimate is True
+
+
+def test_a_callable_of_x_and_mu_is_to_become_a_heuristic() -> None:
+    with pytest.raises(
+        ProbeError, match=r"of F\(x, μ\) and B\(x, μ\) make pairs.Heuristic\(NAME, forward=F, backward=B"
+    ):
+        decompose(lambda x, mu: torch.sign(mu * x), torch.ones_like)

@@ -82,7 +82,7 @@ def answer(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
 def _advice(function: Callable[[Tensor], Tensor], x: Tensor, error: Exception) -> str:
     """Return what to do about the error of a function at `x`, to append to it; empty if nothing is known."""
     if isinstance(error, TypeError) and "missing 1 required positional argument" in str(error):
-        return ". A callable gets x alone: make F(x, μ) and B(x, μ) one pairs.Heuristic"
+        return ". A callable gets x alone; of F(x, μ) and B(x, μ) make pairs.Heuristic(NAME, forward=F, backward=B)"
     return _FOR_TENSORS if _takes_numbers(function, x) else ""
 
 
