@@ -18,6 +18,7 @@ from proxconnect.cli.command import main
 from proxconnect.cli.verbs import check
 from proxconnect.pairs import SURROGATES
 from proxconnect.theory import Verdict, decompose
+from proxconnect.theory.new_pairs.correction import FAR
 
 THEIRS = """
 import torch
@@ -235,7 +236,7 @@ SUBJECTS = {
     "dsq": (SURROGATES["dsq"].backward, 1.0),
     "poly": (PAIRS["poly"].backward, 1.0),
     "theirs:bnn_plus": (PAIRS["bnn+"].backward, 1.0),
-    "theirs:unscaled": (lambda x, _: 2 / (1 + x.square()) / math.pi, 1.0),
+    "theirs:unscaled": (lambda x, _: 2 / (1 + x.square()) / (2 * math.atan(FAR)), 1.0),
     "theirs:Gaussian": (lambda x, _: torch.exp(-x.square()) / (math.sqrt(math.pi) / 2), 1.0),
     "theirs:falling": (lambda x, _: torch.ones_like(x), 1.0),
     "--backward theirs:double_exponential": (lambda x, _: torch.exp(-x.abs()), 1.0),
@@ -259,7 +260,7 @@ def test_the_printed_code_makes_a_legitimate_pair_with_the_same_backward_that_tr
     backward, mu = SUBJECTS[arguments]
     pair = layer.weight_quantizer.pair
     x = torch.linspace(-3, 3, 301, dtype=torch.float64)
-    torch.testing.assert_close(pair.backward(x, mu), backward(x, mu), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(pair.backward(x, mu), backward(x, mu), rtol=1e-9, atol=1e-12)
     assert decompose(pair, mu=mu, domain=(-50.0, 50.0)).legitimate
     before = layer.latent.detach().clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)

@@ -134,9 +134,9 @@ def test_callables_have_their_sharpness_themselves() -> None:
 
 
 def test_a_pair_has_its_backward() -> None:
-    with pytest.raises(TypeError, match=r"pair 'bnn' has a backward of its own: leave the second argument out"):
+    with pytest.raises(TypeError, match=r"pair 'bnn' already has a backward: leave the second argument out"):
         decompose("bnn", torch.ones_like)
-    with pytest.raises(TypeError, match=r"pair 'bnn\+' has a backward of its own: write mu=1.5"):
+    with pytest.raises(TypeError, match=r"pair 'bnn\+' already has a backward: write mu=1.5"):
         decompose("bnn+", 1.5)
 
 

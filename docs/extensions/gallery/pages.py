@@ -53,15 +53,15 @@ def _badge(name: str) -> str:
     return "{bdg-success}`legitimate`" if is_legitimate(name) else "{bdg-secondary}`heuristic`"
 
 
-MODEL = """import torch
+def _use(name: str) -> str:
+    return f"""{FENCE}python
+import torch
 import proxconnect as pc
 
-model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))"""
-"""What the code of a page needs and readers do not see."""
-
-
-def _use(name: str) -> str:
-    return f'{FENCE}python\n{MODEL}\npc.binarize(model, weights="{name}")\n{FENCE}\n'
+model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(3)))
+pc.binarize(model, weights="{name}")
+{FENCE}
+"""
 
 
 def _display(formula: str) -> str:

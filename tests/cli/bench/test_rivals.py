@@ -10,6 +10,7 @@ from torch import nn
 from proxconnect import binarize
 from proxconnect.cli.answer import plain
 from proxconnect.cli.bench import Options, measure
+from proxconnect.cli.bench.benchmark import Contest
 from proxconnect.cli.bench.rivals import RIVALS, CannotRunError, Rival, Task
 from proxconnect.training.models.bireal import KEEP, BiRealNet
 
@@ -137,3 +138,20 @@ def test_binary_convolutions_of_openvino_are_for_binary_inputs_of_convolutions(t
     given = task(convolutional(), (torch.randn(2, 3, 32, 32),), tmp_path, activations, keep)
     with pytest.raises(CannotRunError, match="mode BWA"):
         found.prepare(given)
+
+
+def test_the_size_of_a_form_is_that_of_the_file_that_it_reads(tmp_path):
+    for name, size in {
+        "float.pt": 5,
+        "packed.safetensors": 1,
+        "float.onnx": 6,
+        "static.onnx": 2,
+        "dynamic.onnx": 3,
+    }.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    contest = Contest("a network", nn.Identity(), nn.Identity(), {}, {}, 1, 1, tmp_path, print)
+    sizes = contest.files()
+    assert (sizes["float"], sizes["packed"], sizes["ONNX Runtime"], sizes["ONNX Runtime int8"]) == (5, 1, 6, 3)
+    assert sizes["OpenVINO"] is None
+    (tmp_path / "dynamic.onnx").unlink()
+    assert contest.files()["ONNX Runtime int8"] == 2

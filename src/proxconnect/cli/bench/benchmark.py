@@ -213,10 +213,10 @@ class Contest:
     def files(self) -> dict[str, int | None]:
         """Return the bytes of the file that each form reads, by its name; None if it reads none."""
         names = {name: (file,) for name, file in FILES.items()} | {rival.name: rival.files for rival in rivals.RIVALS}
-        paths = {
-            name: [path for file in files if (path := self.folder / file).exists()] for name, files in names.items()
+        return {
+            name: next((path.stat().st_size for path in map(self.folder.joinpath, files) if path.exists()), None)
+            for name, files in names.items()
         }
-        return {name: there[0].stat().st_size if there else None for name, there in paths.items()}
 
     def _times(self, example: Any) -> dict[str, tuple[float, ...]]:
         works: dict[str, Work] = {}

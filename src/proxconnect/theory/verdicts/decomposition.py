@@ -138,7 +138,7 @@ def _asked(
         pair = resolve(given)
         if backward is not None:
             meant = f"write mu={backward}" if isinstance(backward, float | int) else "leave the second argument out"
-            raise TypeError(f"pair {pair.name!r} has a backward of its own: {meant}")
+            raise TypeError(f"pair {pair.name!r} already has a backward: {meant}")
         pair.forward(torch.zeros(1), mu)  # refuses a μ that is missing or outside the domain
         sharpness = 1.0 if mu is None else mu
         declaration = Declaration(pair, sharpness, *domain) if isinstance(pair, Pair) else None
