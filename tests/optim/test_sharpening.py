@@ -186,14 +186,18 @@ class InfiniteGradient(nn.Module):
         return self.model(x).square().mean() * self.factor
 
 
+@pytest.mark.parametrize("shape", ["exponential", "linear", "cosine", "constant", "cumulative"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_steps_that_grad_scaler_skips_do_not_count(fused):
+def test_steps_that_grad_scaler_skips_do_not_count(fused, shape):
     model = network()
     loss = InfiniteGradient(model)
     optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
-    sharpening = Sharpening(optimizer, model, steps=10)
+    options = {"steps": None if shape in ("constant", "cumulative") else 10, "start": 0.5, "shape": shape}
+    sharpening = Sharpening(optimizer, model, **options)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    counts = []
+    counts, plain = [], network()
+    its_optimizer = torch.optim.AdamW(plain.parameters())
+    Sharpening(its_optimizer, plain, **options)
     for factor in (1.0, math.inf, 1.0):
         loss.factor = factor
         optimizer.zero_grad()
@@ -204,6 +208,24 @@ def test_steps_that_grad_scaler_skips_do_not_count(fused):
         assert torch.equal(latent, model[1].latent) == math.isinf(factor)
         counts.append(sharpening.step_count)
     assert counts == [1, 1, 2]
+    step(plain, its_optimizer, 2)
+    assert mu(model) == pytest.approx(mu(plain), rel=1e-6)
+    assert sharpening.progress == pytest.approx(0.0 if options["steps"] is None else 0.2)
+    group, its_group = (o.state_dict()["param_groups"][0] for o in (optimizer, its_optimizer))
+    assert {key: (type(value), value) for key, value in group.items() if key.startswith("sharpening")} == {
+        key: (type(value), pytest.approx(value)) for key, value in its_group.items() if key.startswith("sharpening")
+    }
+
+
+def test_a_captured_step_is_refused(monkeypatch):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sharpening = Sharpening(optimizer, model, steps=10)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="would repeat one value of μ"):
+        optimizer.step()
+    assert sharpening.step_count == 0
 
 
 def test_loading_the_optimizer_resumes_mu_whichever_comes_first():

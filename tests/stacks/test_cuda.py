@@ -116,6 +116,15 @@ def test_a_captured_pass_sees_the_latents_and_the_mu_that_steps_move():
     assert sharpnesses(model) == pytest.approx([scheduled(STEPS)] * 2)
 
 
+def test_a_captured_step_is_refused():
+    model, optimizer, _ = scheduled_net(fused=True)
+    [batch] = on_device(batches(1))
+    train(model, optimizer, [batch])
+    pass_of(model, batch)
+    with pytest.raises(RuntimeError, match="would repeat one value of μ"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        optimizer.step()
+
+
 def test_a_step_never_waits():
     model, optimizer, _ = scheduled_net(fused=True)
     data = on_device(batches())

@@ -70,9 +70,9 @@ def net(weights="bnn++", **options):
     return pc.binarize(model, weights, **options)
 
 
-def waits_of_a_step(model, attach=lambda optimizer, model: None):
+def waits_of_a_step(model, attach=lambda optimizer, model: None, optimizer=None):
     """What the third step waits for; the first ones look whether the signs of binary inputs vary."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     kept = attach(optimizer, model)
     for images, labels in batches(2):
         step(model, optimizer, images, labels)
@@ -126,6 +126,17 @@ def test_no_schedule_waits(shape):
 @pytest.mark.parametrize("rule", [pc.proxquant, pc.reverse_proxconnect, pc.post_training])
 def test_no_update_rule_waits(rule):
     assert not waits_of_a_step(net("pc"), lambda *both: (rule(*both), sharpened(*both)))
+
+
+@pytest.mark.parametrize("rule", [pc.proxquant, pc.reverse_proxconnect, pc.post_training])
+def test_grad_scaler_does_not_make_fused_optimizers_wait(rule):
+    def attach(optimizer, model):
+        kept = rule(optimizer, model), sharpened(optimizer, model)
+        optimizer.grad_scale, optimizer.found_inf = torch.tensor(1.0), torch.tensor(0.0)  # as GradScaler does
+        return kept
+
+    model = net("pc")
+    assert not waits_of_a_step(model, attach, torch.optim.AdamW(model.parameters(), fused=True))
 
 
 @pytest.mark.parametrize("attach", [pc.clip_latents, lambda optimizer, model: pc.Meters(model)])

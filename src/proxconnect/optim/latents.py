@@ -58,11 +58,16 @@ def stepped_layers(optimizer: Optimizer, model: nn.Module) -> dict[str, BinaryLa
 
 
 def takes_effect(optimizer: Optimizer, kwargs: dict[str, Any]) -> bool:
-    """Return False if GradScaler skips this call of `step`, or a distributed checkpoint makes it with lr = 0."""
-    if getattr(optimizer, "found_inf", None):  # GradScaler set it, and a fused optimizer skips the step
-        return False
-    # torch.distributed.checkpoint makes an empty state by a step with learning rate 0
+    """Return False if a distributed checkpoint makes this call of `step`, with lr = 0, to get an empty state."""
     return kwargs != {"closure": None} or any(learning_rate(group) != 0 for group in optimizer.param_groups)
+
+
+def skipped(optimizer: Optimizer) -> Tensor | None:
+    """Return a scalar on the device, not 0 if a fused optimizer skips this call of `step`; None without GradScaler.
+
+    Other optimizers are not called for a step that GradScaler skips. To read the scalar is to wait for the device.
+    """
+    return getattr(optimizer, "found_inf", None)
 
 
 def learning_rate(group: dict[str, Any]) -> float | None:

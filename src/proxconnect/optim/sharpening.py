@@ -5,13 +5,20 @@ from typing import Any, Literal, NamedTuple, get_args
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from proxconnect._support.arguments import number, whole
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.living import SCHEDULES
-from proxconnect.optim.latents import learning_rate, require_learning_rates, stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import (
+    learning_rate,
+    require_learning_rates,
+    skipped,
+    stepped_layers,
+    takes_effect,
+    unwrapped,
+)
 from proxconnect.pairs import Sharpness
 from proxconnect.quantizer import Quantizer
 
@@ -41,7 +48,8 @@ class Sharpening:
 
     The count is in `optimizer.param_groups[0]`: a checkpoint of the optimizer holds the schedule, and
     `optimizer.load_state_dict` restores μ. A step counts when the optimizer steps: once for accumulated gradients or
-    for several calls of a closure, and not if GradScaler skips it.
+    for several calls of a closure, and not if GradScaler skips it. A fused optimizer skips a step on the device, so the
+    count is a tensor there until someone reads or saves it: no step waits for the device.
 
     A pair with a fixed μ, such as bnn+, stays at it unless you name a start or an end. A missing one of the two is then
     the usual one. Name both, as `start=0.1, end=30`, to train bnn+ with the schedule of bnn++.
@@ -112,18 +120,19 @@ class Sharpening:
         self._hooks = (
             optimizer.register_step_post_hook(self._after_step),
             optimizer.register_load_state_dict_post_hook(self._after_load),
+            optimizer.register_state_dict_pre_hook(self._before_save),
         )
         self._apply()
 
     @property
     def step_count(self) -> int:
         """The number of optimizer steps counted so far, with those of a loaded checkpoint; 0 after `remove()`."""
-        return int(self.optimizer.param_groups[0].get(self._key, 0))
+        return int(self._count)
 
     @property
     def progress(self) -> float:
         """The completed share of `steps - hold`, in [0, 1]; 0 without `steps`."""
-        return 0.0 if self.steps is None else min(1.0, self.step_count / (self.steps - self.hold))
+        return float(self._share)
 
     @property
     def mu(self) -> float | None:
@@ -180,33 +189,63 @@ class Sharpening:
             return domain.fixed, domain.fixed
         return (1.0, None) if self.shape == "cumulative" else (domain.start, domain.end)
 
+    @property
+    def _count(self) -> int | Tensor:
+        count: int | Tensor = self.optimizer.param_groups[0].get(self._key, 0)
+        return count
+
+    @property
+    def _share(self) -> float | Tensor:
+        return 0.0 if self.steps is None else _capped(self._count / (self.steps - self.hold), 1.0)
+
     @torch.no_grad()
     def _apply(self) -> None:
+        share = self._share
         for course in self._courses:
-            course.quantizer.mu.fill_(self._mu(course))
+            course.quantizer.mu.fill_(self._mu(course, share))
 
-    def _mu(self, course: _Course) -> float:
-        start, end, p = course.start, course.end, self.progress
+    def _mu(self, course: _Course, p: float | Tensor) -> float | Tensor:
+        start, end = course.start, course.end
         if self.shape == "cumulative":
-            mu = start + float(self.optimizer.param_groups[course.group].get(self._travelled, 0.0))
-            return mu if end is None else min(end, mu)
+            mu: float | Tensor = start + self.optimizer.param_groups[course.group].get(self._travelled, 0.0)
+            return mu if end is None else _capped(mu, end)
         if self.shape == "constant" or end is None:
             return start
         if self.shape == "exponential":
-            return float(start * (end / start) ** p)
-        return start + (end - start) * (p if self.shape == "linear" else (1 - math.cos(math.pi * p)) / 2)
+            sharper: float | Tensor = start * (end / start) ** p
+            return sharper
+        if self.shape == "cosine":
+            p = (1 - (torch.cos(math.pi * p) if isinstance(p, Tensor) else math.cos(math.pi * p))) / 2
+        return start + (end - start) * p
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not takes_effect(optimizer, kwargs):
             return
-        optimizer.param_groups[0][self._key] = self.step_count + 1
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "a captured step would repeat one value of μ: capture the forward and backward passes alone, and call "
+                "optimizer.step() after each replay"
+            )
+        skip = skipped(optimizer)
+        counts = 1 if skip is None else (skip == 0).long()
+        optimizer.param_groups[0][self._key] = self._count + counts
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
-                group[self._travelled] = group.get(self._travelled, 0.0) + (learning_rate(group) or 0.0)
+                group[self._travelled] = group.get(self._travelled, 0.0) + (learning_rate(group) or 0.0) * counts
         self._apply()
+
+    def _before_save(self, optimizer: Optimizer) -> None:
+        optimizer.param_groups[0][self._key] = self.step_count
+        if self.shape == "cumulative":
+            for group in optimizer.param_groups:
+                group[self._travelled] = float(group.get(self._travelled, 0.0))
 
     def _after_load(self, optimizer: Optimizer) -> None:
         self._apply()
+
+
+def _capped(value: float | Tensor, most: float) -> float | Tensor:
+    return value.clamp(max=most) if isinstance(value, Tensor) else min(most, value)
 
 
 def _require_sense(shape: str, part: str, steps: int | None, end: float | None, hold: int) -> None:

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect._support.arguments import boolean
 from proxconnect.layers import BinaryLayer
 from proxconnect.layers.living import RULE
-from proxconnect.optim.latents import stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import skipped, stepped_layers, takes_effect, unwrapped
 from proxconnect.pairs import Pair, prox
 from proxconnect.quantizer import Quantizer
 
@@ -149,10 +149,12 @@ class UpdateRule:
 
     @torch.no_grad()
     def _overwrite(self) -> None:
+        is_skipped = skipped(self.optimizer)
         for latent, layer in self._overwritten.items():
             if latent.grad is not None:
                 point = prox_point(layer.weight_quantizer, layer.by_channel(latent))
-                latent.copy_(point.reshape(latent.shape))
+                point = point.reshape(latent.shape)
+                latent.copy_(point if is_skipped is None else torch.where(is_skipped != 0, latent, point))
                 layer.weight_quantizer.trained = True  # a schedule should move the μ of a soft P
 
 

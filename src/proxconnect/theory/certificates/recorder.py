@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from proxconnect._support.arguments import whole
 from proxconnect._support.text import some
 from proxconnect.layers import BinaryLayer
-from proxconnect.optim.latents import require_learning_rates, stepped_layers, takes_effect, unwrapped
+from proxconnect.optim.latents import require_learning_rates, skipped, stepped_layers, takes_effect, unwrapped
 from proxconnect.quantizer import Quantizer
 from proxconnect.theory.certificates.trajectory import Trajectory
 
@@ -105,7 +105,7 @@ class Recorder:
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if optimizer is self._optimizer:
-            is_step = takes_effect(optimizer, kwargs)
+            is_step = takes_effect(optimizer, kwargs) and not skipped(optimizer)
             for tape in self._tapes.values():
                 if is_step:
                     tape.before_step(optimizer)
