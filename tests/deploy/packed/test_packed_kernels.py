@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor import metrics
+from torch.nn.functional import gelu, relu
 
 import proxconnect as pc
 from proxconnect import kernels
@@ -238,6 +240,43 @@ def test_it_compiles_without_graph_breaks(image: Tensor) -> None:
     packed = pc.pack(binary())
     compiled = torch.compile(packed, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(image), packed(image))
+
+
+class Block(nn.Module):
+    """Two convolutions, each followed by batch norm, a shortcut and an activation function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(2))
+        self.norm, self.last_norm = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = gelu(self.norm(self.first(x)) + x)
+        return relu(self.last_norm(self.second(x)) + x)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("cpu", marks=pytest.mark.thorough),
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_a_compiler_makes_one_kernel_of_all_that_follows_a_product(device: str) -> None:
+    """So kernels of GPUs need no activation functions in their own epilogues."""
+    torch._dynamo.reset()
+    packed = pc.pack(pc.binarize(Block(), keep=None).eval()).to(device)
+    x = torch.randn(2, 16, 8, 8, device=device).to(memory_format=torch.channels_last)
+    metrics.reset()
+    with torch.no_grad(), torch._inductor.config.patch(force_disable_caches=True):
+        torch.testing.assert_close(torch.compile(packed, fullgraph=True)(x), packed(x))
+    assert metrics.generated_kernel_count == 2
 
 
 def test_an_exported_program_runs_in_a_fresh_process(image: Tensor, tmp_path: Path) -> None:
