@@ -40,7 +40,7 @@ SCALES: tuple[Fault, ...] = (
 SCHEDULE: tuple[Fault, ...] = (
     fault(
         "hold", "the steps of `hold` are part of the rise of μ", "optim/test_sharpening.py",
-        (f"{SRC}/optim/sharpening.py", "self.step_count / (self.steps - self.hold)", "self.step_count / self.steps"),
+        (f"{SRC}/optim/sharpening.py", "self._count / (self.steps - self.hold)", "self._count / self.steps"),
     ),
     fault(
         "resumed-sharpness", "loading an optimizer does not restore μ", "optim/test_sharpening.py",
