@@ -5,6 +5,7 @@ import importlib
 import multiprocessing
 import os
 import runpy
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,8 +21,9 @@ from training.forks import processes
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
-SHORTER = {"language_model": ("bc", "8"), "llama_cpp": ("bc", "2"), "sentence_encoder": ("bnn++", "2")}
-"""Arguments, of which the second is the number of steps of training."""
+SHORTER = {"language_model": ("bc", "8"), "llama_cpp": ("bc", "2"), "sentence_encoder": ("bnn++", "2"),
+           "pretrained_language_model": ("checkpoint", "text.txt", "2")}  # fmt: skip
+"""Arguments, of which the last is the number of steps of training."""
 
 PACKAGES = ("transformers.modeling_utils", "onnxscript.function_libs.torch_lib.ops")
 """Packages that several examples need and that take long to import."""
@@ -48,8 +50,27 @@ def make_networks_shallow() -> None:
     transformers.BertModel.from_pretrained = one_layer(transformers.BertModel.from_pretrained)
 
 
+def write_checkpoint() -> None:
+    """Write what `pretrained_language_model` reads, with random weights, and be the one process of its `torchrun`."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    Path("text.txt").write_text(text := Path(__file__).read_text())
+    learned = ByteLevelBPETokenizer()
+    learned.train_from_iterator([text], vocab_size=300, special_tokens=["</s>"], show_progress=False)
+    PreTrainedTokenizerFast(tokenizer_object=learned._tokenizer, eos_token="</s>").save_pretrained("checkpoint")
+    sizes = {"hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=300, eos_token_id=0, **sizes)).save_pretrained("checkpoint")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+
+
 def be(example: Path, folder: Path) -> None:
     os.chdir(folder)
+    if example.stem == "pretrained_language_model":
+        write_checkpoint()
     sys.argv = [str(example), *SHORTER.get(example.stem, ())]
     runpy.run_path(str(example), run_name="__main__")
 

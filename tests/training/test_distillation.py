@@ -60,6 +60,14 @@ def test_logits_are_learned_by_the_divergence_of_torch(temperature):
     assert_same(distillation(student(X), Y, X), expected, student)
 
 
+def test_each_token_is_an_example():
+    """As in a language model, whose logits are (N, tokens, classes)."""
+    student, teacher, tokens = nn.Linear(4, 3), nn.Linear(4, 3), torch.randn(2, 5, 4)
+    distillation = Distillation(student, teacher, label_weight=0, temperature=2.0)
+    by_rows = distillation(student(tokens.flatten(0, 1)), None, tokens.flatten(0, 1))
+    torch.testing.assert_close(distillation(student(tokens), None, tokens), by_rows)
+
+
 def test_features_are_learned_by_their_cosines_and_projections_with_them():
     student, teacher = pair(width=12)
     student[1].eval()
@@ -246,7 +254,7 @@ def test_what_cannot_be_learned_is_an_error():
         alike(logits, Y, X)
     with torch.no_grad():
         assert alike(student(X), Y, X).isfinite()
-    with pytest.raises(ValueError, match=r"must have one shape \(N, classes\); got \(6, 2\) and \(6, 3\)"):
+    with pytest.raises(ValueError, match=r"\(N, classes\) or \(N, tokens, classes\); got \(6, 2\) and \(6, 3\)"):
         Distillation(student, teacher, label_weight=0)(logits[:, :2], None, X)
     with pytest.raises(TypeError, match=r"the output of the student is a tuple without `logits`"):
         Distillation(student, teacher)((logits, logits), Y, X)

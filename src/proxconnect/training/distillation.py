@@ -107,8 +107,8 @@ class Distillation(nn.Module):
         """Return the loss, a differentiable scalar of float32 or wider.
 
         Args:
-            output: the student's output for `inputs`: logits (N, classes), or a ModelOutput or mapping with `logits`.
-                Without terms of labels and logits it is not read.
+            output: the student's output for `inputs`: logits (N, classes) or (N, tokens, classes), or a ModelOutput or
+                mapping with `logits`. Without terms of labels and logits it is not read.
             targets: as `label_loss` takes them; None if there is no term of labels.
             inputs: the input of the teacher: a tensor, a tuple of arguments or a mapping of keyword arguments.
 
@@ -166,11 +166,13 @@ class Distillation(nn.Module):
             raise
 
     def _divergence(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Return T²·KL(softmax(wanted/T) ‖ softmax(logits/T)), the mean over examples."""
-        if logits.shape != wanted.shape or logits.dim() != 2:
-            raise ValueError("logits of student and teacher must have one shape (N, classes); got "
-                             f"{_shape(logits)} and {_shape(wanted)}")  # fmt: skip
-        log_answers, log_wanted = (log_softmax(each / self.temperature, dim=1) for each in (logits, wanted))
+        """Return T²·KL(softmax(wanted/T) ‖ softmax(logits/T)), the mean over examples, or over their tokens."""
+        if logits.shape != wanted.shape or logits.dim() not in (2, 3):
+            raise ValueError("logits of student and teacher must have one shape (N, classes) or (N, tokens, classes); "
+                             f"got {_shape(logits)} and {_shape(wanted)}")  # fmt: skip
+        log_answers, log_wanted = (
+            log_softmax(each.flatten(0, -2) / self.temperature, dim=1) for each in (logits, wanted)
+        )
         return self.temperature**2 * kl_div(log_answers, log_wanted, reduction="batchmean", log_target=True)
 
     def _mean_distance(self, features: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
