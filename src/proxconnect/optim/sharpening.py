@@ -227,7 +227,7 @@ class Sharpening:
                 "optimizer.step() after each replay"
             )
         skip = skipped(optimizer)
-        counts = 1 if skip is None else (skip == 0).long()
+        counts = 1 if skip is None else (skip == 0).to(torch.float32 if skip.is_mps else torch.float64)
         optimizer.param_groups[0][self._key] = self._count + counts
         if self.shape == "cumulative":
             for group in optimizer.param_groups:
