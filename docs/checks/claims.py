@@ -25,7 +25,7 @@ EIGHT = {
 MOVED = "bnn+ moved"
 """The label of bnn+ in the ledger, whose μ moved in all rows."""
 
-SHARPER = {"bnn++": "bnn++ to 30", "bnn+": "bnn+", MOVED: "bnn+ moved to 30"}
+SHARPER = {"bnn++": "bnn++ to 30", "bnn+": "bnn+ at 0.5", MOVED: "bnn+ moved to 30"}
 """The labels of fine-tuning with the μ that was chosen for it, by those with the μ that was chosen from scratch."""
 
 HEURISTICS = {"bnn++": MOVED, "poly+": "poly", "ede+": "ede", "erf+": "erf moved"}
@@ -49,7 +49,7 @@ def claims(root: Path) -> Mapping[str, Sequence[str]]:
             f"| fine-tuned, 6 epochs, μ chosen for it | {ahead_if_sharper(colours)} |",
         ],
         "studies/bnn_plus_plus/README.md": probe.table(root),
-        "studies/cifar10/README.md": so_far(colours),
+        "studies/cifar10/README.md": [*so_far(colours), *if_mu_moves_otherwise(Study.of(root, "cifar10/sharpness"))],
         "docs/legitimate.md": [methods()],
         "docs/gallery/index.md": [methods().capitalize()],
         "docs/choosing.md": [
@@ -93,7 +93,17 @@ def so_far(study: Study) -> list[str]:
         f"| fine-tuned | {accuracies['FT']} | {ahead['FT']} |",
         f"| fine-tuned, μ chosen for it | {sharper} | {ahead_if_sharper(study)} |",
         f"its soft networks have {study.soft('bnn++', FINE_TUNED)} %",
+        "gains bnn++ {} points {}".format(*study.ahead(SHARPER["bnn++"], "bnn++", FINE_TUNED)[1:].split(maxsplit=1)),
     ]
+
+
+def if_mu_moves_otherwise(study: Study) -> list[str]:
+    """The lines on bnn++ in fine-tuning by the movement of its μ."""
+    lines = []
+    for moves in ("0.3 to 10", "1 to 10", "3 to 10", "0.1 to 30", "0.1 to 100"):
+        ahead = (study.ahead(moves, "0.1 to 10", f"bnn++ {epochs}", "moves") for epochs in (4, 12))
+        lines.append(f"| from {moves} | {' | '.join(ahead)} |")
+    return lines
 
 
 def in_the_study(study: Study) -> list[str]:

@@ -70,16 +70,16 @@ class Study:
         mean, sd = self.spread(labels, less)
         return f"{-mean:.1f} ± {sd:.1f}"
 
-    def lead(self, one: str, other: str, labels: str) -> Lead:
-        """What a pair has more than another, seed by seed."""
-        pairs = [replace(entry, labels={"pair": entry.labels["pair"], "seed": entry.labels["seed"]})
-                 for entry in self.chosen(labels)]  # fmt: skip
-        (found,) = differences(frame(pairs), "pair", one, other).itertuples()
+    def lead(self, one: str, other: str, labels: str, axis: str = "pair") -> Lead:
+        """What a pair, or another label of an axis, has more than another, seed by seed."""
+        rows = [replace(entry, labels={axis: entry.labels[axis], "seed": entry.labels["seed"]})
+                for entry in self.chosen(labels)]  # fmt: skip
+        (found,) = differences(frame(rows), axis, one, other).itertuples()
         return Lead(100 * found.mean, 100 * found.low, 100 * found.high, found.seeds)
 
-    def ahead(self, one: str, other: str, labels: str) -> str:
+    def ahead(self, one: str, other: str, labels: str, axis: str = "pair") -> str:
         """As +0.38 (+0.03 to +0.73)."""
-        lead = self.lead(one, other, labels)
+        lead = self.lead(one, other, labels, axis)
         return f"{signed(lead.mean)} ({signed(lead.low)} to {signed(lead.high)})"
 
     @staticmethod

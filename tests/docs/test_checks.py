@@ -156,8 +156,12 @@ def copied(tmp_path_factory):
     """The pages that claim numbers, and what these were recorded in."""
     folder = tmp_path_factory.mktemp("copied")
     records = [probe.LEDGER, speeds.RECORD, eight_bits.RECORD, results.TECHNIQUES, results.LONG]
-    ledgers = ["studies/fashion-mnist/ledger.jsonl", "studies/cifar10/ledger.jsonl", "docs/networks.jsonl"]
-    for name in [*claims(ROOT), *ledgers, *map(str, records)]:
+    ledgers = [
+        "studies/fashion-mnist/ledger.jsonl",
+        "studies/cifar10/ledger.jsonl",
+        "studies/cifar10/sharpness/ledger.jsonl",
+    ]
+    for name in [*claims(ROOT), *ledgers, "docs/networks.jsonl", *map(str, records)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
