@@ -7,19 +7,13 @@ namespace {
 
 constexpr float ONE = 1;
 
-struct Permuted {
-    using Vector = __m512;
+struct Permuted : Avx512 {
     using Bits = __m512i;
     static constexpr int64_t lanes = 16, groups = 8;
     static constexpr int rows = 6, vectors = 4, halves = 2;
 
     static Vector load(const float* from) { return _mm512_loadu_ps(from); }
     static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
-
-    static Vector scales(const float* from) { return load(from); }
-    static Vector scales(const uint16_t* from) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-    }
 
     static Vector load_part(const float* from, int64_t count) {
         return _mm512_maskz_loadu_ps(first_lanes(count), from);

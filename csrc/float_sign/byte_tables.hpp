@@ -98,7 +98,7 @@ class ByteTile {
     // Add the products of all words to the sums, or those of each group of words times its scales.
     template <bool IN_GROUPS>
     void add(const uint8_t* tables, int64_t group, Sums& sums) const {
-        GroupScales scales(o_, rows_.entries, at_, 0);
+        GroupScales scales(o_.then.output, rows_.entries, at_, 0);
         for (int64_t begin = 0; begin < words_; begin += group) {
             Sums part = {};
             for (int64_t word = begin, next; word < begin + group; word = next) {

@@ -14,8 +14,7 @@ constexpr int64_t SCALED = 32;
 // The scales of the outputs from `output` on, a multiple of eight, for the groups from `group` on.
 class GroupScales {
   public:
-    GroupScales(const FloatOutputs& o, int64_t entries, int64_t output, int64_t group) {
-        const Output& to = o.then.output;
+    GroupScales(const Output& to, int64_t entries, int64_t output, int64_t group) {
         const bool are_halves = to.group_scale == nullptr;
         bytes_ = are_halves ? sizeof *to.half_group_scale : sizeof *to.group_scale;
         apart_ = to.group == 0 ? 0 : entries / to.group * SCALED;

@@ -78,8 +78,11 @@ Quantum quantum_of(uint32_t largest);
 // Apply the epilogue steps, if any, to outputs that are written.
 void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
 
-// Multiply rounded rows by a weight that `kernels.spread_signs` spreads to bytes.
+// Return true if multiply_as_bytes can multiply these rows, and is faster.
 constexpr int64_t MOST_AS_BYTES = 1 << 17;  // entries whose sums of bytes 32 bits hold
+bool suits_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs);
+
+// Multiply rounded rows by tables of sums, or by a weight that `kernels.spread_signs` spreads to bytes.
 void multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs, int32_t threads);
 
 // Multiply rows by panels of a binary weight, of which the first is a multiple of eight.

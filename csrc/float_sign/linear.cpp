@@ -60,10 +60,7 @@ int64_t bytes_of_row(const FloatRows& rows) { return rows.rounds ? words_of(rows
 
 void proxconnect::multiply_by_signs(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                                     int32_t threads) {
-    const bool suits_bytes = rows.entries <= MOST_AS_BYTES && outputs.then.output.group == 0;
-    if (rows.rounds && rows.count >= kernels.weight_only->least_as_bytes && suits_bytes) {
-        return multiply_as_bytes(kernels, rows, outputs, threads);
-    }
+    if (suits_bytes(kernels, rows, outputs)) return multiply_as_bytes(kernels, rows, outputs, threads);
     in_row_blocks(rows.count, bytes_of_row(rows), [&](int64_t begin, int64_t end) {
         FloatRows mine = from_row(rows, begin);
         mine.count = end - begin;

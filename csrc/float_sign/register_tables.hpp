@@ -108,7 +108,7 @@ struct Tile {
     template <int WORDS>
     ALWAYS_INLINE void add_groups(const RowsOfTables<ROWS>& tables, int64_t begin, int64_t end, Sums& sums) const {
         const int64_t group = WORDS == ANY ? words_of(o.then.output.group) : WORDS, last = end / 2;
-        GroupScales scales(o, entries, at, begin / 2 / group);
+        GroupScales scales(o.then.output, entries, at, begin / 2 / group);
         for (int64_t word = begin / 2; word < last;) {
             const int64_t next = WORDS == ANY ? least((word / group + 1) * group, last) : word + WORDS;
             Sums part = {};

@@ -204,7 +204,7 @@ struct RowTables {
             for (int64_t k = 0, next; k < rows.entries; k = next) {
                 next = least(k + 4 * GROUPS, (k / shared + 1) * shared);
                 const int64_t groups = (next - k + 3) / 4;
-                const GroupScales of_group(o, rows.entries, first * PANEL, k / shared);
+                const GroupScales of_group(o.then.output, rows.entries, first * PANEL, k / shared);
                 for (int64_t g = 0; g < groups; ++g) gather(rows, k + 4 * g, entries[g]);
                 for (int64_t g = 0; g < groups; ++g) fill(entries[g], inverse, tables + place(g) * TABLE);
                 for (int64_t p = 0; p < panels; ++p) {

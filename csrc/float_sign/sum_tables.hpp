@@ -2,6 +2,8 @@
 // fill a vector. vpermw looks up one of them for each of 32 outputs, by five bits of the weight.
 #pragma once
 
+#include <type_traits>
+
 #include "epilogue/finished_numbers.hpp"
 #include "float_sign/table_conv.hpp"
 #include "isa/avx512.hpp"
@@ -89,15 +91,18 @@ inline void put_numbers(const uint64_t* const (&panels)[4], int64_t word, int64_
 
 constexpr int64_t TILE_OUTPUTS = 4 * SumTables::LANES;
 
-// The numbers that sums represent. Sums are TILE_OUTPUTS apart.
-struct WholeSums {
-    const int32_t* sums;
+// The numbers that sums represent, which are whole, or floats if groups have scales. Sums are TILE_OUTPUTS apart.
+template <class Sum>
+struct NumbersOfSums {
+    using Vector = std::conditional_t<std::is_same_v<Sum, float>, Floats<Avx512>, Ints<Avx512>>;
+
+    const Sum* sums;
     const float* quantum;
     int64_t apart;
 
     Floats<Avx512> of(int64_t row, int64_t c) const {
-        const Ints<Avx512> exact = loaded<Ints<Avx512>>(sums + row * TILE_OUTPUTS + c);
-        return __builtin_convertvector(exact, Floats<Avx512>) * quantum[row * apart];
+        const Vector sum = loaded<Vector>(sums + row * TILE_OUTPUTS + c);
+        return __builtin_convertvector(sum, Floats<Avx512>) * quantum[row * apart];
     }
 };
 
@@ -117,40 +122,82 @@ struct SumTile {
     // Compute the outputs of pixels from `pixel` on.
     template <int ROWS>
     void add(const RowsOfTables<ROWS>& tables, int64_t words, int64_t pixel) const {
-        alignas(64) int32_t sums[ROWS * TILE_OUTPUTS];
-        constexpr int64_t AT_ONCE = INT16_MAX / (127 * SumTables::ENTRIES);  // words whose sums have 16 bits
-        for (int64_t word = 0, last; word < words; word = last) {
-            last = least(word + AT_ONCE, words);
-            add_words<ROWS>(tables, word, last, sums);
-        }
+        if (then.output.group == 0) put<ROWS, int32_t>(pixel, [&](int32_t* to) { add_all<ROWS>(tables, words, to); });
+        else put<ROWS, float>(pixel, [&](float* to) { add_groups<ROWS>(tables, words, to); });
+    }
+
+    template <int ROWS, class Sum, class Add>
+    void put(int64_t pixel, const Add& add) const {
+        alignas(64) Sum sums[ROWS * TILE_OUTPUTS];
+        add(sums);
         Outputs here = then;
         here.first += pixel;
-        const WholeSums of_pixels = {sums, x.quantum + pixel * x.apart, x.apart};
+        const NumbersOfSums<Sum> of_pixels = {sums, x.quantum + pixel * x.apart, x.apart};
         put_finished<Avx512, 2, ROWS>(of_pixels, ROWS, n, least(WIDTH, end - n), here);
     }
 
-    // Add up words [word, last). Sums of the words before are in memory.
+    static constexpr int64_t AT_ONCE = INT16_MAX / (127 * SumTables::ENTRIES);  // words whose sums have 16 bits
+
     template <int ROWS>
-    void add_words(const RowsOfTables<ROWS>& tables, int64_t word, int64_t last, int32_t* to) const {
-        Sums<ROWS> sums;
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = _mm512_setzero_si512(); });
-        });
-        const __mmask16 added = word > 0 ? 0xffff : 0;
-        for (; word < last; ++word) look_up<ROWS>(tables, tables.offsets[word], numbers + word * NUMBERS * WIDTH, sums);
-        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
-            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
-                int32_t* const place = to + r * TILE_OUTPUTS + v * LANES;
-                add_to(place, added, sums[r][v], _mm512_set1_epi32(1));
-                add_to(place + LANES / 2, added, sums[r][v], _mm512_set1_epi32(1 << 16));
+    void add_all(const RowsOfTables<ROWS>& tables, int64_t words, int32_t* to) const {
+        for (int64_t word = 0, last; word < words; word = last) {
+            last = least(word + AT_ONCE, words);
+            const __mmask16 added = word > 0 ? 0xffff : 0;
+            Sums<ROWS> sums;
+            add_words<ROWS>(tables, word, last, sums);
+            unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                    int32_t* const place = to + r * TILE_OUTPUTS + v * LANES;
+                    add_to(place, added, sums[r][v], _mm512_set1_epi32(1));
+                    add_to(place + LANES / 2, added, sums[r][v], _mm512_set1_epi32(1 << 16));
+                });
             });
-        });
+        }
     }
 
     // Add the even or odd sums to memory, which holds none yet if `added` is 0.
     static void add_to(int32_t* to, __mmask16 added, __m512i sums, __m512i every_other) {
         const __m512i before = _mm512_maskz_load_epi32(added, to);
         _mm512_store_si512(to, _mm512_dpwssd_epi32(before, sums, every_other));
+    }
+
+    // The same of sums of groups of entries times their scales.
+    template <int ROWS>
+    void add_groups(const RowsOfTables<ROWS>& tables, int64_t words, float* to) const {
+        const int64_t group = words_of(then.output.group);
+        GroupScales scales(then.output, words * SumTables::ENTRIES, n, 0);
+        for (int64_t word = 0, last; word < words; word = last) {
+            const int64_t next = (word / group + 1) * group;
+            last = least(word + AT_ONCE, next);
+            const __mmask16 added = word > 0 ? 0xffff : 0;
+            Sums<ROWS> sums;
+            add_words<ROWS>(tables, word, last, sums);
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
+                const __m512 low = scales.vector<Avx512>(v * LANES), high = scales.vector<Avx512>(v * LANES + LANES / 2);
+                unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+                    float* const place = to + r * TILE_OUTPUTS + v * LANES;
+                    add_scaled(place, added, _mm512_slli_epi32(sums[r][v], 16), low);
+                    add_scaled(place + LANES / 2, added, sums[r][v], high);
+                });
+            });
+            if (last == next) scales.go_to_next_group();
+        }
+    }
+
+    // Add sums, which are in the upper halves of words, times their scales.
+    static void add_scaled(float* to, __mmask16 added, __m512i sums, __m512 scale) {
+        const __m512 exact = _mm512_cvtepi32_ps(_mm512_srai_epi32(sums, 16));
+        _mm512_store_ps(to, _mm512_add_ps(_mm512_maskz_load_ps(added, to), _mm512_mul_ps(exact, scale)));
+    }
+
+    // Add up words [word, last).
+    template <int ROWS>
+    ALWAYS_INLINE void add_words(const RowsOfTables<ROWS>& tables, int64_t word, int64_t last,
+                                 Sums<ROWS>& sums) const {
+        unrolled<ROWS>([&](auto r) ALWAYS_INLINE {
+            unrolled<VECTORS>([&](auto v) ALWAYS_INLINE { sums[r][v] = _mm512_setzero_si512(); });
+        });
+        for (; word < last; ++word) look_up<ROWS>(tables, tables.offsets[word], numbers + word * NUMBERS * WIDTH, sums);
     }
 
     template <int ROWS>

@@ -188,7 +188,8 @@ struct GroupScales {
 void linear_in_groups(Draws& draws) {
     const Machine machine(draws);
     const bool rounds = draws.coin();
-    const int64_t m = draws.within(0, 40), n = draws.within(1, 100), group = 64 * draws.within(1, 4);
+    const int64_t m = draws.within(0, 40), n = draws.within(1, draws.coin() ? 100 : 300);
+    const int64_t group = 64 * draws.within(1, 6);
     const int64_t groups = draws.within(1, 4), entries = group * groups, stride = entries + draws.within(0, 3);
     const Guarded<float> x = floats(draws, m * stride, Mood::COMMON);
     const GroupScales scales = GroupScales::drawn(draws, n, groups);

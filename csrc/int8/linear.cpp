@@ -20,6 +20,12 @@ Geometry of_rows(int64_t rows, int64_t entries, int64_t n) {
     return g;
 }
 
+bool suits_sums(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs) {
+    const auto suits = kernels.weight_only->suits_sums;
+    return suits != nullptr && outputs.then.channels == outputs.n &&
+           suits(of_rows(rows.count, rows.entries, outputs.n));
+}
+
 // Rows of floats times a weight in panels of bytes or, if those are null, the outputs' binary weight.
 struct Int8Product {
     const Kernels& kernels;
@@ -28,8 +34,7 @@ struct Int8Product {
     FloatOutputs outputs;
     int64_t step_count = ceil_div(from.entries, STEP), width = step_count * STEP;
     Geometry geometry = of_rows(from.count, from.entries, outputs.n);
-    bool looks_up = panels == nullptr && outputs.then.channels == outputs.n &&
-                    kernels.weight_only->suits_sums != nullptr && kernels.weight_only->suits_sums(geometry);
+    bool looks_up = panels == nullptr && suits_sums(kernels, from, outputs);
     std::vector<Stretch> steps = {};
 
     // Multiply rows [begin, end).
@@ -109,6 +114,11 @@ Status multiply(Int8Product product, int32_t threads) {
 }
 
 }  // namespace
+
+bool proxconnect::suits_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs) {
+    if (!rows.rounds || rows.count < kernels.weight_only->least_as_bytes || rows.entries > MOST_AS_BYTES) return false;
+    return outputs.then.output.group == 0 || suits_sums(kernels, rows, outputs);
+}
 
 void proxconnect::multiply_as_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs,
                                     int32_t threads) {

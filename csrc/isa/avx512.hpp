@@ -9,7 +9,13 @@ namespace proxconnect {
 namespace {
 
 struct Avx512 {
+    using Vector = __m512;
     static constexpr int outputs = 16;
+
+    static Vector scales(const float* from) { return _mm512_loadu_ps(from); }
+    static Vector scales(const uint16_t* from) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
 
     static Floats<Avx512> fma(Floats<Avx512> a, Floats<Avx512> b, Floats<Avx512> c) { return _mm512_fmadd_ps(a, b, c); }
 

@@ -57,7 +57,7 @@ def test_exact_products(instruction_set: str, columns: int, rows: int) -> None:
 @pytest.mark.covering
 @each
 @pytest.mark.parametrize("columns", BORDERS)
-@pytest.mark.parametrize("rows", [1, 8, 9, 33, 129])
+@pytest.mark.parametrize("rows", [1, 8, 9, 33, 225])
 def test_rounded_products_are_those_of_integers(instruction_set: str, columns: int, rows: int) -> None:
     weight, scale, bias = drawn(rows, columns, seed=1), drawn(rows, seed=2), drawn(rows, seed=3)
     for batch in (1, 2, 5, 8, 17, 31, 33):
@@ -66,7 +66,7 @@ def test_rounded_products_are_those_of_integers(instruction_set: str, columns: i
         assert torch.equal(out, twin(x, weight, scale, bias))
 
 
-IN_GROUPS = ((64, 64), (128, 64), (128, 128), (384, 192), (4160, 64), (4096, 1024))
+IN_GROUPS = ((64, 64), (128, 64), (128, 128), (384, 192), (640, 320), (4160, 64), (4096, 1024))
 """The columns, and those of a group: within what is taken at once, across it, and beyond it."""
 
 
@@ -74,7 +74,7 @@ IN_GROUPS = ((64, 64), (128, 64), (128, 128), (384, 192), (4160, 64), (4096, 102
 @each
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(("columns", "size"), IN_GROUPS)
-@pytest.mark.parametrize("rows", [1, 8, 33, 129])
+@pytest.mark.parametrize("rows", [1, 33, 129, 225])
 def test_sums_of_groups_have_scales_of_their_own(
     instruction_set: str, operator: Callable[..., Tensor], columns: int, size: int, rows: int
 ) -> None:
@@ -90,13 +90,16 @@ def test_sums_of_groups_have_scales_of_their_own(
 
 
 @each
-def test_the_result_of_a_group_is_that_of_its_columns(instruction_set: str) -> None:
-    """But for the rounding of one product."""
-    x, weight, scale = drawn(3, 128), drawn(9, 128, seed=1), drawn(9, 1, seed=2)
-    bias = drawn(9, seed=3)
+@pytest.mark.parametrize(("batch", "rows", "columns"), [(3, 9, 128), (17, 225, 640)])
+def test_the_result_of_a_group_is_that_of_its_columns(
+    instruction_set: str, batch: int, rows: int, columns: int
+) -> None:
+    """But for the roundings of a few products."""
+    x, weight, scale = drawn(batch, columns), drawn(rows, columns, seed=1), drawn(rows, 2, seed=2)
+    x[:, columns // 2 :], bias = 0, drawn(rows, seed=3)
     for operator in OPERATORS:
-        grouped = operator(x, made(weight), 9, kernels.group_scales(scale), bias, instruction_set)
-        whole = operator(x, made(weight), 9, scale[:, 0], bias, instruction_set)
+        grouped = operator(x, made(weight), rows, kernels.group_scales(scale), bias, instruction_set)
+        whole = operator(x, made(weight), rows, scale[:, 0], bias, instruction_set)
         assert torch.allclose(grouped, whole, rtol=2**-22, atol=2**-22 * float(whole.abs().max()))
 
 
