@@ -112,7 +112,7 @@ inline float* row_of(const FloatOutputs& o, int64_t row) {
 // for a processor to see that they are read in order.
 template <size_t COUNT>
 ALWAYS_INLINE inline void fetch_ahead(const uint64_t* const (&panels)[COUNT], int64_t word, int64_t words) {
-    constexpr int64_t AHEAD = 16, OTHERS = static_cast<int64_t>(COUNT) - 1;
+    constexpr int64_t AHEAD = 32, OTHERS = static_cast<int64_t>(COUNT) - 1;
     const int64_t later = word + least(AHEAD, words), at = (later < words ? later : later + OTHERS * words) * PANEL;
     for (const uint64_t* const panel : panels) __builtin_prefetch(panel + at);
 }
