@@ -161,7 +161,7 @@ struct SumTile {
         _mm512_store_si512(to, _mm512_dpwssd_epi32(before, sums, every_other));
     }
 
-    // The same of sums of groups of entries times their scales.
+    // Add up sums of groups of entries times their scales.
     template <int ROWS>
     void add_groups(const RowsOfTables<ROWS>& tables, int64_t words, float* to) const {
         const int64_t group = words_of(then.output.group);
