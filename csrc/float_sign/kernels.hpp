@@ -78,8 +78,9 @@ Quantum quantum_of(uint32_t largest);
 // Apply the epilogue steps, if any, to outputs that are written.
 void take_steps(const Kernels& kernels, int64_t rows, const FloatOutputs& outputs);
 
-// Return true if multiply_as_bytes can multiply these rows, and is faster.
 constexpr int64_t MOST_AS_BYTES = 1 << 17;  // entries whose sums of bytes 32 bits hold
+
+// Return true if multiply_as_bytes can multiply these rows, and is faster.
 bool suits_bytes(const Kernels& kernels, const FloatRows& rows, const FloatOutputs& outputs);
 
 // Multiply rounded rows by tables of sums, or by a weight that `kernels.spread_signs` spreads to bytes.
