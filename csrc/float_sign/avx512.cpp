@@ -1,5 +1,6 @@
 // AVX-512. vpermps looks up one of sixteen floats for each lane, vpermw one of 32 whole numbers.
 #include "float_sign/sum_tables.hpp"
+#include "float_sign/word_tables.hpp"
 #include "isa/avx512.hpp"
 
 namespace proxconnect {
@@ -87,7 +88,9 @@ struct Permuted : Avx512 {
 void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     constexpr int64_t FLOATS_COUNT_TO = 1 << 17;  // entries within ±127, of which floats hold every sum
     if (given.rounds && given.entries > FLOATS_COUNT_TO) return avx2_weight_only.multiply(given, outputs);
-    multiply_by_register_tables<Permuted>(with_quanta(given), outputs);
+    const FloatRows rows = with_quanta(given);
+    if (rows.rounds && __builtin_cpu_is("amd")) multiply_by_rounded_tables<WordTables, Permuted, 4>(rows, outputs);
+    else multiply_by_register_tables<Permuted>(rows, outputs);
     take_steps(avx512_vnni_kernels, given.count, outputs);
 }
 

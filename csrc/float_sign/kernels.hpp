@@ -1,7 +1,7 @@
 // Products of floats with a binary weight: the kernels' arguments, and helpers they share. Tables avoid
 // multiplications: four entries of a row have 16 sums ±a±b±c±d, and four bits of the weight select one. row_tables.hpp,
-// register_tables.hpp and table_conv.hpp look sums up, and sum_tables.hpp those of rounded entries. amx.cpp and
-// int8/linear.cpp multiply instead, where that is faster.
+// register_tables.hpp and table_conv.hpp look sums up; rounded_tables.hpp (few rows) and sum_tables.hpp those of rounded
+// entries. amx.cpp and int8/linear.cpp multiply instead, where that is faster.
 #pragma once
 
 #include <cstdint>
@@ -109,13 +109,13 @@ inline float* row_of(const FloatOutputs& o, int64_t row) {
     return o.then.y + (o.then.first + o.row + row) * o.then.channels + o.channel;
 }
 
-// Fetch what a tile of COUNT panels reads several words later, there or in the next tile. Rows of panels are too short
-// for a processor to see that they are read in order.
+// Fetch what a tile of COUNT panels reads several words later, there or in the next tile, to the second cache. Rows of
+// panels are too short for a processor to see that they are read in order.
 template <size_t COUNT>
 ALWAYS_INLINE inline void fetch_ahead(const uint64_t* const (&panels)[COUNT], int64_t word, int64_t words) {
     constexpr int64_t AHEAD = 32, OTHERS = static_cast<int64_t>(COUNT) - 1;
     const int64_t later = word + least(AHEAD, words), at = (later < words ? later : later + OTHERS * words) * PANEL;
-    for (const uint64_t* const panel : panels) __builtin_prefetch(panel + at);
+    for (const uint64_t* const panel : panels) __builtin_prefetch(panel + at, 0, 2);
 }
 
 // Adding 1.5·2^23 rounds a number like std::rint, and leaves the whole number in the last bits.
