@@ -34,7 +34,7 @@ class Room:
     def show(self, layer: Any) -> None:
         """Let the layer of a cache see one more token, whose key and value were written."""
         self.tokens += 1
-        self._shown = self.keys[:, :, : self.tokens], self.values[:, :, : self.tokens]
+        self._shown = self.keys.narrow(2, 0, self.tokens), self.values.narrow(2, 0, self.tokens)
         layer.keys, layer.values = self._shown
 
 
