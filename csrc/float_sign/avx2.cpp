@@ -91,7 +91,8 @@ void multiply(const FloatRows& given, const FloatOutputs& outputs) {
     first.count = many;
     multiply_by_row_tables<Permuted>(first, outputs);
     void (*const multiply_few)(const FloatRows&, const FloatOutputs&) =
-        rows.rounds ? multiply_by_rounded_tables<ByteTables, Permuted, 4> : multiply_by_register_tables<Permuted, Permuted::rows>;
+        rows.rounds ? multiply_by_rounded_tables<ByteTables, Permuted, 4>
+                    : multiply_by_register_tables<Permuted, Permuted::rows>;
     multiply_few(from_row(rows, many), from_row(outputs, many));
     take_steps(avx2_kernels, rows.count, outputs);
 }

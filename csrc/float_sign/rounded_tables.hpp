@@ -1,9 +1,10 @@
 // Few rounded rows by tables of their sums. Four entries within ±127 have 16 sums ±a±b±c±d of 16 bits, one of which four
 // bits of the weight select, for 32 outputs at once.
 //
-// T has: BYTES, the size of a table; `put`, which makes the table of four bytes; Weight, a word of 32 outputs; Sums of
-// 16 bits; and `add_word`, which adds the products of a word of ROWS rows. V has the vectors of floats of
-// register_tables.hpp, and Sums `add_to`, which adds them to vectors of floats.
+// T has: BYTES, the size of a table; `put`, which makes the table of four bytes; Weight, whose `load` arranges a word of
+// 32 outputs; Sums of 16 bits, whose `add_to` adds them to vectors of floats; `add_word`, which adds the products of a
+// word of ROWS rows; and `blocks`, the number of 32 outputs that share loads of tables. V has the vectors of floats of
+// register_tables.hpp.
 #pragma once
 
 #include "float_sign/group_scales.hpp"
@@ -11,7 +12,7 @@
 namespace proxconnect {
 namespace {
 
-constexpr int64_t FOURS = 16;                                // of a word
+constexpr int64_t FOURS = 16;                              // of a word
 constexpr int64_t WORDS_AT_ONCE = INT16_MAX / (64 * 127);  // whose sums have 16 bits
 
 // Make the tables of a row of `words` words. Entries after the last are 0.

@@ -68,7 +68,7 @@ struct WordTables {
     using Weight = Sixteens;
     using Sums = WordSums;
     static constexpr int64_t BYTES = 64;
-    static constexpr int blocks = 2;  // that share a load of a table
+    static constexpr int blocks = 2;
 
     // Write ±a±b±c±d for four bytes: sum i adds entry k if bit k of i is set, else subtracts it. Products of bytes have
     // an unsigned factor, so entries get 128, and sums start without it.
