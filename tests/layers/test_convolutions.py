@@ -145,7 +145,7 @@ def agree(layer: BinaryLayer, x: Tensor, output: Tensor, latent: Tensor, expecte
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-@settings(max_examples=70)
+@settings(max_examples=35)
 @given(data=st.data())
 def test_a_convolution_is_torch_s_on_the_twin_s_weight_and_input(dims: int, data: st.DataObject) -> None:
     case = data.draw(convolutions(dims))
@@ -165,7 +165,7 @@ def test_a_convolution_is_torch_s_on_the_twin_s_weight_and_input(dims: int, data
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("by_size", [False, True])
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_transposed_convolution_is_torch_s_on_the_twin_s_weight(
     dims: int, by_size: bool, data: st.DataObject

@@ -1,5 +1,6 @@
 """Every recipe, with every overlay that may go over it, on small pictures in the file formats of its data set."""
 
+import functools
 import io
 import re
 import shlex
@@ -71,6 +72,7 @@ def files(recipe, overlays):
     return [word for path in paths for word in ("--config", str(path))]
 
 
+@functools.cache
 def read(recipe):
     return yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
 
