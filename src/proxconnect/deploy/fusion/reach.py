@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import _lru_cache_wrapper, cache, cached_property, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -44,7 +44,7 @@ class Reach:
         self.caches: list[Any] = []  # functions behind `functools.cache`
         self.tensors: list[Tensor] = []
         self.unseen = ""
-        self._classes: list[type] = []
+        self._classes: dict[type, None] = {}
         self._libraries: list[ModuleType] = []
         self._seen: dict[int, Any] = {}
         followed = {*through}
@@ -70,22 +70,33 @@ class Reach:
         return {*names, *self.attributes, *((id(whole), "") for whole in wholes)}
 
     def _resolve(self) -> None:
-        """Visit the attributes whose names occur in the code, until that finds no more names and values."""
-        before = -1
-        while before != (before := len(self.names) + len(self._seen)):
-            for library in [*self._libraries]:
-                self._read_globals(vars(library), self.names)
-            for attributes, module, label in [*self.owners]:
-                for name in [name for name in attributes if name in self.names]:
+        """Visit the attributes whose names occur in the code, until that finds no more names, objects and classes.
+
+        Each round looks for new names in all that is known, and for all names in what is new.
+        """
+        asked: set[str] = set()
+        begun = 0, 0, 0
+        while True:
+            names, holders = {*self.names}, ([*self._libraries], [*self.owners], [*self._classes])
+            new, ends = names - asked, (len(holders[0]), len(holders[1]), len(holders[2]))
+            if not new and ends == begun:
+                return
+            for at, library in enumerate(holders[0]):
+                self._read_globals(vars(library), new if at < begun[0] else names)
+            for at, (attributes, module, label) in enumerate(holders[1]):
+                for name in _among(attributes, new if at < begun[1] else names):
                     self._visit(attributes[name], module, f"{label}.{name}")
-            for cls in [*self._classes]:
-                is_object = not issubclass(cls, nn.Module)  # whose operators may run
-                for name, value in [*vars(cls).items()]:
-                    is_operator = is_object and name.startswith("__") and name != "__init__"
-                    if name in self.names or (is_operator and (isinstance(value, FunctionType) or _parts(value))):
-                        self._visit(value, None, label := f"{cls.__name__}.{name}")
-                        if not hasattr(type(value), "__get__") and not name.startswith("__"):
-                            self.attributes[id(cls), name] = cls, name, label
+            for at, cls in enumerate(holders[2]):
+                found = _among(vars(cls), new) if at < begun[2] else _among(vars(cls), names | _operators(cls))
+                for name in found:
+                    self._visit_of_class(cls, name)
+            asked, begun = names, ends
+
+    def _visit_of_class(self, cls: type, name: str) -> None:
+        value, label = vars(cls)[name], f"{cls.__name__}.{name}"
+        self._visit(value, None, label)
+        if not hasattr(type(value), "__get__") and not name.startswith("__"):
+            self.attributes[id(cls), name] = cls, name, label
 
     def _visit(self, value: Any, module: nn.Module | None, label: str) -> None:
         """Add a value and what it holds; `module` holds the value, and messages call it `label`."""
@@ -123,7 +134,7 @@ class Reach:
             self.unseen = self.unseen or f"{label}, a {cls.__name__}"
 
     def _add_classes(self, cls: type) -> None:
-        self._classes += [base for base in cls.__mro__ if base not in self._classes and _is_followed(base.__module__)]
+        self._classes |= {base: None for base in cls.__mro__ if _is_followed(base.__module__)}
 
     def _read(self, function: FunctionType) -> None:
         """Add the names in a function's code, and what its globals, closure and defaults hold."""
@@ -146,6 +157,18 @@ class Reach:
         self.globals.setdefault(id(namespace), (namespace, set()))[1].update(names)
         for name in [name for name in names if name in namespace]:
             self._visit(namespace[name], None, f"the global {name}")
+
+
+def _among(attributes: Mapping[str, Any], names: Container[str]) -> list[str]:
+    return [name for name in attributes if name in names]
+
+
+def _operators(cls: type) -> set[str]:
+    """Return the names of the operators of a class of objects other than modules, which may run without their name."""
+    if issubclass(cls, nn.Module):
+        return set()
+    named = {name: value for name, value in vars(cls).items() if name.startswith("__") and name != "__init__"}
+    return {name for name, value in named.items() if isinstance(value, FunctionType) or _parts(value)}
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
