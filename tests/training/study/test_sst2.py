@@ -57,8 +57,8 @@ def sentences(data):
 
 
 def configuration(data, mode, start=None):
-    """Return the configuration of the first row of the study in this mode, of two epochs on these data."""
-    rows = [row for row in rows_of(Grid.read(FOLDER / "core.yaml")) if row.labels["mode"] == mode]
+    """Return the configuration of the first row of the trials in this mode, of two epochs on these data."""
+    rows = [row for row in rows_of(Grid.read(FOLDER / "trials.yaml")) if row.labels["mode"] == mode]
     return rows[0].configuration | {"data": data, "epochs": 2, "start": start and str(start)}
 
 
@@ -94,19 +94,19 @@ def test_binary_inputs_that_have_two_values_are_fitted_exactly():
     torch.testing.assert_close(network.eval()(x[:, :6]), before(x[:, :6]))
 
 
-def test_each_row_starts_from_the_one_before_and_packs_what_it_trained(tiny, data, tmp_path):
-    previous, checkpoint = None, None
-    for mode in ("float", "BW", "BWA"):
-        measured, content = run(tiny, configuration(data, mode, checkpoint) | {"epochs": 1}, tmp_path / mode)
-        checkpoint = tmp_path / mode / "last.ckpt"
+def test_each_row_starts_from_another_and_packs_what_it_trained(tiny, data, tmp_path):
+    previous = None
+    for mode, before in (("float", None), ("BW", "float"), ("BWA", "BW"), ("BWA at once", "float")):
+        start, checkpoint = before and tmp_path / before / "last.ckpt", tmp_path / mode / "last.ckpt"
+        measured, content = run(tiny, configuration(data, mode, start) | {"epochs": 1}, tmp_path / mode)
         assert [entry["epoch"] for entry in measured["curve"]] == [1.0]
         assert measured["steps"] == 3
         accuracies = measured["accuracy"]
         assert mode == "float" or accuracies["packed"] == accuracies["hard"]
         network = import_module("studies.sst2.networks").trained(checkpoint)
         layers = [module for module in network.modules() if isinstance(module, BinaryLayer)]
-        assert len(layers) == {"float": 0, "BW": 6, "BWA": 6}[mode]
-        assert all((layer.input_shift is not None) == (mode == "BWA") for layer in layers)
+        assert len(layers) == (0 if mode == "float" else 6)
+        assert all((layer.input_shift is not None) == mode.startswith("BWA") for layer in layers)
         words = "bert.embeddings.word_embeddings.weight"
         assert mode == "float" or torch.equal(content["network"][words], previous[words])
         previous = content["network"]
@@ -125,7 +125,7 @@ def test_half_of_the_encoder_can_stay_float(tiny, data):
 def test_a_row_that_was_stopped_resumes_to_the_bit(tiny, data, sentences, tmp_path):
     new_run = import_module("studies.sst2.row").Run
     new_run(configuration(data, "float"), tmp_path, sentences, lambda progress: None).train()
-    settings = configuration(data, "BWA", (tmp_path / "last.ckpt").rename(tmp_path / "float.ckpt"))
+    settings = configuration(data, "BWA at once", (tmp_path / "last.ckpt").rename(tmp_path / "float.ckpt"))
     whole = new_run(settings, tmp_path, sentences, lambda progress: None)
     whole.train()
     (tmp_path / "last.ckpt").unlink()
