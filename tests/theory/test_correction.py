@@ -265,7 +265,7 @@ def test_it_compiles_whole() -> None:
 
 
 def test_it_is_pickled_with_its_table() -> None:
-    pair = corrected(arctan)
+    pair = correct(arctan, "mine")
     again = pickle.loads(pickle.dumps(pair))
     assert again == pair
     assert torch.equal(again.forward(LINE, 3.0), pair.forward(LINE, 3.0))
