@@ -46,8 +46,8 @@ def pack(
             off by at most scale · n · s/2, with a root mean square of scale · s · √(n/12).
         remainder: the form of `nn.Linear`, `nn.Conv2d` and `nn.Embedding` layers that are not binary. "int8" gives them
             8-bit weights and inputs, and embeddings 8-bit rows. `Int8Product` and `Int8Embedding` in
-            `proxconnect.deploy.packed.layers.int8` bound the error. Subclasses stay float, and so do layers whose
-            weight is shared or used by other modules. Files keep it.
+            `proxconnect.deploy.packed.layers.int8` bound the error. A tied head and embedding share their 8 bits.
+            Subclasses stay float, and so do layers whose weight another kind of module uses. Files keep it.
         vectors: "float16" rounds float32 vectors (scales, biases, norms, position embeddings) to float16 values, except
             those that float16 cannot hold to 2⁻¹⁰. They stay float32 in memory and take 16 bits in the file.
         floats: what computes float convolutions, layer norms, GELUs and plain attention (no mask, not causal) in

@@ -9,13 +9,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 import proxconnect as pc
 from proxconnect import kernels
 from proxconnect.deploy.packed import PackedFileError, load_layers, pack_layers, save
-from proxconnect.deploy.packed.layers.int8 import Int8Conv2d, Int8Layer, Int8Linear, error, levels_of, scale_of
+from proxconnect.deploy.packed.layers.int8 import (
+    Int8Conv2d,
+    Int8Embedding,
+    Int8Layer,
+    Int8Linear,
+    error,
+    levels_of,
+    scale_of,
+)
 from proxconnect.layers import BinaryConv2d, BinaryLinear
 
 
@@ -145,7 +154,7 @@ def test_which_layers_become_8_bit_ones() -> None:
     model["tied"].weight = model["embedding"].weight
     model["again"] = model["linear"]
     packed = pack_layers(model, remainder="int8")
-    assert [n for n, m in packed.named_modules() if isinstance(m, Int8Layer)] == ["linear"]
+    assert [n for n, m in packed.named_modules() if isinstance(m, Int8Layer)] == ["linear", "tied", "embedding"]
     assert packed["again"] is packed["linear"]
 
 
@@ -231,11 +240,55 @@ def test_embeddings(dtype: torch.dtype, vectors: Any, tmp_path: Path) -> None:
     assert pc.hard_state_dict(packed)["words.weight"].equal(packed.words.weight)
 
 
-def test_an_embedding_that_is_tied_stays_float() -> None:
-    model = binary_words()
-    model.again = nn.Linear(6, 11, bias=False)
-    model.again.weight = model.words.weight
-    assert type(pack_layers(model, remainder="int8").words) is nn.Embedding
+class Tied(nn.Module):
+    """An embedding, a binary layer, and a head with the weight of the embedding."""
+
+    def __init__(self, words: nn.Module | None = None) -> None:
+        super().__init__()
+        self.words = words or nn.Embedding(11, 6)
+        self.inner = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 11)
+        self.head.weight = self.words.weight
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.head(self.inner(self.words(numbers)))
+
+
+def binary_tied(words: nn.Module | None = None) -> Tied:
+    model = Tied(words)
+    BinaryLinear.convert(model.inner)
+    return model.eval()
+
+
+@pytest.mark.parametrize("vectors", ["float32", "float16"])
+def test_a_tied_head_and_embedding_share_their_8_bits_wherever_they_go(vectors: Any, tmp_path: Path) -> None:
+    model, numbers = binary_tied(), torch.randint(11, (3, 7))
+    packed = pc.pack(model, remainder="int8", vectors=vectors)
+    pc.save(packed, tmp_path / "a")
+    loaded = pc.load(tmp_path / "a", Tied())
+    pc.save(loaded, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with safe_open(tmp_path / "a", "pt") as file:
+        assert sum(name.endswith("levels") for name in file.keys()) == 1  # noqa: SIM118  # no mapping
+    apart = binary_tied()
+    apart.head.weight = nn.Parameter(model.words.weight.detach().clone())
+    apart.load_state_dict(model.state_dict())
+    untied = pc.pack(apart, remainder="int8", vectors=vectors)
+    for network in (packed, loaded, copy.deepcopy(packed)):
+        assert isinstance(network.words, Int8Embedding)
+        assert network.head.levels is network.words.levels
+        assert network.head.scale is network.words.scale
+        assert torch.equal(network(numbers), untied(numbers))
+    floats = Tied()
+    floats.load_state_dict(pc.hard_state_dict(loaded), strict=True)
+    assert torch.equal(floats.head.weight, packed.words.weight)
+
+
+def test_a_weight_that_a_module_writes_to_stays_float_in_all_that_share_it() -> None:
+    packed = pack_layers(binary_tied(nn.Embedding(11, 6, max_norm=1.0)), remainder="int8")
+    assert type(packed.words) is nn.Embedding
+    assert type(packed.head) is nn.Linear
+    assert packed.head.weight is packed.words.weight
 
 
 def test_an_embedding_is_within_its_bound_in_a_proof() -> None:

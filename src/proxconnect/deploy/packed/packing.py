@@ -65,8 +65,10 @@ def pack_layers(
 
 
 def _source(layer: nn.Module) -> tuple[int, int]:
-    """Return the ids of what makes the weight of a layer: tied layers share their latent and their quantizer."""
-    return id(layer._parameters.get("latent", layer)), id(layer._modules.get("weight_quantizer"))
+    """Return the ids of what makes the weight of a layer: tied layers share it, or their latent and quantizer."""
+    parameters = layer._parameters
+    source = parameters.get("latent", parameters.get("weight", None))
+    return id(layer if source is None else source), id(layer._modules.get("weight_quantizer"))
 
 
 def _fill(form: CompactLayer, layer: nn.Module, vectors: Vectors, twin: CompactLayer) -> None:
@@ -141,18 +143,16 @@ def _packable(name: str, layer: BinaryLayer) -> LayerSpec:
 
 
 def _remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
-    """Return the specs of the 8-bit forms of float layers that own their weight and do not write to it."""
-    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    """Return the specs of the 8-bit forms of float layers that share their weights with no other kinds of modules."""
     bypassed = takers(model)
+    suited = {name: layer for name, layer in model.named_modules() if layer not in bypassed and _has_8_bit_form(layer)}
+    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    owners.subtract(id(layer._parameters["weight"]) for layer in suited.values())
     found = {}
-    for name, layer in model.named_modules():
-        if type(layer) not in INT8 or layer in bypassed or "forward" in vars(layer):
-            continue
-        weight, padding = layer._parameters.get("weight"), getattr(layer, "padding", ())
-        if type(weight) is not nn.Parameter or owners[id(weight)] > 1 or getattr(layer, "max_norm", None) is not None:
-            continue
-        is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)
-        if weight.dtype not in FLOAT_TYPES or not weight.numel() or is_cropping:
+    for name, layer in suited.items():
+        weight = layer._parameters["weight"]
+        assert weight is not None
+        if owners[id(weight)]:
             continue
         if weight.is_meta or not bool(weight.isfinite().all()):
             fault = "is on the meta device" if weight.is_meta else "has NaN or infinite entries"
@@ -161,3 +161,14 @@ def _remaining(model: nn.Module) -> dict[nn.Module, LayerSpec]:
         kind = INT8[type(layer)].kind
         found[layer] = LayerSpec(kind, tuple(weight.shape), dtype=weight.dtype, geometry=geometry_of(layer))
     return found
+
+
+def _has_8_bit_form(layer: nn.Module) -> bool:
+    """Return True if the layer is of a kind that has one, and only reads its weight, a parameter of floats."""
+    if type(layer) not in INT8 or "forward" in vars(layer) or getattr(layer, "max_norm", None) is not None:
+        return False
+    weight, padding = layer._parameters.get("weight"), getattr(layer, "padding", ())
+    if type(weight) is not nn.Parameter or weight.dtype not in FLOAT_TYPES or not weight.numel():
+        return False
+    is_cropping = isinstance(padding, tuple) and any(size < 0 for size in padding)
+    return not is_cropping
