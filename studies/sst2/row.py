@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from studies import checkpoint
 from studies.sst2 import networks
 from studies.sst2.inputs import fit_inputs
 from studies.sst2.sentences import Batch, Sentences
@@ -13,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import proxconnect as pc
-from proxconnect._support.atomic import replacing
 from proxconnect.training import Distillation
 from proxconnect.training.binarization import Course
 from proxconnect.training.schedules import Cosine
 
-CHECKPOINT = "last.ckpt"
 PACKED = "network.safetensors"
 
 FITTED = 256
@@ -76,11 +75,9 @@ class Run:
         self, configuration: dict[str, Any], folder: Path, sentences: Sentences, on_progress: Callable[[Progress], None]
     ) -> None:
         self.configuration, self.sentences, self.on_progress = configuration, sentences, on_progress
-        self.path, self.epochs = folder / CHECKPOINT, configuration["epochs"]
+        self.path, self.epochs = folder / checkpoint.NAME, configuration["epochs"]
         self.seed, self.size = configuration["seed_everything"], configuration["data"]["batch_size"]
         self.steps = self.epochs * -(-len(sentences.labels) // self.size)
-        self.curve: list[dict[str, float]] = []
-        self.seconds = 0.0
         torch.manual_seed(self.seed)
         binary, start = configuration["binary"], configuration["start"] and Path(configuration["start"])
         self.network = networks.build(binary, start)
@@ -89,8 +86,9 @@ class Run:
         options = configuration["distillation"]
         self.distillation = self._distil(networks.trained(start), options["states"]) if options else None
         self._prepare()
-        if self.path.exists():
-            self._resume()
+        content = checkpoint.resume(self.path, self._state())
+        self.curve: list[dict[str, float]] = content.get("curve", [])
+        self.seconds: float = content.get("seconds", 0.0)
 
     def _prepare(self) -> None:
         """Make the optimizer, its schedule and that of μ."""
@@ -125,7 +123,9 @@ class Run:
                 self.on_progress(((epoch - 1) * (self.steps // self.epochs) + len(losses), self.steps))
             self.seconds += time.perf_counter() - before
             self.curve.append({"epoch": float(epoch), "loss": float(torch.stack(losses).mean())})
-            self._write()
+            checkpoint.write(
+                self.path, self._state(), binary=self.configuration["binary"], curve=self.curve, seconds=self.seconds
+            )
         if self.distillation:
             self.distillation.remove()
 
@@ -143,15 +143,3 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         return {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
-
-    def _write(self) -> None:
-        content = {name: part.state_dict() for name, part in self._state().items()}
-        content |= {"binary": self.configuration["binary"], "curve": self.curve, "seconds": self.seconds}
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
-
-    def _resume(self) -> None:
-        content = torch.load(self.path, weights_only=True)
-        for name, part in self._state().items():
-            part.load_state_dict(content[name])
-        self.curve, self.seconds = content["curve"], content["seconds"]

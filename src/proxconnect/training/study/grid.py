@@ -18,7 +18,7 @@ USUAL_RUN = "proxconnect.training.row:run_row"
 
 _OF_BLOCKS = ("exclude", "set")
 
-FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "seconds", "packed_bytes")
+FIGURES = ("accuracy.reestimated", "accuracy.hard", "accuracy.soft", "loss.hard", "seconds", "packed_bytes")
 """The measured numbers that have columns in frames of results."""
 
 OTHER_COLUMNS = (*FIGURES, *["curve", "figure", "seeds", "mean", "sd", "axis", "one", "other", "low", "high"])

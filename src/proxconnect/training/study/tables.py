@@ -146,6 +146,7 @@ QUANTITIES = (
     Quantity(
         "accuracy.soft", "Points lost by hardening: soft less hard, batch norm re-estimated", percent, REESTIMATED
     ),
+    Quantity("loss.hard", "Loss of the hard network", lambda mean, sd, _: with_sd(mean, sd, 3)),
     Quantity("seconds", "Seconds of training and validation", lambda mean, sd, _: with_sd(mean, sd, 0)),
     Quantity("packed_bytes", "Bytes of the packed file", lambda mean, *_: f"{mean:,.0f}"),
 )
