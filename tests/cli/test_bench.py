@@ -234,10 +234,11 @@ def test_an_attention_is_one_layer_with_its_projections(theirs, capsys):
 @pytest.mark.usefixtures("without_engines", "without_memory")
 def test_a_language_model_writes(theirs, capsys):
     arguments = ["theirs:writing", "--prompt", "6", "--tokens", "3", "--batch", "1"]
-    found = measured(capsys, *arguments, "--group-size", "32")
-    assert found["group_size"] == 32
-    assert found["layers"][0]["packed_bytes"] == 64 * 64 // 8 + 4 * 64 * 2  # signs, and two scales for each of 64 rows
-    assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 14, 16)
+    found = measured(capsys, *arguments, "--group-size", "32", "--embeddings", "--keep", "lm_head")
+    assert (found["group_size"], found["embeddings"]) == (32, True)
+    for layer, rows in zip(found["layers"], (50, 64), strict=False):  # of the embedding, and of a projection
+        assert layer["packed_bytes"] == rows * 64 // 8 + 4 * rows * 2  # signs, and two scales for each row
+    assert (found["input_shapes"], found["binary_layers"], found["weight_layers"]) == ([[1, 8]], 15, 16)
     writing = found["generation"]
     assert (writing["prompt"], writing["tokens"]) == (6, 3)
     assert [writer["name"] for writer in writing["writers"]] == ["float", "packed", "packed, inputs int8"]

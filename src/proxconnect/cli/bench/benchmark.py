@@ -54,6 +54,8 @@ class Options:
     keep: tuple[str, ...] | None = ("edges",)
     group_size: int | None = None
     """The number of inputs of a linear layer that share a scale, as `pc.binarize` takes it."""
+    embeddings: bool = False
+    """Whether embeddings become binary, too."""
     packing: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `pc.pack`."""
     threads: int = field(default_factory=torch.get_num_threads)
@@ -92,7 +94,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     binary = make_binary(
         copy.deepcopy(model), options.weights, None if options.mode == "BW" else ACTIVATIONS, keep=options.keep,
         accumulator=Accumulator(bits=8, overflow="wrap") if options.mode == "BWAA" else None, example=example,
-        group_size=options.group_size,
+        group_size=options.group_size, embeddings=options.embeddings,
     ).eval()  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="batch norms .* have statistics")  # accuracy is not measured
@@ -102,7 +104,7 @@ def measure(title: str, model: nn.Module, example: Any, options: Options, folder
     plan = cast(Plan, binary.binarization)
     described = {
         "model": title, "mode": options.mode, "weights": options.weights, **options.packing,
-        "keep": options.keep or (), "group_size": options.group_size,
+        "keep": options.keep or (), "group_size": options.group_size, "embeddings": options.embeddings,
         "input_shapes": shapes_of(example), "rounds": options.rounds,
         "binary_layers": len(plan.binary), "weight_layers": len(plan.rows),
         "one_signed": [row.name for row in plan.rows if row.reason == ONE_SIGN],

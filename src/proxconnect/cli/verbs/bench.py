@@ -62,6 +62,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--keep", nargs="*", metavar="NAME", help="layers that stay float, globs, `edges` among them; alone: none; "
         "default: edges, and the network's own")  # fmt: skip
     add("--group-size", type=int, metavar="N", help="inputs of a linear layer that share a scale; default: all")
+    add("--embeddings", action="store_true", help="make embeddings binary too; a tied head needs --keep alone as well")
     add_packing(command)
     add = command.add_argument_group("what is measured").add_argument
     add_input(add)
@@ -115,7 +116,8 @@ def _measured(parsed: argparse.Namespace, say: Say) -> dict[str, Any]:
         raise ValueError(f"give the shape of what {parsed.model} takes with --input, as --input 1 3 224 224, or the "
                          "callable an attribute `example`")  # fmt: skip
     options = Options(
-        weights=parsed.weights, mode=parsed.mode, group_size=parsed.group_size, packing=packing_options(parsed),
+        weights=parsed.weights, mode=parsed.mode, group_size=parsed.group_size, embeddings=parsed.embeddings,
+        packing=packing_options(parsed),
         keep=tuple(subject.keep if parsed.keep is None else parsed.keep) or None, rounds=parsed.rounds,
         threads=parsed.threads or torch.get_num_threads(), batches=tuple(dict.fromkeys(parsed.batch)),
         prompt=parsed.prompt, tokens=parsed.tokens,
