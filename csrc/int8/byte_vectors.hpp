@@ -25,12 +25,23 @@ struct QuadVectors {
     static Vector entries(const uint8_t* from) { return Vector{} + loaded<int32_t>(from); }
 };
 
+// Fetch what one row meets later, `at` bytes from the beginning of COUNT blocks, in these or in the next ones, to the
+// second cache. Blocks are too short for a processor to see that they are read in order.
+template <int COUNT>
+ALWAYS_INLINE inline void fetch_ahead(const int8_t* panels, int64_t at, int64_t apart) {
+    constexpr int64_t AHEAD = 2048;
+    const int64_t later = at + least(AHEAD, apart);
+    const int8_t* const from = panels + (later < apart ? later : later + (COUNT - 1) * apart);
+    unrolled<COUNT>([&](auto block) ALWAYS_INLINE { __builtin_prefetch(from + block * apart, 0, 2); });
+}
+
 // Sum ROWS rows with COUNT blocks. Sums are TILE apart.
 template <class V, int ROWS, int COUNT>
 void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* to) {
     constexpr int64_t SIZE = V::vector_outputs, PARTS = BLOCK / SIZE, FOURS = 4 * BLOCK;
     constexpr int VECTORS = COUNT * PARTS;
     const int64_t apart = block_bytes(rows.step_count);
+    const int8_t* const begin = panels;
     typename V::Vector sums[ROWS][VECTORS];
     unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
         const int8_t* const totals = panels + (v / PARTS + 1) * apart - TOTALS_BYTES;
@@ -42,6 +53,7 @@ void add_tile(const ByteRows& rows, int64_t row, const int8_t* panels, int32_t* 
         const int8_t* weights = panels;
         for (int64_t k = 0; k < rows.steps[j].fours; k += V::fours, x += 4 * V::fours, weights += V::fours * FOURS) {
             unrolled<V::fours>([&](auto four) ALWAYS_INLINE {
+                if constexpr (ROWS == 1) fetch_ahead<COUNT>(begin, weights + four * FOURS - begin, apart);
                 typename V::Vector weight[VECTORS];
                 unrolled<VECTORS>([&](auto v) ALWAYS_INLINE {
                     weight[v] = V::load(weights + four * FOURS + v / PARTS * apart + v % PARTS * 4 * SIZE);
