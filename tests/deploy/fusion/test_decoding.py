@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import proxconnect as pc
 from proxconnect.deploy.fusion import layer_by_layer
+from proxconnect.deploy.fusion.decoding.stack_forward import StackForward
 from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
 from thorough import thorough_but
 
@@ -61,6 +62,21 @@ def count_answers(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return own(self, *args)
 
     monkeypatch.setattr(TokenForward, "_answer", answer)
+    return answers
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of tokens for which all layers ran without their modules, counted into a list."""
+    answers = [0]
+    own = StackForward._answer
+
+    def answer(self: StackForward, *args: Any) -> Any:
+        found = own(self, *args)
+        answers[0] += found is not None
+        return found
+
+    monkeypatch.setattr(StackForward, "_answer", answer)
     return answers
 
 
@@ -143,6 +159,41 @@ def test_follows_every_change() -> None:
     layer.mlp.up_proj = nn.Linear(128, 192)
     agrees()
     assert [forward._kernel is None for forward in forwards(model)] == [True, False]
+
+
+def test_layers_that_have_been_compared_run_without_their_modules(at_once: list[int]) -> None:
+    model, given = packed(), prompt(6)
+    model.generate(**given, **NEW)
+    assert at_once[0] == NEW["max_new_tokens"] - 2  # the prompt runs by modules, and the next token is compared
+    model.generate(**prompt(6, 9), **NEW)  # with padding, which a mask hides
+    assert at_once[0] == NEW["max_new_tokens"] - 2
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert vars(other.model)["_token_forward"].module is other.model
+
+
+@torch.no_grad()
+def test_what_only_modules_can_tell_is_told(at_once: list[int]) -> None:
+    model, given = packed(), prompt(6)
+    model.generate(**given, **NEW)
+    before, layer, seen = at_once[0], model.model.layers[1], []
+    handle = layer.register_forward_hook(lambda *_: seen.append(1))
+    model.generate(**given, **NEW)
+    handle.remove()
+    own = layer.forward
+    layer.forward = lambda *args, **kwargs: [seen.append(1), own(*args, **kwargs)][1]
+    model.generate(**given, **NEW)
+    del layer.forward
+    assert len(seen) == 2 * NEW["max_new_tokens"]
+    cache = model(given["input_ids"], use_cache=True).cache
+    token = {"input_ids": torch.tensor([[5]]), "cache": cache, "position_ids": torch.tensor([[6]])}
+    assert isinstance(model.model(**token, return_dict=False), tuple)
+    assert at_once[0] == before
+    found = model(**token)
+    assert (at_once[0], found.cache.get_seq_length(), found.cache) == (before + 1, 8, cache)
+    model.config.output_hidden_states = True
+    assert len(model(**token).hidden_states) == 3
+    assert len(model(**token, output_hidden_states=True).hidden_states) == 3
+    assert at_once[0] == before + 1
 
 
 def test_hooks_modes_and_other_calls_run_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from torch import nn
 from proxconnect._support.model_context import model_context
 from proxconnect._support.text import some
 from proxconnect.deploy.fusion.binary_products import BITS, STEPS, BinaryProduct
-from proxconnect.deploy.fusion.decoding.architecture import is_decoder_layer
-from proxconnect.deploy.fusion.decoding.token_forward import TokenForward
+from proxconnect.deploy.fusion.decoding.architecture import is_decoder_layer, is_decoder_stack
+from proxconnect.deploy.fusion.decoding.stack_forward import StackForward
+from proxconnect.deploy.fusion.decoding.token_forward import TokenForward, token_forward
 from proxconnect.deploy.fusion.graph_forward import GraphForward
 from proxconnect.deploy.fusion.trace import UntraceableError
 from proxconnect.deploy.packed import PackedLayer
@@ -83,15 +84,18 @@ def fuse(model: nn.Module, floats: Floats | None = None) -> Fusion:
     _visit("", model, regions, reasons, has_fast_floats)
     decoders = {name: module for name, module in model.named_modules() if is_decoder_layer(module)}
     for module in decoders.values():
-        _run_by_tokens(module)
+        _run_by_tokens(module, TokenForward(module, _own_forward(module)))
+    for module in model.modules():
+        if is_decoder_stack(module):
+            _run_by_tokens(module, StackForward(module))
     return Fusion(tuple(regions), reasons, (*decoders,))
 
 
-def _run_by_tokens(module: Any) -> None:
-    """Let a decoder layer run in one call for each new token."""
+def _run_by_tokens(module: Any, forward: TokenForward | StackForward) -> None:
+    """Let a decoder layer, or a model of them, run by `forward` for each new token."""
     cls: Any = type(module)
-    module.__class__ = runs = cls if issubclass(cls, _RunsGraph) else _class_that_runs_graphs(cls)
-    vars(module)["_token_forward"] = TokenForward(module, runs._own_forward)
+    module.__class__ = cls if issubclass(cls, _RunsGraph) else _class_that_runs_graphs(cls)
+    vars(module)["_token_forward"] = forward
 
 
 def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[str, str], has_fast_floats: bool) -> None:
@@ -101,8 +105,7 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
     try:
         if "forward" in vars(module):
             raise UntraceableError("its forward was replaced")
-        own = module._own_forward if isinstance(module, _RunsGraph) else type(module).forward
-        fused = GraphForward(module, own, _fuse_children, has_fast_floats=has_fast_floats)
+        fused = GraphForward(module, _own_forward(module), _fuse_children, has_fast_floats=has_fast_floats)
     except UntraceableError as error:
         reasons[name] = str(error)
         for child_name, child in module.named_children():
@@ -118,6 +121,11 @@ def _visit(name: str, module: nn.Module, regions: list[Region], reasons: dict[st
         _visit(inner, module.get_submodule(target), regions, reasons, has_fast_floats)
 
 
+def _own_forward(module: nn.Module) -> Callable[..., Any]:
+    """Return the forward of the module's class, or of its base class if it runs graphs already."""
+    return module._own_forward if isinstance(module, _RunsGraph) else type(module).forward
+
+
 def _fuse_children(module: nn.Module, has_fast_floats: bool) -> None:
     for child in module.children():
         _visit("", child, [], {}, has_fast_floats)
@@ -128,12 +136,6 @@ def graph_forward(module: nn.Module) -> GraphForward | None:
     fused: GraphForward | None = vars(module).get("_graph_forward")
     # A shallow copy holds the graph of the module that was copied.
     return fused if fused is not None and fused.module is module else None
-
-
-def token_forward(module: nn.Module) -> TokenForward | None:
-    """Return the `TokenForward` of a decoder layer; None for other modules."""
-    forward: TokenForward | None = vars(module).get("_token_forward")
-    return forward if forward is not None and forward.module is module else None
 
 
 @model_context

@@ -8,7 +8,7 @@ from torch import nn
 from proxconnect.deploy.packed.layers.one_bit import KernelLinear
 from proxconnect.kernels.decoder import BinaryWeight, DecoderLayer
 
-_NAMES = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer")
+_ARCHITECTURES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 _ACTIVATIONS = ("SiLU", "SiLUActivation")
 _PROJECTIONS = {
     "query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj", "output": "self_attn.o_proj",
@@ -20,8 +20,18 @@ _NORMS_OF_HEADS = {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_no
 
 def is_decoder_layer(module: nn.Module) -> bool:
     """Return True for a decoder layer of transformers whose forward `DecoderLayer` computes."""
+    return _is_of_transformers(module, "DecoderLayer")
+
+
+def is_decoder_stack(module: nn.Module) -> bool:
+    """Return True for a model of transformers that is an embedding, such decoder layers and a norm."""
+    return _is_of_transformers(module, "Model")
+
+
+def _is_of_transformers(module: nn.Module, kind: str) -> bool:
     cls = type(module)
-    return cls.__name__ in _NAMES and cls.__module__.startswith("transformers.models.")
+    names = [f"{architecture}{kind}" for architecture in _ARCHITECTURES]
+    return cls.__name__ in names and cls.__module__.startswith("transformers.models.")
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:

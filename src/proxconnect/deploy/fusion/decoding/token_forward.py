@@ -24,7 +24,7 @@ _IGNORED = ("position_ids", "use_cache", "cache_position")
 """The arguments of a decoder layer that do not change the answer to one token."""
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
     """The arguments of a call with one new token a sequence: hidden state, angles of its position, mask and cache."""
 
     hidden: Tensor
@@ -56,44 +56,56 @@ class TokenForward:
         token = self._token(args, kwargs)
         if token is None or not self._may_run():
             return None
-        if not self._is_checked:
-            return self._checked(token, args, kwargs)
+        return self.advance(token) if self._is_checked else self._checked(token, args, kwargs)
+
+    def is_ready(self) -> bool:
+        """Return True if the kernel has been compared, and computes all that a call of the layer would."""
+        layer = self.module
+        is_seen = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+        return not (self.is_paused or self._is_given_up or is_seen) and self._may_run() and self._is_checked
+
+    def advance(self, token: Token) -> Tensor:
+        """Return the answer of the kernel, and let the cache hold one more token."""
         room = room_in(token.cached)
         answer = self._answer(token, room)
         room.show(token.cached)
         return answer
+
+    def token(self, hidden: Tensor, angles: tuple[Tensor, Tensor], seen: Tensor | None, cache: Any) -> Token | None:
+        """Return what the kernel takes; None if it does not take the shapes and dtypes of these arguments."""
+        attention: Any = self.module._modules["self_attn"]
+        cached = growing_layer(cache, attention.layer_idx)
+        token = Token(hidden, *angles, seen, cached)
+        if cached is None or cached.keys.shape[0] != len(hidden) or hidden.dtype is not torch.float32:
+            return None
+        return token if self._are_angles(token, attention.head_dim) and self._is_mask(token) else None
 
     def require_comparison(self) -> None:
         """Look for changes of large tensors too before the kernel runs again, as after training."""
         if self._sources is not None:
             self._sources.require_comparison()
 
-    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Token | None:
+    def _token(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Token | None:
         rest = dict(kwargs)
         hidden = args[0] if len(args) == 1 else rest.pop("hidden_states", None)
         angles, seen = rest.pop("position_embeddings", None), rest.pop("attention_mask", None)
         cache = rest.pop("cache", None) or rest.pop("past_key_values", None)
         if len(args) > 1 or type(hidden) is not Tensor or hidden.dim() != 3 or hidden.shape[1] != 1:
             return None
-        if hidden.dtype is not torch.float32 or not isinstance(angles, tuple) or len(angles) != 2 or cache is None:
+        if not isinstance(angles, tuple) or len(angles) != 2 or cache is None:
             return None
         if any(value is not None and value is not False for name, value in rest.items() if name not in _IGNORED):
             return None
-        attention: Any = self.module._modules["self_attn"]
-        cached = growing_layer(cache, attention.layer_idx)
-        token = _Token(hidden, angles[0], angles[1], seen, cached)
-        if cached is None or cached.keys.shape[0] != len(hidden) or not self._are_angles(token, attention.head_dim):
-            return None
-        return token if are_plain(token[:4]) and self._is_mask(token) else None
+        return self.token(hidden, angles, seen, cache) if are_plain((hidden, *angles, seen)) else None
 
     @staticmethod
-    def _are_angles(token: _Token, head_width: int) -> bool:
+    def _are_angles(token: Token, head_width: int) -> bool:
         """Return True if all entries of a head turn, by angles of each sequence or of all."""
         shapes = ((len(token.hidden), 1, head_width), (1, 1, head_width))
         return all(part.shape in shapes and part.dtype is torch.float32 for part in (token.cosine, token.sine))
 
     @staticmethod
-    def _is_mask(token: _Token) -> bool:
+    def _is_mask(token: Token) -> bool:
         """Return True without a mask, and for a bool mask that says which tokens the new one attends to."""
         seen, tokens = token.seen, token.cached.keys.shape[2] + 1
         if seen is None:
@@ -107,12 +119,12 @@ class TokenForward:
             self._kernel, self._is_checked = kernel_of(self.module), False
         return self._kernel is not None and not self._sources.is_in_training() and not self._sources.are_hooked()
 
-    def _answer(self, token: _Token, room: Room) -> Tensor:
+    def _answer(self, token: Token, room: Room) -> Tensor:
         assert self._kernel is not None
         angles = token.cosine, token.sine
         return self._kernel(token.hidden, *angles, room.keys, room.values, room.tokens, token.seen)
 
-    def _checked(self, token: _Token, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _checked(self, token: Token, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """Return the answer of the layer's own forward, after comparing the kernel's with it."""
         room = Room(token.cached.keys, token.cached.values)
         answer = self._answer(token, room)
@@ -142,3 +154,9 @@ class TokenForward:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._own = type(self.module)._own_forward  # type: ignore[attr-defined]  # of the subclasses that run graphs
+
+
+def token_forward(module: nn.Module) -> Any:
+    """Return what runs a module for one new token; None for modules without that, and for shallow copies."""
+    forward = vars(module).get("_token_forward")
+    return forward if forward is not None and forward.module is module else None
