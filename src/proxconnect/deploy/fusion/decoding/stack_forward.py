@@ -1,5 +1,6 @@
 """Run all decoder layers of a language model for one new token by their kernels, without the calls of their modules."""
 
+import functools
 from dataclasses import fields
 from typing import Any
 
@@ -61,7 +62,8 @@ class StackForward:
         for forward, token in zip(forwards, tokens, strict=True):
             assert token is not None
             hidden = forward.advance(token._replace(hidden=hidden))
-        return _output(module.norm(hidden), cache)
+        make_output, cached = _output_and_cache()
+        return make_output(last_hidden_state=module.norm(hidden), **{cached: cache})
 
 
 def _is_one_token(numbers: Any) -> bool:
@@ -74,9 +76,10 @@ def _shows_all(mask: Any) -> bool:
     return mask is None or (type(mask) is Tensor and mask.dim() == 2 and bool(mask.all()))
 
 
-def _output(hidden: Tensor, cache: Any) -> Any:
-    """Return the output of a model of transformers, whose versions differ in what they call the cache."""
+@functools.cache
+def _output_and_cache() -> tuple[Any, str]:
+    """Return the class of what a model of transformers returns, and what that calls the cache in this version."""
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
-    name = next(field.name for field in fields(BaseModelOutputWithPast) if field.name in ("cache", "past_key_values"))
-    return BaseModelOutputWithPast(last_hidden_state=hidden, **{name: cache})
+    names = {field.name for field in fields(BaseModelOutputWithPast)}
+    return BaseModelOutputWithPast, "cache" if "cache" in names else "past_key_values"
