@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
 demo: $(VENV)/ready
 	$(BIN)/proxconnect demo
 
-# The checks, of which mypy needs one processor for a minute, run beside the tests.
+# The checks, of which mypy needs one processor for half a minute, run beside the tests.
 test: $(VENV)/ready
 	$(MAKE) --jobs=2 check tests
 

@@ -66,26 +66,38 @@ def test_no_module_is_shadowed_by_another_name_of_its_package():
         assert [name for name, origin in bound.items() if name in MODULES and origin != name] == []
 
 
-def test_subpackages_are_there_without_an_import_of_their_own():
-    code = (
-        "import proxconnect as pc; print('theory' in dir(pc), pc.theory.correct('bnn+').name, pc.export, pc.training)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("True bnn++ <module 'proxconnect.export'")
+FOREIGN = {
+    "lightning", "matplotlib", "numpy", "rich", "safetensors", "sklearn", "timm", "torchvision", "transformers",
+    "triton",
+}  # fmt: skip
+LATER = {f"proxconnect.{name}" for name in ("cli", "export", "huggingface", "theory", "training")}
+
+FRESH = """
+import sys, torch
+before = set(sys.modules)
+import proxconnect as pc
+print(*(set(sys.modules) - before))
+print('theory' in dir(pc), pc.theory.correct('bnn+').name, pc.export, pc.training)
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh() -> list[str]:
+    """Return a line of modules that `import proxconnect` loads after torch, and one about its subpackages."""
+    ran = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()
+
+
+def test_import_is_light(fresh):
+    """Nothing is imported but torch and what torch imports, and of the library no theory and no commands."""
+    loaded = fresh[0].split()
+    assert "proxconnect.layers" in loaded
+    assert not LATER & set(loaded)
+    assert not FOREIGN & {name.partition(".")[0] for name in loaded}
+
+
+def test_subpackages_are_there_without_an_import_of_their_own(fresh):
+    assert fresh[1].startswith("True bnn++ <module 'proxconnect.export'")
     wrong = "theori"
     with pytest.raises(AttributeError, match=f"module 'proxconnect' has no attribute '{wrong}'"):
         getattr(proxconnect, wrong)
-
-
-def test_the_core_imports_none_of_the_heavy_libraries():
-    code = "import sys, torch; before = set(sys.modules); import proxconnect; print(*(set(sys.modules) - before))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {f"proxconnect.{name}" for name in ("export", "huggingface", "theory", "training")} & set(loaded)
-    assert not {name.partition(".")[0] for name in loaded} & {
-        "lightning",
-        "numpy",
-        "timm",
-        "transformers",
-        "matplotlib",
-        "triton",
-    }

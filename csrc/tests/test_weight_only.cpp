@@ -95,6 +95,13 @@ bool scales_groups(int32_t isa, const Drawn& d, int64_t group, bool rounds, int3
     if (d.multiply(isa, rounds, fused, y, threads)) return false;
     fused.output.group_scale = nullptr, fused.output.half_group_scale = scales.halves.data();
     if (d.multiply(isa, rounds, fused, by_halves, threads) || y != by_halves) return false;
+    std::vector<float> weight;
+    for (int64_t channel = 0; channel < d.n; ++channel) {
+        for (int64_t k = 0; k < d.entries; ++k) {
+            const float scale = scales.floats[scales.place(channel, k / group)];
+            weight.push_back(scale * static_cast<float>(d.sign(channel, k)));
+        }
+    }
     for (int64_t r = 0; r < d.m; ++r) {
         float most = 0x1p-100f;
         for (int64_t k = 0; k < d.entries; ++k) most = std::fmax(most, std::fabs(d.row(r)[k]));
@@ -104,8 +111,8 @@ bool scales_groups(int32_t isa, const Drawn& d, int64_t group, bool rounds, int3
         for (int64_t channel = 0; channel < d.n; ++channel) {
             double sum = d.bias[static_cast<size_t>(channel)], size = std::fabs(sum);
             for (int64_t k = 0; k < d.entries; ++k) {
-                const float by = scales.floats[scales.place(channel, k / group)], value = x[static_cast<size_t>(k)];
-                sum += static_cast<double>(value) * by * d.sign(channel, k), size += std::fabs(value * by);
+                const float value = x[static_cast<size_t>(k)], by = weight[static_cast<size_t>(channel * d.entries + k)];
+                sum += static_cast<double>(value) * by, size += std::fabs(value * by);
             }
             const double slack = size * static_cast<double>(d.entries + 8) * 0x1p-24;
             if (!(std::fabs(y[static_cast<size_t>(r * d.n + channel)] - sum) <= slack)) return false;
@@ -248,6 +255,7 @@ int check_weight_only(int32_t isa, int& runs) {
     for (const int64_t m : {0, 1, 3, 6, 17, 33}) {
         for (const int64_t n : {1, 9, 66, 225}) {
             for (const int64_t entries : {64, 128, 4864}) {  // the last beyond what is taken at once
+                if (entries > 128 && (m == 3 || m == 17 || n == 66)) continue;
                 const Drawn d = drawn(m, n, entries);
                 for (const int64_t group : {int64_t{64}, int64_t{128}, entries}) {
                     if (entries % group != 0) continue;

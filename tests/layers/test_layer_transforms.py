@@ -64,6 +64,7 @@ def test_a_compiled_network_follows_its_mode() -> None:
     assert torch.allclose(compiled(x), module(x), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.thorough  # stacks/test_compile.py trains such a layer with inductor
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_agrees_with_eager() -> None:
     torch._dynamo.reset()

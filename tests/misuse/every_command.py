@@ -3,6 +3,7 @@
 Python's option `-W error` holds for the imports, the flow and the commands `STRICT`. Arguments are further commands.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -93,4 +94,5 @@ if __name__ == "__main__":
         warnings.resetwarnings()
         prepare()
         for command in [*COMMANDS, *sys.argv[1:]]:
+            gc.freeze()  # `pack` and studies look for garbage themselves
             print("exit status", main(command.split()), "of", command, flush=True)

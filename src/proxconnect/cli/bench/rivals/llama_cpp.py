@@ -30,7 +30,7 @@ llama.cpp rounds the inputs of each layer to 8 bits. For that untrained LLaMAs d
 _DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python", "xllamacpp": "xllamacpp"}
 """The packages with llama.cpp, as pip names them. The first is preferred: pip builds it for this processor."""
 
-_PROCESS = f"{__package__}.llama_cpp_process"
+_PROCESS = Path(__file__).with_name("llama_cpp_process.py")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def running(
     file, log = folder / "llama.gguf", folder / "llama.log"
     _write_file(packed, file, remainder)
     ids = prompt[0].tolist()
-    command = [sys.executable, "-m", _PROCESS, package, str(file), str(threads)]
+    command = [sys.executable, "-P", str(_PROCESS), package, str(file), str(threads)]
     with log.open("w") as errors, subprocess.Popen(
         [*command, str(len(ids) + tokens)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
     ) as process:  # fmt: skip

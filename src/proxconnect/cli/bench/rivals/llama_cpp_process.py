@@ -1,18 +1,20 @@
 """llama.cpp in a process that loads one GGUF file and answers requests.
 
-`python -m proxconnect.cli.bench.rivals.llama_cpp_process PACKAGE FILE THREADS POSITIONS` is that process. PACKAGE is a
-key of `ENGINES`. Each line of its input is a request in JSON, the name of a method of `Engine` and its arguments. Each
-line of its output is the answer in JSON.
+`python -P llama_cpp_process.py PACKAGE FILE THREADS POSITIONS` is that process. It runs as a file, because as a module
+of proxconnect it would import torch. PACKAGE is a key of `ENGINES`. Each line of its input is a request in JSON, the
+name of a method of `Engine` and its arguments. Each line of its output is the answer in JSON.
 """
 
 import json
 import os
+import runpy
 import sys
 import urllib.request
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
-from proxconnect.inspection.memory import own_peak
+own_peak = runpy.run_path(str(Path(__file__).parents[3] / "inspection" / "memory.py"))["own_peak"]
 
 
 class Engine(Protocol):
