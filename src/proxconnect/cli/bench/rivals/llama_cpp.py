@@ -1,6 +1,7 @@
 """llama.cpp: a packed language model as a GGUF file, in a separate process."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ llama.cpp rounds the inputs of each layer to 8 bits. For that untrained LLaMAs d
 
 _DISTRIBUTIONS = {"llama_cpp": "llama-cpp-python", "xllamacpp": "xllamacpp"}
 """The packages with llama.cpp, as pip names them. The first is preferred: pip builds it for this processor."""
+
+_FAULT = re.compile(r"\berror\b|^\w+Error:", re.IGNORECASE)
+"""A line of a log that tells of an error, as no line of code in a traceback does."""
 
 _PROCESS = Path(__file__).with_name("llama_cpp_process.py")
 
@@ -139,6 +143,6 @@ def _ask(process: "subprocess.Popen[str]", log: Path, *request: Any) -> Any:
     answer = process.stdout.readline()
     if not answer:
         lines = [" ".join(line.split()) for line in log.read_text(errors="replace").splitlines()]
-        fault = next((line for line in lines if "error" in line.lower()), "it says nothing")
+        fault = next(filter(_FAULT.search, lines), "it says nothing")
         raise CannotRunError(f"its process ended: {fault[:200]}")
     return json.loads(answer)
