@@ -22,14 +22,16 @@ def subjects(root: Path) -> dict[str, list[Entry]]:
 
 def claims(root: Path) -> list[str]:
     """What the page says: its tables, and numbers of them in words."""
-    resnet18, deit, resnet20, trained = (
+    resnet18, deit, resnet20, trained, minilm = (
         {entry["contender"]: entry for entry in subjects(root)[title]}
         for title in (
             *(f"{name}, untrained" for name in ("ResNet-18", "DeiT-tiny", "ResNet-20")),
             "ResNet-20, CIFAR-10 (JPEG)",
+            "MiniLM, SST-2",
         )
     )
     openvino, onnx, bw, bwa = "OpenVINO int8", "ONNX Runtime int8", "packed BW, int8", "packed BWA, int8"
+    dynamic = f"{onnx}, dynamic"
 
     def ms(network: Mapping[str, Entry], contender: str) -> str:
         return f"{milliseconds(network[contender]['latency']['median'])} ms"
@@ -37,15 +39,19 @@ def claims(root: Path) -> list[str]:
     def megabytes(network: Mapping[str, Entry], contender: str) -> str:
         return f"{network[contender]['bytes'] / 1e6:.2f} MB"
 
-    def share(contender: str) -> str:
-        return f"{100 * trained[contender]['accuracy']:.2f} %"
+    def shares(network: Mapping[str, Entry]) -> str:
+        of = [f"{100 * network[contender]['accuracy']:.2f} %" for contender in ("torch float32", openvino, "packed BW")]
+        return f"has {of[0]} in float32, {of[1]} in int8 and {of[2]} with binary weights"
 
     def memory(contender: str, key: str) -> str:
         return f"{resnet18[contender]['memory'][key] / 1e6:.0f} MB"
 
     return [
         *tables(root),
-        f"{share('torch float32')} in float32, {share(openvino)} in int8 and {share('packed BW')} with binary weights",
+        shares(trained),
+        shares(minilm),
+        f"int8 takes {ms(minilm, dynamic)} (ONNX Runtime, dynamic), and the fastest packed form {ms(minilm, bw)}",
+        f"MiniLM {megabytes(minilm, bw)} instead of {megabytes(minilm, openvino)}",
         f"takes {megabytes(trained, 'packed BW')} instead of {megabytes(trained, onnx)}, ResNet-18",
         f"OpenVINO's int8 takes {ms(resnet20, openvino)}, the fastest packed form {ms(resnet20, bwa)}",
         f"holds {memory(bwa, 'process')}. The process of ONNX Runtime's int8 network holds {memory(onnx, 'process')}",
