@@ -69,7 +69,7 @@ def table(found: Mapping[str, Sequence[Point]]) -> str:
     lines = ["| file | weights | MB | loss | times the weights of float |", "|---|---:|---:|---:|---:|"]
     for kind, line in found.items():
         for point in line:
-            equal = None if kind in FILES.values() else weights_for(point.loss, found[FILES["F16"]])
+            equal = None if kind in FILES.values() else weights_for(point.loss, found.get(FILES["F16"], []))
             times = "" if equal is None else f"{point.weights / equal:.1f}"
             lines.append(
                 f"| {kind} | {point.weights / 1e6:.1f} M | {point.bytes / 1e6:.2f} | {point.loss:.3f} | {times} |"
@@ -84,6 +84,8 @@ def draw(found: Mapping[str, Sequence[Point]]) -> Figure:
     for kind, line in found.items():
         style = {"linestyle": "--", "marker": "s"} if kind in FILES.values() else {"marker": "o"}
         axes.plot([point.bytes / 1e6 for point in line], [point.loss for point in line], label=kind, **style)
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter("{x:g}")
     axes.legend(fontsize="small")
     return figure
 
@@ -93,6 +95,7 @@ def main() -> None:
     found = points(ledger.newest(ledger.read(FOLDER / "ledger.jsonl")))
     with replacing(FOLDER / "sizes.md") as temporary:
         temporary.write_text(table(found), encoding="utf-8")
+    (FOLDER / "figures").mkdir(exist_ok=True)
     plots.save(draw(found), FOLDER / "figures" / "loss-over-bytes.png")
 
 

@@ -67,7 +67,7 @@ def pack_layers(
 def _source(layer: nn.Module) -> tuple[int, int]:
     """Return the ids of what makes the weight of a layer: tied layers share it, or their latent and quantizer."""
     parameters = layer._parameters
-    source = parameters.get("latent", parameters.get("weight", None))
+    source = parameters.get("latent", parameters.get("weight"))
     return id(layer if source is None else source), id(layer._modules.get("weight_quantizer"))
 
 
